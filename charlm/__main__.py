@@ -1,0 +1,5 @@
+"""`python -m charlm`."""
+
+from charlm.cli import main
+
+main()

@@ -1,0 +1,63 @@
+"""What `import charlm` offers: train and load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from charlm import library, recipe, runs, training
+from charlm.corpus import Corpus, make_corpus
+from charlm.language_model import LanguageModel
+from charlm.recipe import Recipe
+
+
+def load(name: str | Path | None = None, device: str = "cpu") -> LanguageModel:
+    """Load a trained model.
+
+    Args:
+        name: a checkpoint file, a run in `checkpoints/`, or "nietzsche" for the model in the box; None takes the
+            newest run, else the box.
+        device: "cpu", "cuda" or "mps".
+
+    Raises:
+        InputNotFoundError: there is no such model.
+        CheckpointError: the file is damaged or foreign.
+    """
+    return LanguageModel.load(runs.find_checkpoint(None if name is None else str(name)), device)
+
+
+def read_corpus(choices: Recipe) -> Corpus:
+    """Read the texts that a recipe names, joined by line breaks, and split them as it says.
+
+    Raises:
+        InputNotFoundError: a text is not there.
+        DataError: a text cannot be used.
+    """
+    name = " + ".join(choices.corpus)
+    data = b"\n".join(library.read(source) for source in choices.corpus)
+    return make_corpus(data, name, choices.split, choices.bytes, choices.lower, choices.min_count)
+
+
+def train(
+    corpus: str | Path = library.DEFAULT,
+    base: str | Recipe = Recipe(),  # noqa: B008  frozen
+    folder: str | Path | None = None,
+    **changes: Any,
+) -> LanguageModel:
+    """Train a model on a text.
+
+    Args:
+        corpus: a name of the library, a file or a folder of .txt files.
+        base: a recipe, or the name or file of one.
+        folder: keeps weights, metrics and TensorBoard events; it must not exist. None keeps nothing.
+        changes: keys of the recipe to change: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`.
+
+    Returns:
+        the trained model; `about.result` has its nats per character on validation and test.
+
+    Raises:
+        CharlmError: a choice or a text that cannot be used; the message says how to mend it.
+    """
+    start = recipe.load(base) if isinstance(base, str) else base
+    choices = start.changed(**{"corpus": [str(corpus)]} | changes)
+    return training.train(choices, read_corpus(choices), None if folder is None else Path(folder))

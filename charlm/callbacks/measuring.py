@@ -1,0 +1,102 @@
+"""Callbacks that measure and put what they find into `run.record`, for the callbacks after them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from charlm.errors import CharlmError
+from charlm.fit import Callback, Run
+from charlm.metrics import Score
+
+
+class Meter(Callback):
+    """Every `every` steps and at the end of an epoch, say how the training went since the last time.
+
+    Records `train_nats`, `chars_per_second`, `learning_rate` and `gradient_norm`. Reading the loss makes the device
+    wait, so nothing is read in between.
+
+    Raises:
+        CharlmError: the loss is no number any more.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        self.every = every
+        self._chars, self._nats, self._seconds = 0, 0.0, 0.0
+        self._since: float | None = None
+        self._norm: Tensor | None = None
+
+    def on_batch_start(self, run: Run) -> None:
+        """Start the clock, which stands still between epochs."""
+        if self._since is None:
+            self._since = time.perf_counter()
+
+    def on_backward_end(self, run: Run) -> None:
+        """Measure the gradient at the steps that report, unless it was already."""
+        if (run.step + 1) % self.every == 0 and "gradient_norm" not in run.record:
+            gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+            self._norm = torch.nn.utils.get_total_norm(gradients)
+        elif "gradient_norm" in run.record:
+            self._norm = run.record["gradient_norm"]
+
+    def on_batch_end(self, run: Run) -> None:
+        """Report when it is time."""
+        if run.step % self.every == 0:
+            self._report(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Report what is left and stop the clock."""
+        if run.n_chars > self._chars:
+            self._report(run)
+        self._since = None
+
+    def _report(self, run: Run) -> None:
+        nats, n_chars = float(run.sum_nats), run.n_chars - self._chars
+        now = time.perf_counter()
+        self._seconds += now - (self._since or now)
+        if not math.isfinite(nats):
+            raise CharlmError(
+                f"the loss is not a number any more after step {run.step}; try a lower --learning-rate or --clip 1"
+            )
+        run.record["train_nats"] = (nats - self._nats) / n_chars
+        run.record["chars_per_second"] = n_chars / self._seconds
+        run.record["learning_rate"] = run.optimizer.param_groups[0]["lr"]
+        if self._norm is not None:
+            run.record["gradient_norm"] = float(self._norm)
+        self._chars, self._nats, self._seconds, self._since = run.n_chars, nats, 0.0, now
+
+
+class Validate(Callback):
+    """Record `valid_nats`, nats per character, at the end of every epoch.
+
+    Args:
+        score: predicts the validation part.
+    """
+
+    def __init__(self, score: Callable[[], Score]) -> None:
+        self.score = score
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Measure."""
+        if not run.interrupted:
+            run.record["valid_nats"] = self.score().nats_per_char
+
+
+class Samples(Callback):
+    """Record a `sample` at the end of every epoch.
+
+    Args:
+        write: gives a text written by the model as it is.
+    """
+
+    def __init__(self, write: Callable[[], str]) -> None:
+        self.write = write
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write one."""
+        if not run.interrupted:
+            run.record["sample"] = self.write()

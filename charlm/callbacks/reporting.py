@@ -1,0 +1,145 @@
+"""Callbacks that show what others measured: progress bar, metrics.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from charlm.fit import Callback, Run
+from charlm.metrics import bits
+from charlm.vocab import Vocab
+
+SMOOTH = 0.5  # weight of the past in the training loss that the progress bar shows
+
+
+class Progress(Callback):
+    """Show on stderr: a bar on a terminal, a line an epoch elsewhere.
+
+    Args:
+        show_samples: print the samples, too.
+    """
+
+    def __init__(self, show_samples: bool = False) -> None:
+        self.show_samples = show_samples
+        self._train = self._valid = self._speed = 0.0
+
+    def on_fit_start(self, run: Run) -> None:
+        """Open the bar."""
+        bar = "{desc} {percentage:3.0f}%|{bar}| {remaining} left"
+        self._bar = tqdm(total=1.0, bar_format=bar, disable=None, dynamic_ncols=True, leave=False)
+        self._bar.set_description_str("the first steps")
+
+    def on_batch_end(self, run: Run) -> None:
+        """Move the bar on when something was measured."""
+        self._note(run)
+        if "train_nats" in run.record:
+            self._bar.set_description_str(self._state(run, run.epoch + 1), refresh=False)
+            self._bar.update(run.done - self._bar.n)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Say how the epoch went."""
+        self._note(run)
+        self._valid = run.record.get("valid_nats", self._valid)
+        if self._bar.disable:
+            print(self._state(run, run.epoch), file=sys.stderr, flush=True)
+        elif "sample" in run.record and self.show_samples:
+            self._bar.write(f"{self._state(run, run.epoch)}\n{run.record['sample']}\n", file=sys.stderr)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+    def _note(self, run: Run) -> None:
+        if "train_nats" in run.record:
+            new = run.record["train_nats"]
+            self._train = SMOOTH * self._train + (1 - SMOOTH) * new if self._train else new
+            self._speed = run.record["chars_per_second"]
+
+    def _state(self, run: Run, epoch: int) -> str:
+        of = f"/{run.n_epochs}" if run.n_epochs != float("inf") else ""
+        valid = f" valid {bits(self._valid):.3f}" if self._valid else ""
+        return f"epoch {epoch}{of} train {bits(self._train):.3f}{valid} bits/char, {self._speed:,.0f}/s"
+
+
+class History(Callback):
+    """Append what was measured to a file of JSON lines.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_fit_start(self, run: Run) -> None:
+        """Open the file."""
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def on_batch_end(self, run: Run) -> None:
+        """Write what there is."""
+        if run.record.keys() & {"train_nats", "valid_nats"}:
+            place = {
+                "epoch": run.epoch,
+                "step": run.step,
+                "n_chars": run.n_chars,
+                "seconds": round(run.seconds, 3),
+            }
+            self._file.write(json.dumps(place | run.record, ensure_ascii=False) + "\n")
+            self._file.flush()
+
+    on_epoch_end = on_batch_end
+
+    def on_fit_end(self, run: Run) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class TensorBoard(Callback):
+    """Write TensorBoard events, the same tags for every model, over characters predicted.
+
+    Args:
+        folder: where the events go; one folder a run.
+        recipe: the recipe as text.
+        vocab: names the rows of the embedding in the projector.
+    """
+
+    def __init__(self, folder: Path, recipe: str, vocab: Vocab) -> None:
+        self.folder, self.recipe, self.vocab = folder, recipe, vocab
+
+    def on_fit_start(self, run: Run) -> None:
+        """Open the event file."""
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self._writer = SummaryWriter(str(self.folder))
+        code = "\n".join("    " + line for line in self.recipe.splitlines())  # Markdown for "as it is"
+        self._writer.add_text("recipe", code, run.n_chars)
+
+    def on_batch_end(self, run: Run) -> None:
+        """Write the scalars that there are."""
+        for name, tag in (("train_nats", "bits_per_char/train"), ("valid_nats", "bits_per_char/valid")):
+            if name in run.record:
+                self._writer.add_scalar(tag, bits(run.record[name]), run.n_chars)
+        for name in ("learning_rate", "chars_per_second"):
+            if name in run.record:
+                self._writer.add_scalar(f"training/{name}", run.record[name], run.n_chars)
+        if "train_nats" in run.record and "gradient_norm" in run.record:
+            self._writer.add_scalar("training/gradient_norm", run.record["gradient_norm"], run.n_chars)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Write scalars and sample."""
+        self.on_batch_end(run)
+        if "sample" in run.record:
+            code = "\n".join("    " + line for line in run.record["sample"].splitlines())
+            self._writer.add_text("sample", code, run.n_chars)
+        self._writer.flush()
+
+    def on_fit_end(self, run: Run) -> None:
+        """Write the embedding and close the file."""
+        labels = ["(unknown)"] + [repr(self.vocab.decode([i]))[1:-1] for i in range(1, len(self.vocab))]
+        labels = ["(space)" if label == " " else label for label in labels]
+        weight = run.model.embed.weight.detach().float().cpu()
+        self._writer.add_embedding(weight, labels, global_step=run.n_chars, tag="embedding")
+        self._writer.close()

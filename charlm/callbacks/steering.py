@@ -1,0 +1,84 @@
+"""Callbacks that steer a training: learning rate, gradient, and when to stop."""
+
+from __future__ import annotations
+
+import math
+import signal
+from types import FrameType
+
+from torch import nn
+
+from charlm.fit import Callback, Run
+from charlm.schedules import Factor
+
+
+class Schedule(Callback):
+    """Set the learning rate before every step.
+
+    Args:
+        peak: learning rate where the factor is 1.
+        factor: see `charlm.schedules`.
+        momentum: maps the share done to the momentum (Adam's first beta); None leaves it alone.
+    """
+
+    def __init__(self, peak: float, factor: Factor, momentum: Factor | None = None) -> None:
+        self.peak, self.factor, self.momentum = peak, factor, momentum
+
+    def on_batch_start(self, run: Run) -> None:
+        """Set it."""
+        for group in run.optimizer.param_groups:
+            group["lr"] = self.peak * self.factor(run.done)
+            if self.momentum is not None:
+                if "betas" in group:
+                    group["betas"] = (self.momentum(run.done), group["betas"][1])
+                elif "momentum" in group:
+                    group["momentum"] = self.momentum(run.done)
+
+
+class ClipGradient(Callback):
+    """Scale the gradient so that its L2 norm is at most `max_norm`.
+
+    Reference: Pascanu et al. (2013), arXiv:1211.5063, algorithm 1.
+    """
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def on_backward_end(self, run: Run) -> None:
+        """Scale it."""
+        run.record["gradient_norm"] = nn.utils.clip_grad_norm_(run.model.parameters(), self.max_norm)
+
+
+class EarlyStop(Callback):
+    """Stop when validation has not improved for `patience` epochs."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.best_nats, self.n_worse = math.inf, 0
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Look at `valid_nats`, which a `Validate` earlier in the list measured."""
+        nats = run.record.get("valid_nats")
+        if nats is None:
+            return
+        self.n_worse = 0 if nats < self.best_nats else self.n_worse + 1
+        self.best_nats = min(nats, self.best_nats)
+        run.stop = run.stop or self.n_worse >= self.patience
+
+
+class StopOnInterrupt(Callback):
+    """Ctrl-C ends the training after the present step, in order; a second one ends it at once."""
+
+    def on_fit_start(self, run: Run) -> None:
+        """Listen for the signal."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if run.interrupted:
+                raise KeyboardInterrupt
+            run.interrupted = run.stop = True
+
+        self._before = signal.signal(signal.SIGINT, stop)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Listen no more."""
+        signal.signal(signal.SIGINT, self._before)

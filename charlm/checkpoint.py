@@ -1,0 +1,144 @@
+"""Checkpoints: one safetensors file with weights and all that is needed to use them.
+
+The file's metadata holds one JSON object: format version, architecture and options, vocabulary, feed, recipe,
+counters, results, corpus SHA-256, library versions, and a SHA-256 over the whole file with that hash's own digits
+as zeros. No pickle is read. A file is written beside its final name, flushed, and renamed, so it is whole or absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from charlm.errors import CheckpointError, InputNotFoundError
+from charlm.files import write_whole
+from charlm.models import CharModel, build
+from charlm.vocab import N_CODE_POINTS, Vocab
+
+FORMAT = 1
+KEY = "charlm"
+# The header begins with the length (8 bytes), then our one metadata entry, whose JSON begins with the hash.
+_HASH_AT = 8 + len(b'{"__metadata__":{"charlm":"{\\"sha256\\":\\"')
+_NO_HASH = "0" * 64
+
+
+@dataclass
+class Checkpoint:
+    """What is in a file beside the weights.
+
+    Attributes:
+        model: architecture, a key of `MODELS`.
+        options: of its constructor.
+        vocab_size: V, index 0 included.
+        symbols: code points of the vocabulary.
+        is_bytes: they are bytes.
+        n_context: characters in a window; None for a model that carries its state.
+        recipe: as resolved.
+        corpus: name, sha256 and n_chars of the text.
+        counters: epoch, step, n_chars, seconds.
+        result: valid_nats, test_nats and the like, as far as they are known.
+        versions: of charlm and torch.
+    """
+
+    model: str
+    options: dict[str, Any]
+    vocab_size: int
+    symbols: list[int]
+    is_bytes: bool
+    n_context: int | None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    corpus: dict[str, Any] = field(default_factory=dict)
+    counters: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def vocab(self) -> Vocab:
+        """The vocabulary."""
+        return Vocab(self.symbols, self.is_bytes)
+
+
+def save(path: Path, model: CharModel, about: Checkpoint, dtype: torch.dtype | None = None) -> None:
+    """Write a checkpoint.
+
+    Args:
+        path: file to write or to replace.
+        model: whose parameters are saved; shared ones once.
+        about: everything else.
+        dtype: convert the weights, to half the size for instance; None keeps them.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    weights = {name: parameter.detach().to("cpu", dtype).contiguous() for name, parameter in model.named_parameters()}
+    text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(about), separators=(",", ":"))
+    data = bytearray(safetensors.torch.save(weights, {KEY: text}))
+    digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
+    assert data[digits] == _NO_HASH.encode(), "safetensors lays out its header in another way"
+    data[digits] = hashlib.sha256(data).hexdigest().encode()
+    write_whole(path, data)
+
+
+def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """Read a checkpoint's description and weights.
+
+    Raises:
+        InputNotFoundError: there is no such file, or it cannot be opened.
+        CheckpointError: it is no checkpoint of ours, damaged, cut off, or of a newer format.
+    """
+    try:
+        data = bytearray(path.read_bytes())
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+    digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
+    if not bytes(data[8:_HASH_AT]).startswith(b'{"__metadata__":{"charlm"'):
+        raise CheckpointError(f"{path}: is not a charlm checkpoint")
+    found, data[digits] = bytes(data[digits]), _NO_HASH.encode()
+    if hashlib.sha256(data).hexdigest().encode() != found:
+        raise CheckpointError(f"{path}: is damaged or cut off (its SHA-256 does not fit); take another copy")
+    try:
+        n_header = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
+        weights = safetensors.torch.load(bytes(data))
+        del about["sha256"]
+        version = about.pop("format")
+        if version != FORMAT:
+            raise CheckpointError(f"{path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
+        checkpoint = Checkpoint(**about)
+        if not all(isinstance(p, int) and 0 <= p < N_CODE_POINTS for p in checkpoint.symbols):
+            raise ValueError("symbols are not code points")
+        return checkpoint, weights
+    except (ValueError, TypeError, KeyError, AttributeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
+
+
+def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:
+    """Read a checkpoint and make its model, in float32 and evaluation mode.
+
+    Raises:
+        InputNotFoundError: there is no such file, or it cannot be opened.
+        CheckpointError: the file is damaged or foreign, or its weights do not fit its architecture.
+    """
+    checkpoint, weights = read(path)
+    try:
+        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
+            model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
+        parameters = dict(model.named_parameters())
+        if parameters.keys() != weights.keys():
+            names = ", ".join(sorted(parameters.keys() ^ weights.keys())[:3])
+            raise ValueError(f"parameters missing or in excess: {names}")
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
+            parameter.data.copy_(weights[name])
+    except Exception as error:
+        raise CheckpointError(f"{path}: its weights do not fit its architecture: {error}") from None
+    return model.to(device).eval(), checkpoint

@@ -1,0 +1,106 @@
+"""The command line. A command's file is imported when the command is called, and torch when it computes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from charlm import __version__
+from charlm.errors import CharlmError, did_you_mean
+
+COMMANDS = {  # name: (module and function, what it does)
+    "train": ("train:train", "Train a model on a text."),
+    "sample": ("sample:sample", "Write text with a trained model."),
+    "eval": ("evaluate:evaluate", "Bits per character of a trained model on a text."),
+    "compare": ("compare:compare", "Table of the runs."),
+    "lesson": ("lesson:lesson", "Train the whole ladder, from three characters to the LSTM."),
+    "lr-find": ("lr_find:lr_find", "Find a learning rate."),
+    "models": ("info:models", "The architectures and their options."),
+    "corpora": ("info:corpora", "The named texts."),
+    "recipes": ("info:recipes", "The recipes that come with charlm."),
+    "info": ("info:info", "What is in a checkpoint."),
+    "export": ("export:export", "Copy a checkpoint, at half the size if wanted."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, function = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(f"charlm.cli.{module}"), function)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Anywhere: --debug shows where an error comes from. Exit codes: 0 done, 1 failed, 2 usage, "
+    "65 bad data, 66 no such input, 74 cannot write, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="charlm")
+def cli() -> None:
+    """Character-level language models: train, compare, sample, score.
+
+    \b
+    charlm sample --prime "supposing"          write on, with the model in the box
+    charlm train                               train on the Nietzsche text
+    charlm train --corpus my.txt --model gru   train on yours
+    charlm compare                             table of the runs
+    """  # noqa: D301  \b keeps click from filling the lines
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; every error is one line on stderr."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        code = cli.main([a for a in given if a != "--debug"], prog_name="charlm", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", 130)
+    except click.UsageError as error:
+        if debug:
+            raise
+        command = error.ctx.command_path if error.ctx else "charlm"
+        _fail(f"{error.format_message().rstrip('.')}; `{command} --help` tells more", error.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), error.exit_code)
+    except CharlmError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error}; --debug shows where it comes from", 1)
+    raise SystemExit(code if isinstance(code, int) else 0)

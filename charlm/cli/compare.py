@@ -1,0 +1,78 @@
+"""`charlm compare`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm.cli.options import folder_option, json_option, table
+
+
+def _row(run: Path) -> dict[str, Any]:
+    """Return what is known of a run."""
+    import tomllib
+
+    from charlm import runs
+
+    recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
+    result = runs.result_of(run)
+    seconds, n_chars = result.get("seconds", 0.0), result.get("n_chars", 0)
+    return {
+        "run": run.name,
+        "model": recipe["model"],
+        "split": recipe["split"],
+        "n_parameters": result.get("n_parameters"),
+        "valid_nats": result.get("valid_nats"),
+        "test_nats": result.get("test_nats"),
+        "n_chars": n_chars,
+        "seconds": seconds,
+        "chars_per_second": n_chars / seconds if seconds else 0.0,
+    }
+
+
+@click.command(help="Table of the runs: all of them, or those named. The best is first.")
+@click.argument("run", nargs=-1)
+@folder_option
+@json_option
+def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
+    """See the command's help."""
+    from charlm import runs
+    from charlm.metrics import bits
+
+    found = [runs.find_run(name, folder) for name in run] or runs.all_runs(folder)
+    rows = [_row(path) for path in found]
+    rows.sort(key=lambda row: (row["split"] != "standard", row["test_nats"] or row["valid_nats"] or 99.0))
+    if as_json:
+        print(json.dumps(rows))
+        return
+    if not rows:
+        print(f"charlm: no runs in {folder} yet; `charlm train` makes one", file=sys.stderr)
+        return
+
+    def show(nats: float | None) -> str:
+        return "-" if nats is None else f"{bits(nats):.3f}"
+
+    def count(n: int | None) -> str:
+        return "-" if n is None else f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.0f}k"
+
+    cells = [
+        [
+            row["run"] + ("" if row["split"] == "standard" else "*"),
+            row["model"],
+            count(row["n_parameters"]),
+            show(row["valid_nats"]),
+            show(row["test_nats"]),
+            count(row["n_chars"]),
+            f"{row['seconds']:.0f}",
+            count(round(row["chars_per_second"])),
+        ]
+        for row in rows
+    ]
+    print(table(["run", "model", "params", "valid", "test", "chars", "sec", "char/s"], cells))
+    print("valid, test: bits per character; sec: with validation", file=sys.stderr)
+    if any(row["split"] != "standard" for row in rows):
+        print("* another split than the standard one: not comparable with the others", file=sys.stderr)

@@ -1,0 +1,31 @@
+"""`charlm export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from charlm.cli.options import folder_option
+from charlm.errors import OutputError
+
+
+@click.command(help="Copy the checkpoint of RUN (or of a file) to FILE, to keep or to give away.")
+@click.argument("run")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--half", is_flag=True, help="Store the weights in float16, at half the size.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@folder_option
+def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
+    """See the command's help."""
+    import torch
+
+    from charlm import runs
+    from charlm.language_model import LanguageModel
+
+    if file.exists() and not force:
+        raise OutputError(f"{file}: exists already; --force replaces it")
+    model = LanguageModel.load(runs.find_checkpoint(run, folder))
+    model.save(file, torch.float16 if half else None)
+    print(f"{file}: {file.stat().st_size:,} bytes", file=sys.stderr)

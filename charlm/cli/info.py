@@ -1,0 +1,106 @@
+"""`charlm models`, `charlm corpora`, `charlm recipes`, `charlm info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from charlm.cli.options import folder_option, json_option, table
+
+
+@click.command(help="The architectures, or NAME's formula and options.")
+@click.argument("name", required=False)
+@json_option
+def models(name: str | None, as_json: bool) -> None:
+    """See the command's help."""
+    import sys
+
+    from charlm.models import MODELS, find, options_of
+
+    if as_json:
+        print(json.dumps({n: options_of(n) for n in ([name] if name else MODELS)}))
+    elif name is not None:
+        print((sys.modules[find(name).__module__].__doc__ or "").strip())
+        print("\nOptions:")
+        for option, default in options_of(name).items():
+            print(f"  --{option.replace('_', '-')}  [default: {default}]")
+    else:
+        for n, cls in MODELS.items():
+            title = (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]
+            print(f"{n:14}{title}")
+
+
+@click.command(help="The named texts: what, from where, under which licence, and where it lies.")
+@json_option
+def corpora(as_json: bool) -> None:
+    """See the command's help."""
+    from charlm.library import TEXTS, folders
+
+    report = {}
+    for name, text in TEXTS.items():
+        found = [str(f / text.file) for f in folders() if (f / text.file).is_file()] if text.file else []
+        report[name] = {
+            "about": text.about,
+            "source": text.source,
+            "licence": text.licence,
+            "n_bytes": text.n_bytes,
+            "sha256": text.sha256,
+            "found": found[0] if found else "made when needed" if text.make else None,
+        }
+    if as_json:
+        print(json.dumps(report))
+        return
+    for name, facts in report.items():
+        print(f"{name}\n  {facts['about']}\n  source:  {facts['source']}\n  licence: {facts['licence']}")
+        size = f"{facts['n_bytes']:,} bytes" if facts["n_bytes"] else "varies"
+        print(f"  size:    {size}\n  sha256:  {facts['sha256'] or 'varies'}")
+        print(f"  found:   {facts['found'] or 'not here; fetched when needed'}")
+
+
+@click.command(help="The recipes that come with charlm, or NAME's keys as TOML.")
+@click.argument("name", required=False)
+def recipes(name: str | None) -> None:
+    """See the command's help."""
+    from charlm import recipe
+
+    if name is not None:
+        print(recipe.load(name).to_toml(), end="")
+        return
+    rows = [[n, recipe.about(n)] for n in recipe.names()]
+    print("\n".join(f"{n:20}{about}" for n, about in rows))
+
+
+@click.command(help="What is in a checkpoint: RUN in the folder of runs, or a file.")
+@click.argument("run", required=False)
+@folder_option
+@json_option
+def info(run: str | None, folder: Path, as_json: bool) -> None:
+    """See the command's help."""
+    from dataclasses import asdict
+
+    from charlm import checkpoint, runs
+    from charlm.metrics import bits
+
+    path = runs.find_checkpoint(run, folder)
+    about, weights = checkpoint.read(path)
+    if as_json:
+        shapes = {name: list(weight.shape) for name, weight in weights.items()}
+        print(json.dumps({"path": str(path), **asdict(about), "weights": shapes}))
+        return
+    n_parameters = sum(weight.numel() for weight in weights.values())
+    unit = "bytes" if about.is_bytes else "characters"
+    print(f"{path}: {path.stat().st_size:,} bytes, hash correct")
+    print(f"model:      {about.model} {json.dumps(about.options)}")
+    print(f"parameters: {n_parameters:,}")
+    window = f", a window of {about.n_context}" if about.n_context else ""
+    print(f"vocabulary: {about.vocab_size - 1} {unit}{window}")
+    print(f"text:       {about.corpus.get('name')}, {about.corpus.get('n_chars', 0):,} {unit}")
+    print(f"trained:    {about.counters.get('n_chars', 0):,} {unit}, {about.counters.get('epoch')} epochs")
+    for part in ("train", "valid", "test"):
+        if f"{part}_nats" in about.result:
+            nats = about.result[f"{part}_nats"]
+            print(f"{part + ':':11} {bits(nats):.4f} bits ({nats:.4f} nats) per character")
+    print(f"versions:   {', '.join(f'{name} {version}' for name, version in about.versions.items())}\n")
+    print(table(["weights", "shape"], [[n, "x".join(map(str, w.shape))] for n, w in weights.items()]))

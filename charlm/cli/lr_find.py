@@ -1,0 +1,47 @@
+"""`charlm lr-find`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm.cli.options import json_option, read_text, recipe_options, table, take_recipe
+from charlm.errors import OutputError
+
+
+@click.command(help="Raise the learning rate step by step, watch the loss, and suggest a rate for `charlm train`.")
+@recipe_options
+@click.option("--lowest", default=1e-5, show_default=True, help="First rate.")
+@click.option("--highest", default=1.0, show_default=True, help="Last rate.")
+@click.option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Steps of training.")
+@click.option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curve as PNG.")
+@json_option
+def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_json: bool, **given: Any) -> None:
+    """See the command's help."""
+    if not 0 < lowest < highest:
+        raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}")
+    choices, corpus = read_text(take_recipe(given))
+
+    from charlm.lr_find import find_rate, plot
+    from charlm.metrics import bits
+
+    found = find_rate(choices, corpus, lowest, highest, n_steps)
+    if png is not None:
+        try:
+            plot(found, png)
+        except OSError as error:
+            raise OutputError(f"{png}: cannot be written: {error.strerror}") from None
+        print(f"plot: {png}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"suggestion": found.suggestion, "rates": found.rates, "nats": found.nats}))
+        return
+    every = max(1, len(found.rates) // 20)
+    rows = [
+        [f"{rate:.1e}", f"{bits(nats):.3f}"] for rate, nats in list(zip(found.rates, found.nats, strict=True))[::every]
+    ]
+    print(table(["rate", "bits/char"], rows))
+    print(f"\nthe loss falls most steeply at {found.suggestion:.1e}; try --learning-rate {found.suggestion:.0e}")

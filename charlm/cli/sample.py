@@ -1,0 +1,80 @@
+"""`charlm sample`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm.cli.options import device_option, folder_option, json_option
+from charlm.errors import DataError, InputNotFoundError
+
+
+def _read_prime(path: str) -> str:
+    """Return the text of a file, or of standard input for "-"."""
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at offset {error.start}") from None
+
+
+@click.command(help="Write on from --prime with a trained model: RUN in the folder of runs, or a checkpoint file.")
+@click.argument("run", required=False)
+@click.option("--prime", default="", help="What was written so far.")
+@click.option("--prime-file", help="The same from a file; - is standard input.")
+@click.option("--length", type=click.IntRange(0), default=500, show_default=True, help="Characters to draw.")
+@click.option("--temperature", default=0.8, show_default=True, help="Below 1 plays safe; 0 is greedy.")
+@click.option("--top-k", type=int, help="Draw from the k most probable.")
+@click.option("--top-p", type=float, help="Draw from the fewest with this probability together.")
+@click.option("--min-p", type=float, help="Draw from those at least this share as probable as the best.")
+@click.option("--seed", type=click.IntRange(0), help="Seed; the same seed writes the same text.")
+@click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Texts to write.")
+@click.option("--stop", help="End before this text would appear.")
+@click.option(
+    "--unknown",
+    type=click.Choice(["error", "skip", "map"]),
+    default="error",
+    show_default=True,
+    help="Characters in the prime that the model has never seen.",
+)
+@folder_option
+@device_option
+@json_option
+def sample(
+    run: str | None,
+    prime: str,
+    prime_file: str | None,
+    num: int,
+    seed: int | None,
+    folder: Path,
+    device: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """See the command's help."""
+    if prime_file is not None:
+        prime += _read_prime(prime_file)
+
+    from charlm import runs
+    from charlm.language_model import LanguageModel
+    from charlm.training import choose_device
+
+    model = LanguageModel.load(runs.find_checkpoint(run, folder), choose_device(device))
+    for i in range(num):
+        seed_i = None if seed is None else seed + i
+        texts = model.stream(prime, seed=seed_i, **options)
+        if as_json:
+            print(json.dumps({"prime": prime, "text": "".join(texts)}, ensure_ascii=False), flush=True)
+            continue
+        if i > 0:
+            print("-" * 20)
+        print(prime, end="", flush=True)
+        for text in texts:
+            print(text, end="", flush=True)
+        print(flush=True)

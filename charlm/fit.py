@@ -1,0 +1,160 @@
+"""The one training loop. Forward, loss, backward and step are here; everything else is a callback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm.feeds import Feed
+from charlm.metrics import nats_per_char
+from charlm.models.base import CharModel, State
+
+
+@dataclass(eq=False)
+class Run:
+    """All that is known of a training while it goes on.
+
+    Attributes:
+        model, feed, optimizer: what is trained, on what, by what.
+        n_epochs: epochs to train; infinite where `minutes` alone says when to end.
+        minutes: wall-clock minutes after which training stops; None for no limit.
+        bf16: run the forward pass in bfloat16 where autocast allows it.
+        epoch, step_in_epoch: where in the feed the next batch is.
+        step: optimiser steps taken.
+        n_chars: characters predicted.
+        sum_nats: nats over those characters, kept on the device; reading it makes the device wait.
+        started: time.perf_counter() at the start.
+        record: what callbacks measured during the present hook, for the callbacks after them in the list.
+        stop: set it to end the training after this step.
+        interrupted: the user ended it; what takes long is to be left out.
+    """
+
+    model: CharModel
+    feed: Feed
+    optimizer: torch.optim.Optimizer
+    n_epochs: float
+    minutes: float | None = None
+    bf16: bool = False
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    n_chars: int = 0
+    sum_nats: Tensor | float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    record: dict[str, Any] = field(default_factory=dict)
+    stop: bool = False
+    interrupted: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def done(self) -> float:
+        """The share of the training that is done, from 0 to 1, by epochs or by minutes, whichever is more."""
+        by_epochs = (self.epoch + self.step_in_epoch / len(self.feed)) / self.n_epochs
+        by_minutes = self.seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_epochs, by_minutes))
+
+    def advance(self, loss: Tensor, n_chars: int) -> None:
+        """Count one step of `n_chars` predictions at a mean loss, nats, ()."""
+        self.sum_nats = self.sum_nats + loss * n_chars
+        self.n_chars += n_chars
+        self.step += 1
+        self.step_in_epoch += 1
+        self.stop = self.stop or (self.minutes is not None and self.done >= 1)
+
+
+class Callback:
+    """Something to do at the six moments of a training; each hook does nothing unless it is overridden.
+
+    Callbacks are called in the order of the list. A method whose name begins with `on_` and is not a hook is an
+    error when the class is made.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a misspelt hook."""
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            if name.startswith("on_") and not hasattr(Callback, name):
+                raise TypeError(f"{cls.__name__}.{name} is not a hook of Callback")
+
+    def on_fit_start(self, run: Run) -> None:
+        """Before the first epoch."""
+
+    def on_batch_start(self, run: Run) -> None:
+        """Before the forward pass."""
+
+    def on_backward_end(self, run: Run) -> None:
+        """Between the backward pass and the optimiser's step: gradients are there."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """After the optimiser's step; the counters include it."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """After the last batch of an epoch, or of a training that ends within one."""
+
+    def on_fit_end(self, run: Run) -> None:
+        """At the end, whatever ended it."""
+
+
+def call(hook: str, run: Run, callbacks: Sequence[Callback]) -> None:
+    """Call one hook of every callback."""
+    for callback in callbacks:
+        getattr(callback, hook)(run)
+    run.record.clear()
+
+
+def detach(state: State) -> State:
+    """Cut a state off from the steps that made it, so that gradients stop there."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    return None if state is None else tuple(detach(part) for part in state)
+
+
+def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
+    """Train from the run's place in the feed to the epoch's end, or until `run.stop`."""
+    feed, model, optimizer = run.feed, run.model, run.optimizer
+    device_type = next(model.parameters()).device.type
+    model.train()
+    state: State = None
+    for step in range(run.step_in_epoch, len(feed)):
+        chars, targets = feed.batch(run.epoch, step)
+        call("on_batch_start", run, callbacks)
+        with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
+            logits, state = model(chars, state, only_last=feed.predicts == "last")
+            loss = nats_per_char(logits, targets)
+        state = detach(state) if feed.carries_state else None
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        call("on_backward_end", run, callbacks)
+        optimizer.step()
+        run.advance(loss.detach(), targets.numel())
+        call("on_batch_end", run, callbacks)
+        if run.stop:
+            break
+
+
+def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
+    """Train until the epochs are done or `run.stop`.
+
+    Args:
+        run: what to train; its counters go on from where they are.
+        callbacks: called in this order.
+    """
+    run.started = time.perf_counter()
+    try:
+        call("on_fit_start", run, callbacks)
+        while run.epoch < run.n_epochs and not run.stop:
+            train_epoch(run, callbacks)
+            if run.step_in_epoch == len(run.feed):
+                run.epoch, run.step_in_epoch = run.epoch + 1, 0
+            call("on_epoch_end", run, callbacks)
+    finally:
+        call("on_fit_end", run, callbacks)

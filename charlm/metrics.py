@@ -1,0 +1,159 @@
+"""The loss, its units, and the one evaluation by which models are compared.
+
+Every character of a part is predicted exactly once, from characters before it, and the result is total nats over
+number of characters: no random batches, no mean of batch means.
+
+Shapes: N characters of text, B batch_size, T characters, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from charlm.feeds import Feed
+from charlm.models.base import CharModel
+
+N_WARM = 1024  # characters read before the first one that counts
+N_PIECE = 512  # characters read in one call
+N_WINDOWS = 4096  # windows read in one call
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well a text was predicted.
+
+    Attributes:
+        nats: the sum over all characters of -ln p(character).
+        n_chars: the number of characters.
+    """
+
+    nats: float
+    n_chars: int
+
+    @property
+    def nats_per_char(self) -> float:
+        """Mean nats per character."""
+        return self.nats / self.n_chars
+
+    @property
+    def bits_per_char(self) -> float:
+        """Mean bits per character."""
+        return bits(self.nats_per_char)
+
+
+def bits(nats: float) -> float:
+    """Turn nats into bits."""
+    return nats / math.log(2)
+
+
+def nats_per_char(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy.
+
+    Args:
+        logits: float, (B, T, V).
+        targets: long, (B, T).
+
+    Returns:
+        nats per character, float, ().
+    """
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def evaluate(
+    model: CharModel,
+    codes: Tensor,
+    first: int,
+    stop: int,
+    n_context: int | None = None,
+    n_lanes: int = 1,
+    start: int = 0,
+) -> Score:
+    """Predict the characters `codes[first:stop]`, each once.
+
+    A model with a window sees the `n_context` characters before each. Any other reads on from `N_WARM` characters
+    before `first` and carries its state to the end. With more lanes that range is cut into as many, read side by
+    side, each warmed up in the same way: quicker, and nearly the same number (for the curve while training).
+
+    Args:
+        model: on the device of `codes`; its mode (train or eval) is kept.
+        codes: the whole text as indices, (N,).
+        first: position of the first character to predict.
+        stop: position after the last one.
+        n_context: characters in a window; None for a model that carries its state.
+        n_lanes: 1 is the protocol.
+        start: the index that stands before the text's first character.
+
+    Returns:
+        nats and number of characters.
+    """
+    if stop <= first:
+        raise ValueError(f"nothing to predict between {first} and {stop}")
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        if n_context is None:
+            nats = _carried_nats(model, codes, first, stop, n_lanes, start)
+        else:
+            nats = _windowed_nats(model, codes, first, stop, n_context, start)
+    model.train(was_training)
+    return Score(nats, stop - first)
+
+
+def _windowed_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int) -> float:
+    padded = torch.cat([codes.new_full((n_context,), start), codes])
+    windows = padded.unfold(0, n_context, 1)  # (N + 1, n_context): row p ends just before position p
+    total = 0.0
+    for here in range(first, stop, N_WINDOWS):
+        there = min(here + N_WINDOWS, stop)
+        logits, _ = model(windows[here:there].long(), only_last=True)
+        targets = codes[here:there].long()
+        total += F.cross_entropy(logits[:, -1], targets, reduction="sum").item()
+    return total
+
+
+def _carried_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_lanes: int, start: int) -> float:
+    before = torch.cat([codes.new_full((1,), start), codes])  # before[p] is the character before position p
+    length = -(-(stop - first) // n_lanes)
+    n_warm = min(N_WARM, first) if n_lanes == 1 else N_WARM
+    lane_first = first + length * torch.arange(n_lanes, device=codes.device).unsqueeze(1)  # (B, 1)
+    lane_stop = (lane_first + length).clamp(max=stop)
+    total, state = 0.0, None
+    for offset in range(-n_warm, length, N_PIECE):
+        steps = torch.arange(offset, min(offset + N_PIECE, length), device=codes.device)
+        positions = lane_first + steps  # (B, T)
+        logits, state = model(before[positions.clamp(0, len(codes) - 1)].long(), state)
+        counts = (positions >= lane_first) & (positions < lane_stop)
+        targets = codes[positions.clamp(0, len(codes) - 1)].long()
+        total += F.cross_entropy(logits[counts], targets[counts], reduction="sum").item()
+    return total
+
+
+def evaluate_feed(model: CharModel, feed: Feed) -> Score:
+    """Predict what one epoch of a feed asks for, with the state at zero wherever the feed says so.
+
+    For the lesson's own protocols, which hold out windows instead of a part of the text.
+
+    Args:
+        model: on the device of the feed; its mode is kept.
+        feed: whose targets count.
+
+    Returns:
+        nats and number of characters.
+    """
+    was_training = model.training
+    model.eval()
+    total, n, state = 0.0, 0, None
+    with torch.inference_mode():
+        for step in range(len(feed)):
+            chars, targets = feed.batch(0, step)
+            logits, state = model(chars, state, only_last=feed.predicts == "last")
+            state = state if feed.carries_state else None
+            total += nats_per_char(logits, targets).item() * targets.numel()
+            n += targets.numel()
+    model.train(was_training)
+    return Score(total, n)

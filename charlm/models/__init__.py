@@ -1,0 +1,83 @@
+"""The architectures by name. To add one: write its file, add its line."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from charlm.errors import UsageError, did_you_mean
+from charlm.models.base import CharModel, State
+from charlm.models.char3 import Char3
+from charlm.models.concat import Concat
+from charlm.models.gru import GRU
+from charlm.models.gru_scratch import GRUScratch
+from charlm.models.loop import Loop
+from charlm.models.lstm import LSTM
+from charlm.models.lstm_scratch import LSTMScratch
+from charlm.models.rnn import RNN
+from charlm.models.rnn_scratch import RNNScratch
+
+__all__ = ["MODELS", "CharModel", "State", "build", "find", "options_of"]
+
+MODELS: dict[str, type[CharModel]] = {
+    "char3": Char3,
+    "loop": Loop,
+    "concat": Concat,
+    "rnn": RNN,
+    "rnn-scratch": RNNScratch,
+    "gru": GRU,
+    "gru-scratch": GRUScratch,
+    "lstm": LSTM,
+    "lstm-scratch": LSTMScratch,
+}
+
+
+def find(name: str) -> type[CharModel]:
+    """Return the architecture of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in MODELS:
+        raise UsageError(f"no model {name!r}{did_you_mean(name, MODELS)}; `charlm models` lists them")
+    return MODELS[name]
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return an architecture's options with their defaults."""
+    options: dict[str, Any] = {}
+    for cls in find(name).__mro__:  # a constructor with **options hands the rest to the next class
+        parameters = inspect.signature(cls).parameters.values()
+        for parameter in parameters:
+            if parameter.default is not parameter.empty:
+                options.setdefault(parameter.name, parameter.default)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return options
+
+
+def build(name: str, vocab_size: int, **options: Any) -> CharModel:
+    """Make a model with fresh weights, drawn from torch's global random generator.
+
+    Args:
+        name: a key of `MODELS`.
+        vocab_size: V.
+        options: the architecture's own.
+
+    Raises:
+        UsageError: an unknown name or option, or a value of another type than the default's.
+    """
+    known = options_of(name)
+    for key, value in options.items():
+        if key not in known:
+            hint = did_you_mean(key, known) or f"; it has: {', '.join(known)}"
+            raise UsageError(f"model {name} has no option {key!r}{hint}")
+        default = known[key]
+        wanted = (int, float) if isinstance(default, float) else type(default)
+        if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
+            raise UsageError(f"model {name}: {key} is {value!r}; it must be {type(default).__name__}")
+        if not isinstance(value, (bool, str)) and not value >= (0 if isinstance(default, float) else 1):
+            raise UsageError(f"model {name}: {key} is {value}, too small")
+        if "dropout" in key and not 0 <= value < 1:
+            raise UsageError(f"model {name}: {key} is {value}; it must be at least 0 and below 1")
+    return find(name)(vocab_size, **options)

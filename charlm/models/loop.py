@@ -1,0 +1,60 @@
+"""An Elman RNN written as a plain Python loop.
+
+With e_t the embedding of the character at step t and h_0 = 0:
+
+    x_t = relu(W_eh e_t + b_e)
+    h_t = tanh(W_hh (h_{t-1} + x_t) + b_h)
+    logits_t = W_hv h_t + b_v
+
+Shapes: B batch_size, T characters, E n_embed, H n_hidden, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from charlm.models.base import CharModel
+from charlm.models.init import check_init, identity_
+
+
+class Loop(CharModel):
+    """Predict each next character from every character before it.
+
+    Args:
+        vocab_size: V.
+        n_embed: E, numbers to describe a character.
+        n_hidden: H, numbers to describe what was read.
+        init: "uniform", or "identity": W_hh starts as the identity and b_h as zero.
+    """
+
+    default_feed = "windows"
+
+    def __init__(self, vocab_size: int, n_embed: int = 42, n_hidden: int = 256, init: str = "uniform") -> None:
+        super().__init__()
+        check_init(init)
+        self.embed = nn.Embedding(vocab_size, n_embed)
+        self.embed_to_hidden = nn.Linear(n_embed, n_hidden)
+        self.hidden_to_hidden = nn.Linear(n_hidden, n_hidden)
+        self.head = nn.Linear(n_hidden, vocab_size)
+        if init == "identity":
+            identity_(self.hidden_to_hidden)
+
+    def features(self, chars: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Read a batch of text.
+
+        Args:
+            chars: character indices, long, (B, T).
+            state: h_0, float, (B, H); zeros when None.
+
+        Returns:
+            features: h_1..h_T, float, (B, T, H).
+            state: h_T, float, (B, H).
+        """
+        inputs = torch.relu(self.embed_to_hidden(self.embed(chars)))  # (B, T, H)
+        hidden = torch.zeros_like(inputs[:, 0]) if state is None else state
+        steps = []
+        for x in inputs.unbind(dim=1):  # (B, H)
+            hidden = torch.tanh(self.hidden_to_hidden(hidden + x))
+            steps.append(hidden)
+        return torch.stack(steps, dim=1), hidden

@@ -1,0 +1,38 @@
+"""An Elman RNN by PyTorch's own fused layer.
+
+    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+
+Reference: Elman (1990), Finding structure in time.
+
+Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from charlm.models.init import check_init, identity_
+from charlm.models.recurrent import Recurrent
+
+
+class RNN(Recurrent):
+    """Predict each next character with `nn.RNN`.
+
+    Args:
+        vocab_size: V.
+        init: "uniform", or "identity": W_hh starts as the identity and the biases as zero.
+        options: the options of `Recurrent`.
+    """
+
+    def __init__(self, vocab_size: int, init: str = "uniform", **options: Any) -> None:
+        super().__init__(vocab_size, **options)
+        check_init(init)
+        if init == "identity":
+            identity_(self.layers)
+
+    @staticmethod
+    def make_layers(n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:
+        """Return PyTorch's layers."""
+        return nn.RNN(n_embed, n_hidden, n_layers, batch_first=True, dropout=dropout)

@@ -1,0 +1,174 @@
+"""Recipe: all the choices of a run, from a TOML file and from the command line.
+
+The fields below are at once the keys of a TOML file and the options of `charlm train`; what a model's constructor
+takes stands in the file's `[options]` table. Nothing here imports torch, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from dataclasses import dataclass, field, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from charlm.errors import DataError, InputNotFoundError, UsageError, did_you_mean
+
+FEEDS = ("windows", "chunks", "stream")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
+SPLITS = ("standard", "tail20", "random20", "all")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def _key(default: Any, help: str, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The choices of a run. Each field's help says what it means and in which unit.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    model: str = _key("lstm", "Architecture; `charlm models` lists them.")
+    options: dict[str, Any] = field(default_factory=dict)
+
+    corpus: tuple[str, ...] = _key(
+        (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input."
+    )
+    split: str = _key("standard", "How the text is divided into training, validation and test.", SPLITS)
+    bytes: bool = _key(False, "Predict bytes instead of characters.")
+    lower: bool = _key(False, "Turn the text into lower case.")
+    min_count: int = _key(1, "Characters seen fewer times are unknown.", least=1)
+
+    feed: str | None = _key(None, "In which order the text is read; by default what suits the model.", FEEDS)
+    n_context: int = _key(8, "Characters in a window (windows).", least=1)
+    stride: int = _key(1, "Characters from one window to the next (windows).", least=1)
+    bptt: int = _key(64, "Characters a sequence (chunks, stream).", least=1)
+    batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 64 otherwise.", least=1)
+
+    optimizer: str = _key("adam", "Optimiser from torch.optim.", OPTIMIZERS)
+    learning_rate: float = _key(4e-3, "Peak learning rate.", least=0)
+    momentum: float = _key(0.9, "Momentum (sgd, rmsprop).", least=0)
+    weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", least=0)
+    clip: float | None = _key(None, "Largest L2 norm of the gradient.", least=0)
+    schedule: str = _key("one-cycle", "Learning rate over the training.", SCHEDULES)
+    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", least=0)
+    hold_epochs: float = _key(0.0, "Epochs at the peak before the schedule.", least=0)
+    drop_epochs: tuple[float, ...] = _key((), "Epochs after which the rate is divided by 10 (steps).", least=0)
+    n_cycles: int = _key(4, "Cycles, each twice as long as the one before (restarts).", least=1)
+    epochs: int | None = _key(10, "Passes over the training part.", least=1)
+    minutes: float | None = _key(None, "Stop after so many minutes of training.", least=0)
+    patience: int | None = _key(None, "Stop after so many epochs without a better validation.", least=1)
+
+    seed: int = _key(0, "Seed of weights, order and dropout.", least=0)
+    device: str = _key("auto", "Where to compute; auto takes cuda, then mps, then cpu.", DEVICES)
+    bf16: bool = _key(False, "Forward pass in bfloat16 where the device has it.")
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for key in fields(self):
+            value, meta = getattr(self, key.name), key.metadata
+            if value is None or key.name == "options":
+                continue
+            if meta["choices"] and value not in meta["choices"]:
+                hint = did_you_mean(str(value), meta["choices"])
+                raise UsageError(f"{key.name} is {value!r}{hint}; it is one of: {', '.join(meta['choices'])}")
+            least = meta["least"]
+            for number in value if isinstance(value, tuple) else (value,):
+                if least is not None and not (least <= number < math.inf):
+                    raise UsageError(f"{key.name} is {number}; it must be at least {least} and finite")
+        for name in ("learning_rate", "clip", "minutes"):
+            if getattr(self, name) == 0:
+                raise UsageError(f"{name} is 0; it must be more")
+        if self.epochs is None and self.minutes is None:
+            raise UsageError("neither epochs nor minutes says when to stop; give one of them")
+
+    def changed(self, **changes: Any) -> Recipe:
+        """Return this recipe with other values; `options` are merged, a minutes limit lifts the epochs'.
+
+        Raises:
+            UsageError: an unknown key, or a value of the wrong type or out of its range.
+        """
+        known = {key.name: key for key in fields(self)}
+        for name, value in changes.items():
+            if name not in known:
+                raise UsageError(f"no recipe key {name!r}{did_you_mean(name, known)}")
+            changes[name] = _typed(name, value, known[name].type)
+        if changes.get("minutes") is not None and "epochs" not in changes:
+            changes["epochs"] = None
+        options = self.options | changes.pop("options", {})
+        return replace(self, options=options, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the keys that are set, `options` last, as JSON and TOML have them."""
+        values = {key.name: getattr(self, key.name) for key in fields(self) if key.name != "options"}
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
+        return values | {"options": self.options}
+
+    def to_toml(self) -> str:
+        """Return the recipe as a TOML file."""
+        values = self.to_dict()
+        options = values.pop("options")
+        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
+        lines += ["", "[options]"] + [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _typed(name: str, value: Any, annotation: Any) -> Any:
+    """Return `value` if it is of the annotated type, with int for float and list for tuple let pass."""
+    wanted = str(annotation).split(" | ")
+    if value is None and "None" in wanted:
+        return None
+    if wanted[0].startswith("tuple") and isinstance(value, (list, tuple)):
+        element = str if "str" in wanted[0] else (int, float)
+        if all(isinstance(part, element) for part in value):
+            return tuple(value)
+    elif type(value).__name__ == wanted[0].split("[")[0]:
+        return value
+    elif wanted[0] == "float" and type(value) is int:
+        return float(value)
+    raise UsageError(f"{name} is {value!r}; it must be {wanted[0]}")
+
+
+def names() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    folder = resources.files("charlm.recipes")
+    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
+
+
+def load(name_or_path: str) -> Recipe:
+    """Read a recipe: one that comes with the package, by name, or a TOML file.
+
+    Raises:
+        InputNotFoundError: there is neither.
+        DataError: the file is not TOML.
+        UsageError: an unknown key or a value out of its range.
+    """
+    if name_or_path in names():
+        text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
+    else:
+        try:
+            text = Path(name_or_path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            hint = did_you_mean(name_or_path, names()) or f"; recipes are: {', '.join(names())}"
+            raise InputNotFoundError(f"no recipe {name_or_path!r}: {error}{hint}") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"recipe {name_or_path}: {error}") from None
+    try:
+        return Recipe().changed(**values)
+    except UsageError as error:
+        raise UsageError(f"recipe {name_or_path}: {error}") from None
+
+
+def about(name: str) -> str:
+    """Return what a recipe of the package says of itself in its first line."""
+    text = resources.files("charlm.recipes").joinpath(f"{name}.toml").read_text("utf-8")
+    return text.splitlines()[0].removeprefix("#").strip()

@@ -1,0 +1,103 @@
+"""Vocab: text to indices and back.
+
+A vocabulary is a sorted list of symbols, either Unicode characters or bytes. Index 0 is no symbol: it stands
+for padding and for anything unknown. Shapes: N characters.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[Any]  # indices, uint8 up to 256 of them, else int32
+N_CODE_POINTS = 0x110000
+
+
+def code_points(text: str) -> NDArray[np.uint32]:
+    """Return the Unicode code points of a text, uint32, (N,)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+class Vocab:
+    """The symbols a model knows, in the order of their indices.
+
+    Args:
+        points: code points of the symbols (or byte values), ascending; the first gets index 1.
+        is_bytes: symbols are bytes and text is read as UTF-8.
+    """
+
+    def __init__(self, points: Iterable[int], is_bytes: bool = False) -> None:
+        self.points = np.array(sorted(set(points)), dtype=np.uint32)
+        self.is_bytes = is_bytes
+        self._index_of: Codes = np.zeros(N_CODE_POINTS, dtype=np.uint8 if len(self) <= 256 else np.int32)
+        self._index_of[self.points] = np.arange(1, len(self))
+
+    @classmethod
+    def of_text(cls, text: str, min_count: int = 1) -> Vocab:
+        """Return the vocabulary of the characters that occur at least `min_count` times in `text`."""
+        points, counts = np.unique(code_points(text), return_counts=True)
+        return cls(points[counts >= min_count].tolist())
+
+    @classmethod
+    def of_bytes(cls) -> Vocab:
+        """Return the vocabulary of all 256 bytes, in which nothing is unknown."""
+        return cls(range(256), is_bytes=True)
+
+    def __len__(self) -> int:
+        """Return the number of indices, index 0 included: a model's `vocab_size`."""
+        return len(self.points) + 1
+
+    def __eq__(self, other: object) -> bool:
+        """Two vocabularies are equal if they map every text alike."""
+        if not isinstance(other, Vocab):
+            return NotImplemented
+        return self.is_bytes == other.is_bytes and np.array_equal(self.points, other.points)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def symbols(self) -> str:
+        """The symbols as one string, in the order of their indices from 1; for bytes as Latin-1."""
+        return self.points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+    @property
+    def start(self) -> int:
+        """The index that stands before a text's first character: a line break where it is known, else 0."""
+        return int(self._index_of[ord("\n")])
+
+    def encode(self, text: str) -> Codes:
+        """Turn text into indices, (N,); what is unknown becomes 0."""
+        if self.is_bytes:
+            return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
+        return self._index_of[code_points(text)]
+
+    def encode_bytes(self, data: bytes) -> Codes:
+        """Turn bytes into indices, (N,), for a vocabulary of bytes."""
+        return self._index_of[np.frombuffer(data, dtype=np.uint8)]
+
+    def decoder(self) -> Callable[[int], str]:
+        """Return a function that turns one index after another into text.
+
+        It returns an empty string while a character of several bytes is incomplete; index 0 and invalid UTF-8
+        become U+FFFD.
+        """
+        if not self.is_bytes:
+            symbols = "\ufffd" + self.symbols
+            return lambda index: symbols[index]
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        return lambda index: utf8.decode(bytes([index - 1])) if index else "\ufffd"
+
+    def decode(self, indices: Iterable[int]) -> str:
+        """Turn indices into text; index 0 and invalid UTF-8 become U+FFFD."""
+        decode_next = self.decoder()
+        return "".join(decode_next(int(index)) for index in indices)
+
+    def unknown(self, text: str) -> str:
+        """Return the distinct characters of `text` that are not in the vocabulary, sorted."""
+        if self.is_bytes:
+            return ""
+        return "".join(char for char in sorted(set(text)) if not self._index_of[ord(char)])
