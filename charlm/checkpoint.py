@@ -120,6 +120,22 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
         raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
 
 
+def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
+    """Copy weights into a model, converted to its types.
+
+    Raises:
+        ValueError: a parameter is missing, in excess or of another shape.
+    """
+    parameters = dict(model.named_parameters())
+    if parameters.keys() != weights.keys():
+        names = ", ".join(sorted(parameters.keys() ^ weights.keys())[:3])
+        raise ValueError(f"parameters missing or in excess: {names}")
+    for name, parameter in parameters.items():
+        if parameter.shape != weights[name].shape:
+            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
+        parameter.data.copy_(weights[name])
+
+
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:
     """Read a checkpoint and make its model, in float32 and evaluation mode.
 
@@ -131,14 +147,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
             model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
-        parameters = dict(model.named_parameters())
-        if parameters.keys() != weights.keys():
-            names = ", ".join(sorted(parameters.keys() ^ weights.keys())[:3])
-            raise ValueError(f"parameters missing or in excess: {names}")
-        for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
-                raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
-            parameter.data.copy_(weights[name])
+        set_weights(model, weights)
     except Exception as error:
         raise CheckpointError(f"{path}: its weights do not fit its architecture: {error}") from None
     return model.to(device).eval(), checkpoint

@@ -23,7 +23,7 @@ class Run:
         model, feed, optimizer: what is trained, on what, by what.
         n_epochs: epochs to train; infinite where `minutes` alone says when to end.
         minutes: wall-clock minutes after which training stops; None for no limit.
-        bf16: run the forward pass in bfloat16 where autocast allows it.
+        bf16: run the forward pass in bfloat16.
         epoch, step_in_epoch: where in the feed the next batch is.
         step: optimiser steps taken.
         n_chars: characters predicted.
@@ -101,7 +101,7 @@ class Callback:
         """After the last batch of an epoch, or of a training that ends within one."""
 
     def on_fit_end(self, run: Run) -> None:
-        """At the end, whatever ended it."""
+        """At the end, whatever ended it; for callbacks whose `on_fit_start` has run."""
 
 
 def call(hook: str, run: Run, callbacks: Sequence[Callback]) -> None:
@@ -149,12 +149,15 @@ def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         callbacks: called in this order.
     """
     run.started = time.perf_counter()
+    begun: list[Callback] = []
     try:
-        call("on_fit_start", run, callbacks)
+        for callback in callbacks:
+            callback.on_fit_start(run)
+            begun.append(callback)
         while run.epoch < run.n_epochs and not run.stop:
             train_epoch(run, callbacks)
             if run.step_in_epoch == len(run.feed):
                 run.epoch, run.step_in_epoch = run.epoch + 1, 0
             call("on_epoch_end", run, callbacks)
     finally:
-        call("on_fit_end", run, callbacks)
+        call("on_fit_end", run, begun)

@@ -9,11 +9,13 @@ Shapes: N characters of text, B batch_size, T characters, V vocab_size.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from charlm.feeds import Feed
 from charlm.models.base import CharModel
@@ -104,11 +106,16 @@ def evaluate(
     return Score(nats, stop - first)
 
 
+def _shown(steps: range) -> Iterable[int]:
+    """Return the steps under a progress bar on stderr, if it is a terminal and they take more than two seconds."""
+    return tqdm(steps, desc="scoring", unit="piece", delay=2, leave=False, disable=None, dynamic_ncols=True)
+
+
 def _windowed_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int) -> float:
     padded = torch.cat([codes.new_full((n_context,), start), codes])
     windows = padded.unfold(0, n_context, 1)  # (N + 1, n_context): row p ends just before position p
     total = 0.0
-    for here in range(first, stop, N_WINDOWS):
+    for here in _shown(range(first, stop, N_WINDOWS)):
         there = min(here + N_WINDOWS, stop)
         logits, _ = model(windows[here:there].long(), only_last=True)
         targets = codes[here:there].long()
@@ -123,7 +130,7 @@ def _carried_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_lane
     lane_first = first + length * torch.arange(n_lanes, device=codes.device).unsqueeze(1)  # (B, 1)
     lane_stop = (lane_first + length).clamp(max=stop)
     total, state = 0.0, None
-    for offset in range(-n_warm, length, N_PIECE):
+    for offset in _shown(range(-n_warm, length, N_PIECE)):
         steps = torch.arange(offset, min(offset + N_PIECE, length), device=codes.device)
         positions = lane_first + steps  # (B, T)
         logits, state = model(before[positions.clamp(0, len(codes) - 1)].long(), state)
@@ -149,7 +156,7 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
     model.eval()
     total, n, state = 0.0, 0, None
     with torch.inference_mode():
-        for step in range(len(feed)):
+        for step in _shown(range(len(feed))):
             chars, targets = feed.batch(0, step)
             logits, state = model(chars, state, only_last=feed.predicts == "last")
             state = state if feed.carries_state else None

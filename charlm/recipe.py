@@ -68,7 +68,7 @@ class Recipe:
 
     seed: int = _key(0, "Seed of weights, order and dropout.", least=0)
     device: str = _key("auto", "Where to compute; auto takes cuda, then mps, then cpu.", DEVICES)
-    bf16: bool = _key(False, "Forward pass in bfloat16 where the device has it.")
+    bf16: bool = _key(False, "Forward pass in bfloat16 on a GPU that has it.")
 
     def __post_init__(self) -> None:
         """Check every value."""

@@ -44,8 +44,8 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def resolve(recipe: Recipe) -> Recipe:
-    """Fill in what a recipe leaves to the model: feed, window and batch size.
+def resolve(recipe: Recipe, device: torch.device) -> Recipe:
+    """Fill in what a recipe leaves to the model and the device: feed, window, batch size, bfloat16.
 
     Raises:
         UsageError: the feed or the split does not go with the model.
@@ -60,7 +60,7 @@ def resolve(recipe: Recipe) -> Recipe:
         feed=feed,
         n_context=architecture.n_context or recipe.n_context,
         batch_size=recipe.batch_size or (512 if feed == "windows" else 64),
-        epochs=recipe.epochs,
+        bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
     )
 
 
@@ -151,8 +151,8 @@ class Trainer:
             UsageError: an option that the model does not have, or choices that do not go together.
             DataError: the text is too short.
         """
-        recipe = resolve(recipe)
         device = choose_device(recipe.device)
+        recipe = resolve(recipe, device)
         torch.manual_seed(recipe.seed)
         model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
         codes = torch.from_numpy(corpus.codes).to(device)
@@ -248,7 +248,7 @@ def _in_folder(trainer: Trainer, folder: Path) -> list[Callback]:
         trainer.language_model().save(folder / f"{name}.safetensors")
 
     def write_sample() -> str:
-        return trainer.language_model().sample(length=300, temperature=0.8, seed=0)
+        return trainer.language_model().sample(length=200, temperature=0.8, seed=0)
 
     return [
         callbacks.Samples(write_sample),
@@ -263,8 +263,7 @@ def _finish(trainer: Trainer, folder: Path | None) -> LanguageModel:
     seconds = trainer.run.seconds
     best = folder / "best.safetensors" if folder is not None else None
     if best is not None and best.exists():
-        weights = checkpoint.read(best)[1]
-        trainer.run.model.load_state_dict(weights, strict=False)
+        checkpoint.set_weights(trainer.run.model, checkpoint.read(best)[1])
     model = trainer.language_model()
     result: dict[str, Any] = {
         "n_parameters": sum(p.numel() for p in trainer.run.model.parameters()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 from types import FrameType
 
 from torch import nn
@@ -67,7 +68,10 @@ class EarlyStop(Callback):
 
 
 class StopOnInterrupt(Callback):
-    """Ctrl-C ends the training after the present step, in order; a second one ends it at once."""
+    """Ctrl-C ends the training after the present step, in order; a second one ends it at once.
+
+    Signals reach the main thread alone; in any other this does nothing.
+    """
 
     def on_fit_start(self, run: Run) -> None:
         """Listen for the signal."""
@@ -77,8 +81,11 @@ class StopOnInterrupt(Callback):
                 raise KeyboardInterrupt
             run.interrupted = run.stop = True
 
-        self._before = signal.signal(signal.SIGINT, stop)
+        self._in_main = threading.current_thread() is threading.main_thread()
+        if self._in_main:
+            self._before = signal.signal(signal.SIGINT, stop)
 
     def on_fit_end(self, run: Run) -> None:
         """Listen no more."""
-        signal.signal(signal.SIGINT, self._before)
+        if self._in_main:
+            signal.signal(signal.SIGINT, self._before)

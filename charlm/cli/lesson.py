@@ -55,10 +55,9 @@ def lesson(
             raise KeyboardInterrupt
         ours = result[step.result]
         report.append({"step": name, "published_nats": step.published, "nats": ours, "seconds": result["seconds"]})
-        rows.append(
-            [name, step.about, f"{step.published:.4f}", f"{ours:.4f}", f"{ours - step.published:+.4f}"]
-            + [f"{result['seconds']:.0f}"]
-        )
+        numbers = [f"{step.published:.4f}", f"{ours:.4f}", f"{ours - step.published:+.4f}", f"{result['seconds']:.0f}"]
+        rows.append([name, step.about, *numbers])
+        print("{}: published {}, ours {} ({}), {} s".format(name, *numbers), file=sys.stderr)
     if not as_json:
         print("The lesson's own protocols, nats per character (char3: of the training windows)\n")
         print(table(["step", "architecture x feed", "published", "ours", "differ", "sec"], rows), flush=True)

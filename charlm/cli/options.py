@@ -102,12 +102,12 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
     if choices.corpus:
         return choices, read_corpus(choices)
     try:
-        named = choices.changed(corpus=[DEFAULT], epochs=choices.epochs)
+        named = choices.changed(corpus=[DEFAULT])
         return named, read_corpus(named)
     except InputNotFoundError as error:
         reason = str(error).split(";")[0]
         print(f"charlm: {reason}; going on with {FALLBACK}", file=sys.stderr)
-        named = choices.changed(corpus=[FALLBACK], epochs=choices.epochs)
+        named = choices.changed(corpus=[FALLBACK])
         return named, read_corpus(named)
 
 

@@ -38,10 +38,8 @@ def train(folder: Path, name: str | None, samples: bool, as_json: bool, **given:
         print(json.dumps({"run": str(run), **result}))
         return
     print(model.sample(length=400, temperature=0.8, seed=choices.seed).strip())
-    scores = [f"{part} {bits(result[f'{part}_nats']):.3f}" for part in ("valid", "test") if f"{part}_nats" in result]
-    print(
-        f"\nbits per character: {', '.join(scores) or 'training %.3f' % bits(result['train_nats'])}",
-        file=sys.stderr,
-    )
+    shown = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
+    scores = ", ".join(f"{part} {bits(result[f'{part}_nats']):.3f}" for part in shown)
+    print(f"\nbits per character: {scores}", file=sys.stderr)
     print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
     print(f"next: charlm sample {run.name} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)

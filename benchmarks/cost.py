@@ -1,0 +1,55 @@
+"""What the package costs beside its work: time to start, and memory beyond `import torch`.
+
+    python benchmarks/cost.py
+
+Start: the shortest of several calls. Memory: the largest resident size of `charlm train` for the largest model of
+the lesson's single-layer ones, less that of `import torch`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+CHARLM = [sys.executable, "-m", "charlm"]
+
+
+def seconds(command: list[str], n_times: int = 7) -> float:
+    """Return the shortest wall-clock seconds of a command."""
+    best = float("inf")
+    for _ in range(n_times):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def peak_mb(command: list[str]) -> float:
+    """Return the largest resident size, MB, of this and of all commands run before by this function."""
+    subprocess.run(command, check=True, capture_output=True)
+    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes on macOS, KB on Linux
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default="nietzsche")
+    corpus = parser.parse_args().corpus
+
+    torch_mb = peak_mb([sys.executable, "-c", "import torch"])
+    for model in ("rnn", "gru", "lstm"):
+        with tempfile.TemporaryDirectory() as folder:
+            train = ["train", "--model", model, "--corpus", corpus, "--epochs", "1", "--checkpoints", folder]
+            train_mb = peak_mb(CHARLM + train)
+        beyond = train_mb - torch_mb
+        print(f"memory: charlm train --model {model}: {beyond:.0f} MB beyond import torch ({torch_mb:.0f} MB)")
+
+    torch_seconds = seconds([sys.executable, "-c", "import torch"])
+    print(f"start: import torch: {torch_seconds:.2f} s")
+    for arguments in (["--help"], ["--version"], ["train", "--help"], ["sample", "--length", "1"]):
+        took = seconds(CHARLM + arguments)
+        print(f"start: charlm {' '.join(arguments)}: {took:.2f} s")

@@ -1,0 +1,127 @@
+"""What the loop costs: `charlm train` beside a bare PyTorch loop, same model, same batches, in one run.
+
+    python benchmarks/overhead.py
+
+Both train the same architecture from the same weights on the same text. The bare loop is forward, loss, backward and
+step, and nothing else; ours has the progress bar, the learning-rate schedule, metrics.jsonl and TensorBoard on.
+They take turns, and the ratio of each pair is what counts, since the machine's speed drifts. `charlm train`
+validates and samples between the epochs; as its own display does, the speed here is that of the training itself.
+The progress bar writes to a pseudo-terminal, so it is on wherever this runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import pty
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from charlm import callbacks
+from charlm.api import read_corpus
+from charlm.fit import Callback, Run, train_epoch
+from charlm.metrics import nats_per_char
+from charlm.recipe import Recipe
+from charlm.training import Trainer, schedule_callback
+
+SHAPES = {
+    "rnn 256, stream 64 x 64": {"model": "rnn"},
+    "gru 256, stream 64 x 64": {"model": "gru"},
+    "lstm 256, stream 64 x 64": {"model": "lstm"},
+    "rnn 256, chunks 512 x 8": {"model": "rnn", "feed": "chunks", "bptt": 8, "batch_size": 512},
+    "rnn 256, stream 64 x 8": {"model": "rnn", "bptt": 8},
+}
+
+
+def bare(trainer: Trainer, n_steps: int) -> float:
+    """Train `n_steps` with nothing around; return characters a second."""
+    model, optimizer, feed = trainer.run.model, trainer.run.optimizer, trainer.run.feed
+    model.train()
+    state, n_chars = None, 0
+    began = time.perf_counter()
+    for step in range(n_steps):
+        chars, targets = feed.batch(0, step % len(feed))
+        logits, state = model(chars, state)
+        if feed.carries_state:
+            state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
+        else:
+            state = None
+        loss = nats_per_char(logits, targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        n_chars += targets.numel()
+    return n_chars / (time.perf_counter() - began)
+
+
+class StopAfter(Callback):
+    """Stop after some steps."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+
+    def on_batch_end(self, run: Run) -> None:
+        """Count."""
+        run.stop = run.step % self.n_steps == 0
+
+
+def ours(trainer: Trainer, listed: list[Callback], n_steps: int) -> float:
+    """Train `n_steps` with every callback of `charlm train`; return characters a second."""
+    run = trainer.run
+    run.stop, run.step_in_epoch, before = False, 0, run.n_chars
+    began = time.perf_counter()
+    while run.n_chars == before or not run.stop:
+        run.step_in_epoch = 0
+        train_epoch(run, listed)
+    return (run.n_chars - before) / (time.perf_counter() - began)
+
+
+def speed(n_steps: int, n_rounds: int) -> None:
+    """Print the table of ratios."""
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{'shape':28}{'bare, char/s':>14}{'charlm, char/s':>16}{'ratio':>8}{'spread':>16}")
+    for name, choice in SHAPES.items():
+        recipe = Recipe().changed(corpus=[CORPUS], epochs=1000, device="cpu", **choice)
+        corpus = read_corpus(recipe)
+        plain, full = Trainer.make(recipe, corpus), Trainer.make(recipe, corpus)
+        with tempfile.TemporaryDirectory() as folder:
+            listed: list[Callback] = [
+                schedule_callback(full.recipe),
+                callbacks.Meter(),
+                callbacks.History(Path(folder) / "metrics.jsonl"),
+                callbacks.TensorBoard(Path(folder), full.recipe.to_toml(), corpus.vocab),
+                callbacks.Progress(),
+                StopAfter(n_steps),
+            ]
+            for callback in listed:
+                callback.on_fit_start(full.run)
+            bare(plain, n_steps)
+            ours(full, listed, n_steps)
+            pairs = [(bare(plain, n_steps), ours(full, listed, n_steps)) for _ in range(n_rounds)]
+            for callback in listed:
+                callback.on_fit_end(full.run)
+        ratios = sorted(b / a for a, b in pairs)
+        bare_speed, our_speed = (statistics.median(p[i] for p in pairs) for i in (0, 1))
+        spread = f"{ratios[0]:.3f}-{ratios[-1]:.3f}"
+        ratio = statistics.median(ratios)
+        print(f"{name:28}{bare_speed:14,.0f}{our_speed:16,.0f}{ratio:8.3f}{spread:>16}", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default="nietzsche")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    CORPUS = given.corpus
+    screen, terminal = pty.openpty()
+    threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(screen, 4096), b"")], daemon=True).start()
+    sys.stderr = os.fdopen(terminal, "w")
+    speed(given.steps, given.rounds)
