@@ -108,7 +108,8 @@ def evaluate(
 
 def _shown(steps: range) -> Iterable[int]:
     """Return the steps under a progress bar on stderr, if it is a terminal and they take more than two seconds."""
-    return tqdm(steps, desc="scoring", unit="piece", delay=2, leave=False, disable=None, dynamic_ncols=True)
+    bar: Iterable[int] = tqdm(steps, desc="scoring", delay=2, leave=False, disable=None, dynamic_ncols=True)
+    return bar
 
 
 def _windowed_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int) -> float:

@@ -1,4 +1,4 @@
-"""The loop that concatenates: what was read and what is being read side by side, instead of added.
+"""The loop that concatenates past and character, not adds them.
 
 With e_t the embedding of the character at step t and h_0 = 0:
 

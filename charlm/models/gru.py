@@ -1,4 +1,4 @@
-"""A gated recurrent unit: the network learns what to keep and what to overwrite.
+"""A gated recurrent unit: it learns what to keep and what not.
 
     r_t = sigmoid(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)          reset
     z_t = sigmoid(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)          update

@@ -1,4 +1,4 @@
-"""Long short-term memory: a cell that adds instead of multiplying, so that gradients live longer.
+"""Long short-term memory: a cell that adds lets gradients live.
 
     i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)          input gate
     f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf)          forget gate
