@@ -64,7 +64,8 @@ class Run:
 
     def advance(self, loss: Tensor, n_chars: int) -> None:
         """Count one step of `n_chars` predictions at a mean loss, nats, ()."""
-        self.sum_nats = self.sum_nats + loss * n_chars
+        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # mps has no float64
+        self.sum_nats = self.sum_nats + loss.to(exact) * n_chars
         self.n_chars += n_chars
         self.step += 1
         self.step_in_epoch += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm import recipe, runs
+from charlm import runs
 from charlm.api import read_corpus
 from charlm.callbacks import Progress
 from charlm.errors import UsageError, did_you_mean
@@ -94,8 +94,3 @@ def climb(
         yield name, model
         if model.about.result["interrupted"]:
             return
-
-
-def lesson_recipe(step: str, **changes: Any) -> Recipe:
-    """Return a step's recipe as it comes with the package, with other values where wanted."""
-    return recipe.load(f"lesson-{step}").changed(**changes)

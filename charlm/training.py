@@ -185,20 +185,24 @@ class Trainer:
         )
         return LanguageModel(run.model, about)
 
-    def score(self, part: str, n_lanes: int = 1) -> Score | None:
-        """Predict a part of the text by the protocol, or the held-out windows; None where there is nothing."""
-        first, stop = self.corpus.bounds[part]
+    @property
+    def has_valid(self) -> bool:
+        """Whether anything is held out for validation."""
+        first, stop = self.corpus.bounds["valid"]
+        return self.held_out is not None or first < stop
+
+    def score(self, part: str, n_lanes: int = 1) -> Score:
+        """Predict a part of the text by the protocol; "valid" is the held-out windows where the split is of windows.
+
+        Args:
+            part: "train", "valid" or "test"; it must not be empty.
+            n_lanes: see `evaluate`.
+        """
         if part == "valid" and self.held_out is not None:
             return evaluate_feed(self.run.model, self.held_out)
-        if first == stop:
-            return None
         n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
         start = self.corpus.vocab.start
-        return evaluate(self.run.model, self.codes, first, stop, n_context, n_lanes, start)
-
-    def valid_score(self) -> Score:
-        """Predict the validation part quickly, for the curve; the training windows where there is none."""
-        return self.score("valid", N_LANES) or evaluate_feed(self.run.model, self.run.feed)
+        return evaluate(self.run.model, self.codes, *self.corpus.bounds[part], n_context, n_lanes, start)
 
 
 def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Sequence[Callback] = ()) -> LanguageModel:
@@ -224,7 +228,9 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
         listed: list[Callback] = [callbacks.StopOnInterrupt(), schedule_callback(trainer.recipe)]
         if recipe.clip is not None:
             listed.append(callbacks.ClipGradient(recipe.clip))
-        listed += [callbacks.Meter(), callbacks.Validate(trainer.valid_score)]
+        listed.append(callbacks.Meter())
+        if trainer.has_valid:
+            listed.append(callbacks.Validate(lambda: trainer.score("valid", N_LANES)))
         if folder is not None:
             listed += _in_folder(trainer, folder)
         if recipe.patience is not None:
@@ -272,12 +278,13 @@ def _finish(trainer: Trainer, folder: Path | None) -> LanguageModel:
         "interrupted": trainer.run.interrupted,
     }
     if not trainer.run.interrupted:
-        for part in ("valid", "test"):
-            score = trainer.score(part)
-            if score is not None:
-                result[f"{part}_nats"] = score.nats_per_char
-        if "valid_nats" not in result:
+        if trainer.has_valid:
+            result["valid_nats"] = trainer.score("valid").nats_per_char
+        else:
             result["train_nats"] = evaluate_feed(trainer.run.model, trainer.run.feed).nats_per_char
+        first, stop = trainer.corpus.bounds["test"]
+        if first < stop:
+            result["test_nats"] = trainer.score("test").nats_per_char
     model.about.result = result
     if folder is not None:
         if best is not None and best.exists():

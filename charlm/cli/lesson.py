@@ -41,13 +41,13 @@ def lesson(
     as_json: bool,
 ) -> None:
     """See the command's help."""
-    from charlm.lesson import PROTOCOL, STEPS, choose, climb, lesson_recipe
+    from charlm.lesson import PROTOCOL, STEPS, choose, climb
     from charlm.metrics import bits
     from charlm.recipe import Recipe
 
     chosen = choose(steps)
     changes = {"corpus": [corpus], "seed": seed, "device": device} | ({"epochs": epochs} if epochs else {})
-    ladder = {name: lesson_recipe(name, **changes) for name in chosen}
+    ladder = {name: recipe.load(f"lesson-{name}").changed(**changes) for name in chosen}
     rows, report = [], []
     for name, model in climb(ladder, folder, "lesson", _announce):
         step, result = STEPS[name], model.about.result

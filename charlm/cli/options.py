@@ -126,15 +126,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return rows as text, the first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            [
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ]
-        ).rstrip()
-        for line in [head, *rows]
-    ]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    """Return rows as text, columns of numbers to the right."""
+    lines = [[""] * len(head) for _ in range(len(rows) + 1)]
+    for i, (title, *cells) in enumerate(zip(head, *rows, strict=True)):
+        width = max(map(len, (title, *cells)))
+        is_number = all(cell[:1] in "+-.0123456789" for cell in cells)
+        for line, cell in zip(lines, (title, *cells), strict=True):
+            line[i] = cell.rjust(width) if is_number else cell.ljust(width)
+    joined = ["  ".join(line).rstrip() for line in lines]
+    return "\n".join([joined[0], "-" * max(map(len, joined)), *joined[1:]])
