@@ -45,7 +45,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def resolve(recipe: Recipe, device: torch.device) -> Recipe:
-    """Fill in what a recipe leaves to the model and the device: feed, window, batch size, bfloat16.
+    """Fill in what a recipe leaves to the model and the device: options, feed, window, batch size, bfloat16.
 
     Raises:
         UsageError: the feed or the split does not go with the model.
@@ -57,6 +57,7 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
     return recipe.changed(
+        options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
         n_context=architecture.n_context or recipe.n_context,
         batch_size=recipe.batch_size or (512 if feed == "windows" else 64),
@@ -173,7 +174,7 @@ class Trainer:
         run, corpus, vocab = self.run, self.corpus, self.corpus.vocab
         about = Checkpoint(
             model=self.recipe.model,
-            options=models.options_of(self.recipe.model) | self.recipe.options,
+            options=self.recipe.options,
             vocab_size=len(vocab),
             symbols=vocab.points.tolist(),
             is_bytes=vocab.is_bytes,
