@@ -35,7 +35,7 @@ class Recipe:
         UsageError: a value out of its range.
     """
 
-    model: str = _key("lstm", "Architecture; `charlm models` lists them.")
+    model: str = _key("gru", "Architecture; `charlm models` lists them.")
     options: dict[str, Any] = field(default_factory=dict)
 
     corpus: tuple[str, ...] = _key(
@@ -50,10 +50,10 @@ class Recipe:
     n_context: int = _key(8, "Characters in a window (windows).", least=1)
     stride: int = _key(1, "Characters from one window to the next (windows).", least=1)
     bptt: int = _key(64, "Characters a sequence (chunks, stream).", least=1)
-    batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 64 otherwise.", least=1)
+    batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 32 otherwise.", least=1)
 
     optimizer: str = _key("adam", "Optimiser from torch.optim.", OPTIMIZERS)
-    learning_rate: float = _key(4e-3, "Peak learning rate.", least=0)
+    learning_rate: float = _key(5e-3, "Peak learning rate.", least=0)
     momentum: float = _key(0.9, "Momentum (sgd, rmsprop).", least=0)
     weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", least=0)
     clip: float | None = _key(None, "Largest L2 norm of the gradient.", least=0)

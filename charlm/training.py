@@ -60,7 +60,7 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
         n_context=architecture.n_context or recipe.n_context,
-        batch_size=recipe.batch_size or (512 if feed == "windows" else 64),
+        batch_size=recipe.batch_size or (512 if feed == "windows" else 32),
         bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
     )
 
