@@ -41,7 +41,7 @@ class Feed(Protocol):
 
 def shuffled(n: int, seed: int, epoch: int) -> Tensor:
     """Return 0..n-1 in an order that depends on seed and epoch alone, long, (n,)."""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
     return torch.randperm(n, generator=generator)
 
 

@@ -155,6 +155,7 @@ def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         for callback in callbacks:
             callback.on_fit_start(run)
             begun.append(callback)
+        run.record.clear()
         while run.epoch < run.n_epochs and not run.stop:
             train_epoch(run, callbacks)
             if run.step_in_epoch == len(run.feed):

@@ -9,7 +9,8 @@ Shapes: N characters of text, B batch_size, T characters, V vocab_size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -95,15 +96,24 @@ def evaluate(
     """
     if stop <= first:
         raise ValueError(f"nothing to predict between {first} and {stop}")
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
+    with _evaluating(model):
         if n_context is None:
             nats = _carried_nats(model, codes, first, stop, n_lanes, start)
         else:
             nats = _windowed_nats(model, codes, first, stop, n_context, start)
-    model.train(was_training)
     return Score(nats, stop - first)
+
+
+@contextmanager
+def _evaluating(model: CharModel) -> Iterator[None]:
+    """Put a model into evaluation mode, without gradients, and back."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def _shown(steps: range) -> Iterable[int]:
@@ -153,15 +163,12 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
     Returns:
         nats and number of characters.
     """
-    was_training = model.training
-    model.eval()
     total, n, state = 0.0, 0, None
-    with torch.inference_mode():
+    with _evaluating(model):
         for step in _shown(range(len(feed))):
             chars, targets = feed.batch(0, step)
             logits, state = model(chars, state, only_last=feed.predicts == "last")
             state = state if feed.carries_state else None
             total += nats_per_char(logits, targets).item() * targets.numel()
             n += targets.numel()
-    model.train(was_training)
     return Score(total, n)

@@ -54,7 +54,7 @@ class Recipe:
 
     optimizer: str = _key("adam", "Optimiser from torch.optim.", OPTIMIZERS)
     learning_rate: float = _key(5e-3, "Peak learning rate.", least=0)
-    momentum: float = _key(0.9, "Momentum (sgd, rmsprop).", least=0)
+    momentum: float = _key(0.9, "Momentum (sgd, rmsprop); one-cycle moves that of sgd unless it is 0.", least=0)
     weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", least=0)
     clip: float | None = _key(None, "Largest L2 norm of the gradient.", least=0)
     schedule: str = _key("one-cycle", "Learning rate over the training.", SCHEDULES)

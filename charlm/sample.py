@@ -93,7 +93,8 @@ def generate(
         generator.seed()
     else:
         generator.manual_seed(seed)
-    return _draws(model, list(prime), n_context, generator, temperature, top_k, top_p, min_p)
+    read = list(prime) if n_context is None else list(prime)[-n_context:]
+    return _draws(model, read, n_context, generator, temperature, top_k, top_p, min_p)
 
 
 def _draws(

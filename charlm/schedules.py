@@ -108,7 +108,7 @@ def make_schedule(
     lead = (warmup_epochs + hold_epochs) / n_epochs
     factor: Factor = SCHEDULES[name]
     if name == "steps":
-        drops = [(epoch / n_epochs - lead) / (1 - lead) for epoch in drop_epochs]
+        drops = [(epoch / n_epochs - lead) / (1 - lead) for epoch in drop_epochs if lead < 1]
         factor = partial(steps, drops=drops)
     elif name == "restarts":
         factor = partial(restarts, n_cycles=n_cycles)

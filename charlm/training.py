@@ -107,13 +107,15 @@ def schedule_callback(recipe: Recipe) -> Callback:
     """Return the callback that moves the learning rate as the recipe says.
 
     Raises:
-        UsageError: lengths in epochs, where only the minutes are known.
+        UsageError: lengths in epochs that do not fit into the training, or where only the minutes are known.
     """
     n_epochs = recipe.epochs
     if n_epochs is None:
         if recipe.warmup_epochs or recipe.hold_epochs or recipe.drop_epochs:
             raise UsageError("warm-up, hold and drops are in epochs; say how many --epochs there are in all")
         n_epochs = 1
+    if recipe.warmup_epochs + recipe.hold_epochs >= n_epochs and recipe.schedule != "constant":
+        raise UsageError(f"warm-up and hold leave none of the {n_epochs} epochs to schedule {recipe.schedule}")
     factor = make_schedule(
         recipe.schedule,
         n_epochs,
@@ -122,7 +124,8 @@ def schedule_callback(recipe: Recipe) -> Callback:
         recipe.drop_epochs,
         recipe.n_cycles,
     )
-    moves = recipe.schedule == "one-cycle" and recipe.optimizer != "rmsprop"
+    has_momentum = recipe.optimizer in ("adam", "adamw") or (recipe.optimizer == "sgd" and recipe.momentum > 0)
+    moves = recipe.schedule == "one-cycle" and has_momentum
     return callbacks.Schedule(recipe.learning_rate, factor, one_cycle_momentum if moves else None)
 
 

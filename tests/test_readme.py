@@ -38,13 +38,16 @@ def test_a_command_of_the_readme_has_options_that_exist(line):
 
 def test_the_model_of_the_readme_is_one_class_and_one_line(monkeypatch):
     source = next(block for kind, block in BLOCKS if kind == "python" and "class Mine" in block)
-    names = {"CharModel": CharModel, "nn": torch.nn, "Tensor": torch.Tensor}
+    names = {"CharModel": CharModel, "torch": torch, "nn": torch.nn, "Tensor": torch.Tensor}
     exec(source, names)
     monkeypatch.setitem(charlm.models.MODELS, "mine", names["Mine"])
     model = charlm.models.build("mine", 10, n_embed=7)
-    logits, _ = model(torch.randint(10, (2, 5)))
-    assert logits.shape == (2, 5, 10)
-    assert charlm.models.options_of("mine") == {"n_embed": 42}
+    chars = torch.randint(10, (2, 5))
+    whole, _ = model(chars)
+    assert whole.shape == (2, 5, 10)
+    first, state = model(chars[:, :2])
+    torch.testing.assert_close(torch.cat([first, model(chars[:, 2:], state)[0]], dim=1), whole)
+    assert charlm.models.options_of("mine") == {"n_embed": 42, "keep": 0.8}
 
 
 def test_the_map_names_every_module():

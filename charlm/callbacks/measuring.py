@@ -36,12 +36,8 @@ class Meter(Callback):
             self._since = time.perf_counter()
 
     def on_backward_end(self, run: Run) -> None:
-        """Measure the gradient at the steps that report, unless it was already."""
-        if (run.step + 1) % self.every == 0 and "gradient_norm" not in run.record:
-            gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
-            self._norm = torch.nn.utils.get_total_norm(gradients)
-        elif "gradient_norm" in run.record:
-            self._norm = run.record["gradient_norm"]
+        """Note the gradient's norm before clipping, if it was measured."""
+        self._norm = run.record.get("gradient_norm")
 
     def on_batch_end(self, run: Run) -> None:
         """Report when it is time."""
@@ -65,8 +61,10 @@ class Meter(Callback):
         run.record["train_nats"] = (nats - self._nats) / n_chars
         run.record["chars_per_second"] = n_chars / self._seconds
         run.record["learning_rate"] = run.optimizer.param_groups[0]["lr"]
-        if self._norm is not None:
-            run.record["gradient_norm"] = float(self._norm)
+        if self._norm is None:
+            gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+            self._norm = torch.nn.utils.get_total_norm(gradients)
+        run.record["gradient_norm"] = float(self._norm)
         self._chars, self._nats, self._seconds, self._since = run.n_chars, nats, 0.0, now
 
 

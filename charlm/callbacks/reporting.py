@@ -138,8 +138,13 @@ class TensorBoard(Callback):
 
     def on_fit_end(self, run: Run) -> None:
         """Write the embedding and close the file."""
-        labels = ["(unknown)"] + [repr(self.vocab.decode([i]))[1:-1] for i in range(1, len(self.vocab))]
-        labels = ["(space)" if label == " " else label for label in labels]
+        labels = ["(unknown)", *map(self._label, self.vocab.points.tolist())]
         weight = run.model.embed.weight.detach().float().cpu()
         self._writer.add_embedding(weight, labels, global_step=run.n_chars, tag="embedding")
         self._writer.close()
+
+    def _label(self, point: int) -> str:
+        """Return a symbol's name: printable as it is, otherwise escaped; bytes beyond ASCII as hexadecimal."""
+        if self.vocab.is_bytes and point > 127:
+            return f"0x{point:02x}"
+        return "(space)" if point == ord(" ") else repr(chr(point))[1:-1]

@@ -62,8 +62,10 @@ class EarlyStop(Callback):
         nats = run.record.get("valid_nats")
         if nats is None:
             return
-        self.n_worse = 0 if nats < self.best_nats else self.n_worse + 1
-        self.best_nats = min(nats, self.best_nats)
+        if nats < self.best_nats:
+            self.best_nats, self.n_worse = nats, 0
+        else:
+            self.n_worse += 1
         run.stop = run.stop or self.n_worse >= self.patience
 
 

@@ -56,7 +56,7 @@ def options_of(name: str) -> dict[str, Any]:
     return options
 
 
-def build(name: str, vocab_size: int, **options: Any) -> CharModel:
+def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
     """Make a model with fresh weights, drawn from torch's global random generator.
 
     Args:

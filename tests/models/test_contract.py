@@ -1,0 +1,219 @@
+"""What every architecture of MODELS promises, so that a new one is tested by being listed."""
+
+import pytest
+import torch
+from torch import nn
+
+from charlm.errors import UsageError
+from charlm.feeds import Chunks, Stream, Windows
+from charlm.fit import Run, fit
+from charlm.metrics import evaluate_feed, nats_per_char
+from charlm.models import MODELS, build, options_of
+from charlm.models.init import identity_
+
+V, B, T = 11, 3, 6
+SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2}
+READERS = [name for name, architecture in MODELS.items() if architecture.n_context is None]  # of texts of any length
+TIED = [name for name in MODELS if "tied" in options_of(name)]
+DROPPING = [name for name in MODELS if "dropout" in options_of(name)]
+INITIALISED = [name for name in MODELS if "init" in options_of(name)]
+
+
+def small(name, **options):
+    return build(name, V, **{key: value for key, value in SMALL.items() if key in options_of(name)} | options)
+
+
+def n_chars(name):
+    return MODELS[name].n_context or 2 * T
+
+
+def random_chars(name):
+    return torch.randint(V, (B, n_chars(name)))
+
+
+@pytest.fixture(params=MODELS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(params=READERS)
+def reader(request):
+    return small(request.param)
+
+
+def test_logits_are_float32_with_a_row_for_each_predicted_position(name):
+    logits, _ = small(name)(random_chars(name))
+    assert logits.shape == (B, 1 if MODELS[name].n_context else n_chars(name), V)
+    assert logits.dtype == torch.float32
+
+
+def test_only_last_gives_the_logits_of_the_last_position(name):
+    model, chars = small(name), random_chars(name)
+    last, _ = model(chars, only_last=True)
+    torch.testing.assert_close(last, model(chars)[0][:, -1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in MODELS]
+    + [(name, {"tied": True}) for name in TIED]
+    + [(name, {"dropout": 0.3, "head_dropout": 0.3}) for name in DROPPING],
+)
+def test_every_parameter_gets_a_gradient(name, options):
+    model, chars = small(name, **options).train(), random_chars(name)
+    logits, _ = model(chars)
+    nats_per_char(logits, chars[:, -logits.shape[1] :]).backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_text_in_two_halves_reads_as_in_one(reader):
+    chars = torch.randint(V, (B, 2 * T))
+    whole, state_of_whole = reader(chars)
+    first, state = reader(chars[:, :T])
+    second, state = reader(chars[:, T:], state)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
+    torch.testing.assert_close(state, state_of_whole)
+
+
+def test_character_by_character_reads_as_at_once(reader):
+    chars = torch.randint(V, (B, T))
+    steps, state = [], None
+    for step in range(T):
+        logits, state = reader(chars[:, step : step + 1], state)
+        steps.append(logits)
+    torch.testing.assert_close(torch.cat(steps, dim=1), reader(chars)[0])
+
+
+def test_what_comes_later_changes_no_earlier_logits(reader):
+    chars = torch.randint(V, (B, 2 * T))
+    other = torch.cat([chars[:, :T], (chars[:, T:] + 1) % V], dim=1)
+    torch.testing.assert_close(reader(other)[0][:, :T], reader(chars)[0][:, :T])
+
+
+def test_the_first_character_still_counts_at_the_last_position(name):
+    model, chars = small(name).double(), random_chars(name)
+    other = chars.clone()
+    other[:, 0] = (chars[:, 0] + 1) % V
+    assert ((model(chars)[0] - model(other)[0])[:, -1].abs().amax(dim=1) > 0).all()
+
+
+def test_a_row_does_not_depend_on_the_other_rows(name):
+    model, chars = small(name), random_chars(name)
+    logits, _ = model(chars)
+    torch.testing.assert_close(model(chars[1:2])[0], logits[1:2])
+    others = (chars + torch.tensor([[1], [0], [1]])) % V
+    torch.testing.assert_close(model(others)[0][1], logits[1])
+
+
+def test_a_model_keeps_nothing_from_one_call_to_the_next(name):
+    model, chars = small(name), random_chars(name)
+    before, _ = model(chars)
+    model(random_chars(name))
+    torch.testing.assert_close(model(chars)[0], before, rtol=0, atol=0)
+
+
+def test_a_fixed_window_has_no_state():
+    for name in set(MODELS) - set(READERS):
+        assert small(name)(random_chars(name))[1] is None
+
+
+def test_the_same_seed_gives_the_same_weights(name):
+    models = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        models.append(small(name))
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
+
+
+def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
+    model = build(name, 4, n_embed=8, n_hidden=24)
+    feeds = {
+        "windows": Windows(cycle(150), model.n_context or 4, batch_size=32),
+        "chunks": Chunks(cycle(450), 16, batch_size=7),
+        "stream": Stream(cycle(450), 16, batch_size=7),
+    }
+    feed = feeds[model.default_feed]
+    fit(Run(model, feed, torch.optim.Adam(model.parameters(), 0.03), n_epochs=30))
+    assert evaluate_feed(model, feed).nats_per_char < 0.02  # of a stream, what follows the first character is unsure
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_dropout_works_between_layers_and_before_the_head_and_only_in_training(name):
+    for options in ({"dropout": 0.5}, {"head_dropout": 0.5}):
+        model, chars = small(name, **options), random_chars(name)
+        assert not torch.equal(model.train()(chars)[0], model(chars)[0])
+        torch.testing.assert_close(model.eval()(chars)[0], model(chars)[0], rtol=0, atol=0)
+    single = small(name, n_layers=1, dropout=0.5).train()
+    torch.testing.assert_close(single(chars)[0], single(chars)[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("n_embed", [SMALL["n_hidden"], 5])
+def test_a_tied_head_shares_the_embedding(name, n_embed):
+    model = small(name, n_embed=n_embed, tied=True)
+    decoder = [module for module in model.head.modules() if isinstance(module, nn.Linear)][-1]
+    assert decoder.weight is model.embed.weight
+    untied = small(name, n_embed=n_embed)
+    n_saved = sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in model.parameters())
+    n_between = 0 if n_embed == SMALL["n_hidden"] else (SMALL["n_hidden"] + 1) * n_embed
+    assert n_saved == V * SMALL["n_hidden"] - n_between
+
+
+@pytest.mark.parametrize("name", INITIALISED)
+def test_the_identity_start_is_the_identity(name):
+    parameters = dict(small(name, init="identity").named_parameters())
+    recurrent = [key for key in parameters if "weight_hh" in key or key == "hidden_to_hidden.weight"]
+    assert recurrent
+    for key in recurrent:
+        torch.testing.assert_close(parameters[key].data, torch.eye(SMALL["n_hidden"]))
+        bias = parameters[key.replace("weight", "bias")]
+        assert not bias.any()
+
+
+@torch.no_grad()
+def test_with_the_identity_start_the_state_is_passed_on_unchanged():
+    layer = nn.Linear(4, 4)
+    identity_(layer)
+    hidden = torch.rand(3, 4)
+    torch.testing.assert_close(layer(hidden), hidden)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("gruu", {}, "no model 'gruu'; did you mean 'gru'"),
+        ("zzz", {}, "no model 'zzz'"),
+        ("lstm", {"n_hiden": 8}, "no option 'n_hiden'; did you mean 'n_hidden'"),
+        ("char3", {"zzz": 8}, "no option 'zzz'; it has: n_embed, n_hidden"),
+        ("loop", {"n_layers": 2}, "no option 'n_layers'"),
+        ("gru", {"n_hidden": 8.0}, "n_hidden is 8.0; it must be int"),
+        ("gru", {"n_hidden": "8"}, "n_hidden is '8'; it must be int"),
+        ("gru", {"n_hidden": True}, "n_hidden is True; it must be int"),
+        ("gru", {"n_hidden": None}, "n_hidden is None; it must be int"),
+        ("gru", {"n_layers": 0}, "n_layers is 0, too small"),
+        ("gru", {"tied": 1}, "tied is 1; it must be bool"),
+        ("gru", {"dropout": "much"}, "dropout is 'much'; it must be float"),
+        ("gru", {"dropout": -0.1}, "dropout is -0.1, too small"),
+        ("gru", {"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
+        ("gru", {"head_dropout": 2}, "head_dropout is 2; it must be"),
+        ("gru", {"dropout": float("nan")}, "dropout is nan"),
+        ("rnn", {"init": "eye"}, "init = 'eye' is not known"),
+        ("rnn", {"init": 1}, "init is 1; it must be str"),
+        ("rnn", {"name": "x"}, "no option 'name'"),
+        ("rnn", {"vocab_size": 3}, "no option 'vocab_size'"),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_a_usage_error(name, options, message):
+    with pytest.raises(UsageError) as caught:
+        build(name, V, **options)
+    assert message in str(caught.value)
+
+
+def test_an_integer_will_do_for_a_float():
+    assert build("gru", V, dropout=0, n_hidden=4)
+
+
+def test_the_options_are_those_of_the_constructor_and_of_the_class_below():
+    assert options_of("char3") == {"n_embed": 42, "n_hidden": 256}
+    assert options_of("rnn-scratch") == options_of("gru") | {"init": "uniform"}

@@ -1,0 +1,182 @@
+"""Drawing characters: the probabilities to draw from, the draws, and what the model reads meanwhile."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlm.errors import UsageError
+from charlm.models import MODELS, build
+from charlm.sample import generate, next_probs
+
+V = 9
+PROBS = torch.tensor([0.0, 0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+# The same, in another order than by size, and index 0 the most probable of all.
+LOGITS = torch.tensor([9.0, math.log(0.1), math.log(0.4), math.log(0.2), math.log(0.3)])
+READERS = [name for name, architecture in MODELS.items() if architecture.n_context is None]
+WINDOWS = [("char3", 3), ("loop", 1), ("loop", 4), ("lstm", 4)]
+
+
+def take(n, *arguments, **options):
+    return list(itertools.islice(generate(*arguments, **options), n))
+
+
+def small(name):
+    return build(name, V, n_embed=5, n_hidden=8)
+
+
+def watched(model):
+    """Return the lists of what a model reads and of the logits that it gives from now on."""
+    read, given_back = [], []
+    model.register_forward_hook(lambda module, inputs, outputs: read.append(inputs[0].clone()))
+    model.register_forward_hook(lambda module, inputs, outputs: given_back.append(outputs[0].clone()))
+    return read, given_back
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0, 0.1, 0.4, 0.2, 0.3]),
+        ({"temperature": 0}, [0, 0, 1, 0, 0]),
+        ({"temperature": 1e-9}, [0, 0, 1, 0, 0]),
+        ({"temperature": 1e-310}, [0, 0, 1, 0, 0]),
+        ({"temperature": 0.5}, [0, 0.01 / 0.3, 0.16 / 0.3, 0.04 / 0.3, 0.09 / 0.3]),
+        ({"temperature": 1e9}, [0, 0.25, 0.25, 0.25, 0.25]),
+        ({"top_k": 1}, [0, 0, 1, 0, 0]),
+        ({"top_k": 2}, [0, 0, 4 / 7, 0, 3 / 7]),
+        ({"top_k": 100}, [0, 0.1, 0.4, 0.2, 0.3]),
+        ({"top_p": 1e-9}, [0, 0, 1, 0, 0]),
+        ({"top_p": 0.39}, [0, 0, 1, 0, 0]),
+        ({"top_p": 0.41}, [0, 0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.71}, [0, 0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"top_p": 1}, [0, 0.1, 0.4, 0.2, 0.3]),
+        ({"min_p": 1}, [0, 0, 1, 0, 0]),
+        ({"min_p": 0.76}, [0, 0, 1, 0, 0]),
+        ({"min_p": 0.74}, [0, 0, 4 / 7, 0, 3 / 7]),
+        ({"min_p": 0.1}, [0, 0.1, 0.4, 0.2, 0.3]),
+        ({"temperature": 0.5, "min_p": 0.5}, [0, 0, 16 / 25, 0, 9 / 25]),  # the temperature comes first
+        ({"top_k": 3, "top_p": 0.41}, [0, 0, 4 / 7, 0, 3 / 7]),
+        ({"top_k": 2, "min_p": 0.1}, [0, 0, 4 / 7, 0, 3 / 7]),
+    ],
+)
+def test_probabilities_are_those_computed_by_hand(options, expected):
+    probs = next_probs(LOGITS, **options)
+    assert probs.dtype == torch.float64
+    torch.testing.assert_close(probs, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-8)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=20),
+    st.sampled_from([0, 1e-9, 0.3, 1, 3]),
+    st.none() | st.integers(1, 30),
+    st.none() | st.floats(1e-6, 1),
+    st.none() | st.floats(1e-6, 1),
+)
+def test_probabilities_sum_to_one_and_index_0_has_none(logits, temperature, top_k, top_p, min_p):
+    logits = torch.tensor(logits)
+    before = logits.clone()
+    probs = next_probs(logits, temperature, top_k, top_p, min_p)
+    assert probs.sum().item() == pytest.approx(1)
+    assert probs[0] == 0
+    assert (probs >= 0).all()
+    assert logits[1:][probs[1:].argmax()] == logits[1:].max()  # the most probable is always kept
+    assert torch.equal(logits, before)
+
+
+def test_of_equally_probable_ones_as_many_are_kept_as_asked_for():
+    assert (next_probs(torch.zeros(6), top_k=2) > 0).sum() == 2
+    assert (next_probs(torch.zeros(6), top_p=0.5) > 0).sum() == 3  # 0.2 each
+    assert (next_probs(torch.zeros(6), min_p=1.0) > 0).sum() == 5
+
+
+def test_draws_have_the_probabilities(fixed_probs):
+    n = 4000
+    model = fixed_probs([0.5, 0.2, 0.15, 0.1, 0.05])
+    counts = torch.bincount(torch.tensor(take(n, model, [1], seed=3)), minlength=5)
+    expected = n * PROBS
+    assert counts[0] == 0
+    chi_square = (((counts - expected) ** 2) / expected)[1:].sum().item()
+    assert chi_square < 16.3  # of 3 degrees of freedom: 1 in 1000
+
+
+@pytest.mark.parametrize(("name", "n_context"), [("gru", None), ("loop", 4)])
+def test_the_same_seed_gives_the_same_text_and_another_another(name, n_context):
+    model = small(name)
+    texts = [take(40, model, [1, 2, 3, 4], n_context, seed=seed) for seed in (5, 5, 6, None, None)]
+    assert texts[0] == texts[1]
+    assert len({tuple(text) for text in texts}) == 4
+
+
+def test_sampling_does_not_touch_the_global_random_generator():
+    model, before = small("gru"), torch.get_rng_state()
+    take(5, model, [1], seed=3)
+    take(5, model, [1])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", READERS)
+def test_step_by_step_the_logits_are_those_of_reading_at_once(name):
+    model, prime = small(name), [1, 5, 2]
+    _, given_back = watched(model)
+    drawn = take(12, model, prime, seed=1)
+    whole, _ = model(torch.tensor([prime + drawn[:-1]]))
+    torch.testing.assert_close(torch.cat(given_back[:12], dim=1), whole[:, len(prime) - 1 :])
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_character_is_read_once(name):
+    model, prime = small(name), [1, 5, 2]
+    read, given_back = watched(model)
+    drawn = take(6, model, prime, seed=1)
+    assert [chars.tolist() for chars in read] == [[prime]] + [[[index]] for index in drawn[:-1]]
+    assert {logits.shape for logits in given_back} == {(1, 1, V)}  # and one position is paid for
+
+
+@pytest.mark.parametrize(("name", "n_context"), WINDOWS)
+def test_a_window_slides_over_the_text(name, n_context):
+    model, prime = small(name), [1, 5, 2, 7][-n_context:]
+    read, _ = watched(model)
+    text = prime + take(9, model, prime, n_context, seed=1)
+    assert [chars.tolist() for chars in read] == [[text[i : i + n_context]] for i in range(9)]
+
+
+@pytest.mark.parametrize(("name", "n_context"), WINDOWS)
+def test_of_a_long_prime_a_window_sees_the_end(name, n_context):
+    model, prime = small(name), [1, 5, 2, 7, 3, 3, 8, 4]
+    read, _ = watched(model)
+    take(1, model, prime, n_context, seed=1)
+    assert read[0].tolist() == [prime[-n_context:]]
+
+
+def test_a_window_that_is_not_full_yet_grows():
+    read, _ = watched(model := small("loop"))
+    text = [1] + take(5, model, [1], n_context=3, seed=1)
+    assert [chars.tolist() for chars in read] == [[text[max(0, i - 2) : i + 1]] for i in range(5)]
+
+
+def test_the_prime_is_left_as_it_was_and_dropout_is_off():
+    model = build("gru", V, n_hidden=8, n_layers=2, dropout=0.5, head_dropout=0.5).train()
+    prime = [1, 2, 3]
+    texts = [take(20, model, prime, temperature=0) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert prime == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "message"),
+    [
+        ("temperature", (-0.1, math.inf, math.nan), "temperature is"),
+        ("top_k", (0, -1), "top-k is"),
+        ("top_p", (0, -0.1, 1.1, math.nan), "top-p is"),
+        ("min_p", (0, -0.1, 1.1, math.nan), "min-p is"),
+    ],
+)
+def test_an_option_out_of_its_range_is_an_error_before_the_first_draw(option, values, message):
+    for value in values:
+        with pytest.raises(UsageError, match=message):
+            generate(small("gru"), [1], **{option: value})
