@@ -26,10 +26,11 @@ import torch
 
 from charlm import callbacks
 from charlm.api import read_corpus
+from charlm.choices import schedule_callback
 from charlm.fit import Callback, Run, train_epoch
 from charlm.metrics import nats_per_char
 from charlm.recipe import Recipe
-from charlm.training import Trainer, schedule_callback
+from charlm.training import Trainer
 
 SHAPES = {
     "rnn 256, stream 64 x 64": {"model": "rnn"},

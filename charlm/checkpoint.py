@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import safetensors
@@ -59,6 +60,26 @@ class Checkpoint:
     counters: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what was read from a file.
+
+        Raises:
+            ValueError: a value of the wrong type, or values that do not go together.
+        """
+        kinds: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+        kinds["int | None"] = (int, NoneType)
+        for key in fields(self):
+            kind = str(key.type).split("[")[0]
+            if not isinstance(getattr(self, key.name), kinds[kind]):
+                raise ValueError(f"{key.name} is not {kind}")
+        n_points = 256 if self.is_bytes else N_CODE_POINTS
+        if not all(type(point) is int and 0 <= point < n_points for point in self.symbols):
+            raise ValueError("symbols are not code points")
+        if len(set(self.symbols)) + 1 != self.vocab_size:
+            raise ValueError(f"{len(set(self.symbols))} symbols for a vocab_size of {self.vocab_size}")
+        if self.n_context is not None and self.n_context < 1:
+            raise ValueError(f"n_context is {self.n_context}")
 
     @property
     def vocab(self) -> Vocab:
@@ -112,11 +133,8 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
         version = about.pop("format")
         if version != FORMAT:
             raise CheckpointError(f"{path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
-        checkpoint = Checkpoint(**about)
-        if not all(isinstance(p, int) and 0 <= p < N_CODE_POINTS for p in checkpoint.symbols):
-            raise ValueError("symbols are not code points")
-        return checkpoint, weights
-    except (ValueError, TypeError, KeyError, AttributeError, safetensors.SafetensorError) as error:
+        return Checkpoint(**about), weights
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
 
 
@@ -126,6 +144,13 @@ def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     Raises:
         ValueError: a parameter is missing, in excess or of another shape.
     """
+    check_weights(model, weights)
+    for name, parameter in model.named_parameters():
+        parameter.data.copy_(weights[name])
+
+
+def check_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
+    """Raise ValueError if weights are not those of a model by name and shape."""
     parameters = dict(model.named_parameters())
     if parameters.keys() != weights.keys():
         names = ", ".join(sorted(parameters.keys() ^ weights.keys())[:3])
@@ -133,7 +158,6 @@ def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     for name, parameter in parameters.items():
         if parameter.shape != weights[name].shape:
             raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
-        parameter.data.copy_(weights[name])
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:
@@ -145,6 +169,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
     """
     checkpoint, weights = read(path)
     try:
+        with torch.device("meta"):  # before memory is taken for sizes that the file only claims
+            check_weights(build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options), weights)
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
             model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
         set_weights(model, weights)

@@ -75,6 +75,7 @@ def make_corpus(
     lower: bool = False,
     min_count: int = 1,
     vocab: Vocab | None = None,
+    min_chars: int = MIN_CHARS,
 ) -> Corpus:
     """Decode, check, encode and split one text.
 
@@ -86,6 +87,7 @@ def make_corpus(
         lower: turn the text into lower case first.
         min_count: characters seen fewer times in the training part are left out of the vocabulary.
         vocab: use this vocabulary instead of making one.
+        min_chars: the fewest characters that make a text.
 
     Raises:
         DataError: the text is empty, too short or not UTF-8.
@@ -97,9 +99,9 @@ def make_corpus(
         text = decode(data, name)
         text = text.lower() if lower else text
         n = len(text)
-    if n < MIN_CHARS:
+    if n < min_chars:
         what = "is empty" if n == 0 else f"has only {n} characters"
-        raise DataError(f"{name}: the text {what}; at least {MIN_CHARS} are needed")
+        raise DataError(f"{name}: the text {what}; at least {min_chars} are needed")
 
     cuts = [0, *(round(n * share) for share in np.cumsum(SPLITS[split])[:-1]), n]
     bounds = {part: (cuts[i], cuts[i + 1]) for i, part in enumerate(PARTS)}

@@ -14,7 +14,7 @@ from charlm.errors import DataError
 from charlm.metrics import Score, evaluate
 from charlm.models import CharModel
 from charlm.sample import generate
-from charlm.vocab import Vocab
+from charlm.vocab import END, Vocab
 
 
 @dataclass(eq=False)
@@ -114,8 +114,8 @@ class LanguageModel:
     def _texts(self, indices: Iterator[int], length: int, stop: str | None) -> Iterator[str]:
         decode_next = self.vocab.decoder()
         held = ""  # may be the beginning of `stop`
-        for _ in range(length):
-            held += decode_next(next(indices))
+        for i in range(length + 1):
+            held += decode_next(next(indices) if i < length else END)
             if not stop:
                 yield held
                 held = ""

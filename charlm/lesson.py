@@ -89,8 +89,9 @@ def climb(
     """
     for name, choice in choices.items():
         run = runs.new_run(f"{prefix}-{name}", folder)
+        corpus = read_corpus(choice)
         announce(run.name)
-        model = train(choice, read_corpus(choice), run, [Progress()])
+        model = train(choice, corpus, run, [Progress()])
         yield name, model
         if model.about.result["interrupted"]:
             return

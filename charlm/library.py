@@ -7,6 +7,7 @@ two come without any file: one is spelled out by our own code, one ships with Py
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import sys
 import urllib.error
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from charlm.errors import DataError, InputNotFoundError, did_you_mean
+from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean
 from charlm.files import write_whole
 
 TIMEOUT_SECONDS = 20
@@ -86,7 +87,13 @@ def human_numbers(length: str = "") -> str:
 
 
 def python_docs(argument: str = "") -> str:
-    """Return the English prose that Python's own `help()` shows, as this Python ships it."""
+    """Return the English prose that Python's own `help()` shows, as this Python ships it.
+
+    Raises:
+        DataError: an argument; it takes none.
+    """
+    if argument:
+        raise DataError(f"python-docs:{argument}: this text takes nothing after a colon")
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n"
@@ -143,13 +150,15 @@ def read(source: str) -> bytes:
     name, _, argument = source.partition(":")
     if source == "-":
         return sys.stdin.buffer.read()
-    if name in TEXTS and not Path(source).exists():
+    if not source:
+        raise InputNotFoundError("a text needs a name; this one is empty")
+    if name in TEXTS and not _exists(Path(source)):
         return _read_named(name, argument)
     path = Path(source)
-    if not path.exists():
+    if not _exists(path):
         hint = did_you_mean(source, TEXTS)
         raise InputNotFoundError(f"{source}: no such file or folder, and no text of `charlm corpora`{hint}")
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    files = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{source}: this folder has no .txt files")
     try:
@@ -158,18 +167,27 @@ def read(source: str) -> bytes:
         raise InputNotFoundError(f"{error.filename}: cannot be read: {error.strerror}") from None
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, for instance
+        return False
+
+
 def _read_named(name: str, argument: str) -> bytes:
     text = TEXTS[name]
     if text.make is not None:
         return text.make(argument).encode("utf-8")
     assert text.file is not None
+    if argument:
+        raise DataError(f"{name}:{argument}: this text takes nothing after a colon")
     for folder in folders():
         if (folder / text.file).is_file():
             return _checked((folder / text.file).read_bytes(), text, str(folder / text.file))
     try:
         return download(text, cache_folder())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error) or type(error).__name__
         tried = ", ".join(str(folder) for folder in folders())
         raise InputNotFoundError(
             f"{name}: {text.file} is not in {tried}, and {text.source} cannot be fetched ({reason}); "
@@ -187,10 +205,10 @@ def _checked(data: bytes, text: Text, where: str) -> bytes:
 
 
 def download(text: Text, folder: Path) -> bytes:
-    """Fetch a text over https into a folder; it gets its name only when its SHA-256 fits.
+    """Fetch a text over https and keep it in a folder; it gets its name there only when its SHA-256 fits.
 
     Raises:
-        OSError, ValueError: it cannot be fetched or stored.
+        OSError, ValueError, HTTPException: it cannot be fetched.
         DataError: what came is too large or has another SHA-256.
     """
     assert text.file is not None and text.n_bytes is not None
@@ -205,6 +223,9 @@ def download(text: Text, folder: Path) -> bytes:
                 if len(data) > text.n_bytes:
                     raise DataError(f"{text.source}: is longer than the {text.n_bytes} bytes it should have")
     checked = _checked(bytes(data), text, text.source)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / text.file, checked)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / text.file, checked)
+    except (OSError, OutputError) as error:  # the text is here all the same
+        print(f"charlm: {text.file} is not kept for the next time: {error}", file=sys.stderr)
     return checked

@@ -83,6 +83,8 @@ class Recipe:
             for number in value if isinstance(value, tuple) else (value,):
                 if least is not None and not (least <= number < math.inf):
                     raise UsageError(f"{key.name} is {number}; it must be at least {least} and finite")
+        if self.seed >= 2**64:
+            raise UsageError(f"seed is {self.seed}; it must be below 2**64")
         for name in ("learning_rate", "clip", "minutes"):
             if getattr(self, name) == 0:
                 raise UsageError(f"{name} is 0; it must be more")
@@ -99,6 +101,8 @@ class Recipe:
         for name, value in changes.items():
             if name not in known:
                 raise UsageError(f"no recipe key {name!r}{did_you_mean(name, known)}")
+            if name == "corpus" and isinstance(value, str):
+                value = [value]
             changes[name] = _typed(name, value, known[name].type)
         if changes.get("minutes") is not None and "epochs" not in changes:
             changes["epochs"] = None
@@ -115,9 +119,14 @@ class Recipe:
         """Return the recipe as a TOML file."""
         values = self.to_dict()
         options = values.pop("options")
-        lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
-        lines += ["", "[options]"] + [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+        lines += ["", "[options]"] + [f"{name} = {_toml(value)}" for name, value in options.items()]
         return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """Return a string, number, truth value or list as TOML, which writes them as JSON does."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
@@ -155,9 +164,11 @@ def load(name_or_path: str) -> Recipe:
     else:
         try:
             text = Path(name_or_path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            hint = did_you_mean(name_or_path, names()) or f"; recipes are: {', '.join(names())}"
-            raise InputNotFoundError(f"no recipe {name_or_path!r}: {error}{hint}") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"recipe {name_or_path}: not UTF-8 at offset {error.start}") from None
+        except OSError as error:
+            hint = did_you_mean(name_or_path, names()) or "; `charlm recipes` lists those that come with charlm"
+            raise InputNotFoundError(f"no recipe {name_or_path!r}: {error.strerror}{hint}") from None
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from charlm.errors import UsageError
+from charlm.errors import CharlmError, UsageError
 from charlm.models.base import CharModel
 
 
@@ -33,10 +33,15 @@ def next_probs(
         min_p: keep those at least this share as probable as the most probable. Reference: Nguyen et al. (2024),
             arXiv:2407.01082.
 
+    Raises:
+        CharlmError: a logit is not finite.
+
     Returns:
         probabilities, float64, on the CPU, (V,).
     """
     logits = logits.detach().to("cpu", torch.float64).clone()
+    if not logits.isfinite().all():
+        raise CharlmError("the model's output is not a number; train it again, with a lower --learning-rate")
     logits[0] = -math.inf
     if temperature == 0:
         return torch.zeros_like(logits).scatter(0, logits.argmax(), 1.0)
@@ -83,6 +88,8 @@ def generate(
     """
     if not 0 <= temperature < math.inf:
         raise UsageError(f"temperature is {temperature}; it must be 0 (greedy) or more, and finite")
+    if seed is not None and not 0 <= seed < 2**64:
+        raise UsageError(f"seed is {seed}; it must be at least 0 and below 2**64")
     if top_k is not None and top_k < 1:
         raise UsageError(f"top-k is {top_k}; it must be at least 1")
     for name, share in (("top-p", top_p), ("min-p", min_p)):

@@ -16,117 +16,17 @@ from torch import Tensor
 import charlm
 from charlm import callbacks, checkpoint, models
 from charlm.checkpoint import Checkpoint
+from charlm.choices import choose_device, make_feeds, make_optimizer, resolve, schedule_callback
 from charlm.corpus import Corpus
-from charlm.errors import OutputError, UsageError
-from charlm.feeds import Chunks, Feed, Stream, Windows, hold_out
+from charlm.errors import OutputError
+from charlm.feeds import Feed
 from charlm.files import write_whole
 from charlm.fit import Callback, Run, fit
 from charlm.language_model import LanguageModel
 from charlm.metrics import Score, evaluate, evaluate_feed
 from charlm.recipe import Recipe
-from charlm.schedules import make_schedule, one_cycle_momentum
 
 N_LANES = 32  # lanes in which the validation part is read while training
-HELD_OUT = 0.2  # share of the windows that the split "random20" holds out
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes cuda, then mps, then cpu.
-
-    Raises:
-        UsageError: the device is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, is_there in there.items() if is_there))
-    if not there[name]:
-        raise UsageError(f"device {name} is not there; this machine has: {', '.join(d for d in there if there[d])}")
-    return torch.device(name)
-
-
-def resolve(recipe: Recipe, device: torch.device) -> Recipe:
-    """Fill in what a recipe leaves to the model and the device: options, feed, window, batch size, bfloat16.
-
-    Raises:
-        UsageError: the feed or the split does not go with the model.
-    """
-    architecture = models.find(recipe.model)
-    feed = recipe.feed or architecture.default_feed
-    if architecture.n_context is not None and feed != "windows":
-        raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
-    if recipe.split == "random20" and feed == "stream":
-        raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
-    return recipe.changed(
-        options=models.options_of(recipe.model) | recipe.options,
-        feed=feed,
-        n_context=architecture.n_context or recipe.n_context,
-        batch_size=recipe.batch_size or (512 if feed == "windows" else 32),
-        bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
-    )
-
-
-def make_feeds(recipe: Recipe, codes: Tensor) -> tuple[Feed, Feed | None]:
-    """Return the feed of the training part, and the held-out windows if the split is of windows.
-
-    Args:
-        recipe: as `resolve` returns it.
-        codes: the training part, (N,).
-    """
-    batch_size = recipe.batch_size
-    assert batch_size is not None
-    if recipe.feed == "stream":
-        return Stream(codes, recipe.bptt, batch_size), None
-
-    def rows(only: Tensor | None = None) -> Windows | Chunks:
-        if recipe.feed == "windows":
-            return Windows(codes, recipe.n_context, batch_size, recipe.seed, recipe.stride, only)
-        return Chunks(codes, recipe.bptt, batch_size, recipe.seed, only)
-
-    if recipe.split != "random20":
-        return rows(), None
-    kept, held_out = hold_out(rows().n_rows, HELD_OUT, recipe.seed)
-    return rows(kept), rows(held_out)
-
-
-def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser from `torch.optim`."""
-    parameters, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    match recipe.optimizer:
-        case "adam":
-            return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=fused)
-        case "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
-        case "sgd":
-            return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=fused)
-        case _:
-            return torch.optim.RMSprop(parameters, rate, momentum=recipe.momentum, weight_decay=decay)
-
-
-def schedule_callback(recipe: Recipe) -> Callback:
-    """Return the callback that moves the learning rate as the recipe says.
-
-    Raises:
-        UsageError: lengths in epochs that do not fit into the training, or where only the minutes are known.
-    """
-    n_epochs = recipe.epochs
-    if n_epochs is None:
-        if recipe.warmup_epochs or recipe.hold_epochs or recipe.drop_epochs:
-            raise UsageError("warm-up, hold and drops are in epochs; say how many --epochs there are in all")
-        n_epochs = 1
-    if recipe.warmup_epochs + recipe.hold_epochs >= n_epochs and recipe.schedule != "constant":
-        raise UsageError(f"warm-up and hold leave none of the {n_epochs} epochs to schedule {recipe.schedule}")
-    factor = make_schedule(
-        recipe.schedule,
-        n_epochs,
-        recipe.warmup_epochs,
-        recipe.hold_epochs,
-        recipe.drop_epochs,
-        recipe.n_cycles,
-    )
-    has_momentum = recipe.optimizer in ("adam", "adamw") or (recipe.optimizer == "sgd" and recipe.momentum > 0)
-    moves = recipe.schedule == "one-cycle" and has_momentum
-    return callbacks.Schedule(recipe.learning_rate, factor, one_cycle_momentum if moves else None)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Codes = NDArray[Any]  # indices, uint8 up to 256 of them, else int32
 N_CODE_POINTS = 0x110000
+END = -1  # no index: tells a decoder that the text is over
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
@@ -83,18 +84,26 @@ class Vocab:
         """Return a function that turns one index after another into text.
 
         It returns an empty string while a character of several bytes is incomplete; index 0 and invalid UTF-8
-        become U+FFFD.
+        become U+FFFD. `END` gives what is left at the end.
         """
         if not self.is_bytes:
             symbols = "\ufffd" + self.symbols
-            return lambda index: symbols[index]
+            return lambda index: "" if index == END else symbols[index]
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        return lambda index: utf8.decode(bytes([index - 1])) if index else "\ufffd"
+
+        def decode_next(index: int) -> str:
+            if index != END and index != 0:
+                return utf8.decode(bytes([index - 1]))
+            cut_off = utf8.decode(b"", final=True)
+            utf8.reset()
+            return cut_off + ("\ufffd" if index == 0 else "")
+
+        return decode_next
 
     def decode(self, indices: Iterable[int]) -> str:
         """Turn indices into text; index 0 and invalid UTF-8 become U+FFFD."""
         decode_next = self.decoder()
-        return "".join(decode_next(int(index)) for index in indices)
+        return "".join(decode_next(int(index)) for index in indices) + decode_next(END)
 
     def unknown(self, text: str) -> str:
         """Return the distinct characters of `text` that are not in the vocabulary, sorted."""

@@ -37,7 +37,7 @@ def nietzsche():
     for folder in library.folders():
         path = folder / "nietzsche.txt"
         if path.is_file():
-            return path
+            return path.resolve()
     pytest.skip("nietzsche.txt is in none of the folders of the library; CHARLM_CORPORA can name another")
 
 

@@ -14,6 +14,14 @@ from charlm.fit import Callback, Run
 from charlm.metrics import Score
 
 
+def check_finite(nats: float, run: Run) -> None:
+    """Raise CharlmError if a loss has run away."""
+    if not math.isfinite(nats):
+        raise CharlmError(
+            f"the loss is not a number any more after step {run.step}; try a lower --learning-rate or --clip 1"
+        )
+
+
 class Meter(Callback):
     """Every `every` steps and at the end of an epoch, say how the training went since the last time.
 
@@ -54,10 +62,7 @@ class Meter(Callback):
         nats, n_chars = float(run.sum_nats), run.n_chars - self._chars
         now = time.perf_counter()
         self._seconds += now - (self._since or now)
-        if not math.isfinite(nats):
-            raise CharlmError(
-                f"the loss is not a number any more after step {run.step}; try a lower --learning-rate or --clip 1"
-            )
+        check_finite(nats, run)
         run.record["train_nats"] = (nats - self._nats) / n_chars
         run.record["chars_per_second"] = n_chars / self._seconds
         run.record["learning_rate"] = run.optimizer.param_groups[0]["lr"]
@@ -73,6 +78,9 @@ class Validate(Callback):
 
     Args:
         score: predicts the validation part.
+
+    Raises:
+        CharlmError: the loss is no number any more.
     """
 
     def __init__(self, score: Callable[[], Score]) -> None:
@@ -82,6 +90,7 @@ class Validate(Callback):
         """Measure."""
         if not run.interrupted:
             run.record["valid_nats"] = self.score().nats_per_char
+            check_finite(run.record["valid_nats"], run)
 
 
 class Samples(Callback):

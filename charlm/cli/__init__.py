@@ -81,13 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        code = cli.main([a for a in given if a != "--debug"], prog_name="charlm", standalone_mode=False)
+        with cli.make_context("charlm", [a for a in given if a != "--debug"]) as context:
+            cli.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        raise SystemExit(error.exit_code) from None
     except BrokenPipeError:  # the reader has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        raise SystemExit(2) from None
     except click.UsageError as error:
         if debug:
             raise
@@ -99,8 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         _fail(str(error), error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror}; --debug shows where it comes from", 74)
     except Exception as error:
         if debug:
             raise
         _fail(f"{type(error).__name__}: {error}; --debug shows where it comes from", 1)
-    raise SystemExit(code if isinstance(code, int) else 0)
+    raise SystemExit(0)

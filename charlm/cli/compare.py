@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from charlm.cli.options import folder_option, json_option, table
+from charlm.errors import DataError
 
 
 def _row(run: Path) -> dict[str, Any]:
@@ -18,7 +19,10 @@ def _row(run: Path) -> dict[str, Any]:
 
     from charlm import runs
 
-    recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
+    try:
+        recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{run / 'recipe.toml'}: cannot be read: {error}") from None
     result = runs.result_of(run)
     seconds, n_chars = result.get("seconds", 0.0), result.get("n_chars", 0)
     return {

@@ -33,9 +33,9 @@ def evaluate(
 
     from charlm import library, runs
     from charlm import metrics as m
+    from charlm.choices import choose_device
     from charlm.corpus import make_corpus
     from charlm.language_model import LanguageModel
-    from charlm.training import choose_device
 
     place = choose_device(device)
     path = runs.find_checkpoint(run, folder)
@@ -43,6 +43,8 @@ def evaluate(
     recipe, about = model.about.recipe, model.about
     own = not corpus
     sources = list(corpus) or recipe["corpus"]
+    if own and "-" in sources:
+        raise UsageError(f"{path}: was trained on standard input; name the text with --corpus")
     data = b"\n".join(library.read(source) for source in sources)
     text = make_corpus(
         data,
@@ -51,6 +53,7 @@ def evaluate(
         about.is_bytes,
         recipe["lower"],
         vocab=model.vocab,
+        min_chars=1,
     )
     if own and text.sha256 != about.corpus["sha256"]:
         print(f"charlm: {text.name} is not the text it was trained on (another SHA-256)", file=sys.stderr)

@@ -22,8 +22,10 @@ from charlm.errors import OutputError
 @json_option
 def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_json: bool, **given: Any) -> None:
     """See the command's help."""
-    if not 0 < lowest < highest:
-        raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}")
+    if not 0 < lowest < highest < float("inf"):
+        raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which is finite")
+    if png is not None and png.suffix != ".png":
+        raise click.UsageError(f"--plot {png}: the file's name must end in .png")
     choices, corpus = read_text(take_recipe(given))
 
     from charlm.lr_find import find_rate, plot

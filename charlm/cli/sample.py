@@ -62,8 +62,8 @@ def sample(
         prime += _read_prime(prime_file)
 
     from charlm import runs
+    from charlm.choices import choose_device
     from charlm.language_model import LanguageModel
-    from charlm.training import choose_device
 
     model = LanguageModel.load(runs.find_checkpoint(run, folder), choose_device(device))
     for i in range(num):

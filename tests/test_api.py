@@ -1,0 +1,187 @@
+"""`import charlm`: train, load, sample, score."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+import charlm
+from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
+from charlm.library import human_numbers
+from charlm.recipe import Recipe
+
+TINY = {"options": {"n_embed": 8, "n_hidden": 16}, "bptt": 16, "batch_size": 8, "epochs": 1}
+VARIANTS = [
+    {"model": "char3", "lower": True},
+    {"model": "loop"},
+    {"model": "rnn", "feed": "windows", "n_context": 5},
+    {"model": "gru", "feed": "chunks"},
+    {"model": "lstm", "bytes": True},
+    {"model": "lstm", "options": {**TINY["options"], "n_layers": 2, "dropout": 0.5}},
+]
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=str)
+def model(request):
+    return charlm.train("human-numbers:100", **TINY | request.param)
+
+
+@pytest.fixture(scope="module")
+def gru():
+    return charlm.train("human-numbers:100", model="gru", **TINY)
+
+
+def test_training_gives_a_model_that_knows_its_quality_and_cost(model):
+    result = model.about.result
+    assert 0 < result["test_nats"] < 5.6 and 0 < result["valid_nats"] < 5.6
+    assert result["n_parameters"] == sum(parameter.numel() for parameter in model.model.parameters())
+    assert result["n_chars"] == model.about.counters["n_chars"] > 0
+    assert result["interrupted"] is False
+    assert not model.model.training
+
+
+def test_bits_per_character_are_what_a_loop_over_the_text_gives(model):
+    text = "one hundred\nTWENTY-two"
+    codes = model.vocab.encode(model.prepare(text, "map")).tolist()
+    n_context = model.about.n_context
+    nats, state = 0.0, None
+    past = [model.vocab.start] * (n_context or 1)
+    for code in codes:
+        with torch.no_grad():
+            if n_context is None:
+                logits, state = model.model(torch.tensor([past[-1:]]), state)
+            else:
+                logits, _ = model.model(torch.tensor([past[-n_context:]]))
+        nats -= float(torch.log_softmax(logits[0, -1].double(), dim=0)[code])
+        past.append(code)
+    assert model.bits_per_char(text) == pytest.approx(nats / len(codes) / math.log(2), rel=1e-5)
+    score = model.score(text)
+    assert score.n_chars == len(codes) and score.nats == pytest.approx(nats, rel=1e-5)
+
+
+def test_a_saved_model_loads_and_writes_and_scores_as_before(model, tmp_path):
+    model.save(tmp_path / "x.safetensors")
+    loaded = charlm.load(tmp_path / "x.safetensors")
+    assert isinstance(loaded, charlm.LanguageModel)
+    assert loaded.about == model.about and loaded.vocab == model.vocab
+    assert loaded.sample("one\n", length=40, seed=3) == model.sample("one\n", length=40, seed=3)
+    assert loaded.bits_per_char("seventy-two\n") == model.bits_per_char("seventy-two\n")
+
+
+def test_training_twice_with_one_seed_gives_the_same_weights_to_the_last_bit():
+    options = TINY | {"options": {**TINY["options"], "n_layers": 2, "dropout": 0.3}}
+    first, again, other = (charlm.train("human-numbers:100", model="lstm", seed=seed, **options) for seed in (3, 3, 4))
+    weights = [lm.model.state_dict() for lm in (first, again, other)]
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+    assert not any(torch.equal(weight, weights[2][name]) for name, weight in weights[0].items() if weight.dim() > 1)
+
+
+def test_no_random_generator_of_the_caller_is_disturbed(tmp_path):
+    def draw():
+        return torch.rand(2).tolist(), np.random.rand(2).tolist(), random.random()
+
+    def seed():
+        torch.manual_seed(7)
+        np.random.seed(7)
+        random.seed(7)
+
+    seed()
+    expected = draw()
+    seed()
+    lm = charlm.train("human-numbers:100", folder=tmp_path / "run", **TINY)
+    lm.sample(length=5, seed=1)
+    lm.sample(length=5)
+    charlm.load(tmp_path / "run").bits_per_char("one")
+    assert draw() == expected
+
+
+def test_the_state_of_the_caller_does_not_change_what_is_trained():
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        weights.append(charlm.train("human-numbers:100", **TINY).model.state_dict())
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+
+
+def test_a_run_in_a_folder_is_loaded_by_its_name_and_the_newest_without_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        charlm.train("human-numbers:100", folder=f"checkpoints/{name}", seed=len(name), **TINY)
+    assert charlm.load("first").about.recipe["seed"] == 5
+    assert charlm.load().about == charlm.load("second").about == charlm.load("checkpoints/second").about
+
+
+def test_training_without_a_folder_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    charlm.train("human-numbers:100", **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
+    (tmp_path / "text.txt").write_text(human_numbers("100"))
+    by_name = charlm.train(tmp_path / "text.txt", "lesson-multi", epochs=1, options={"n_hidden": 8})
+    assert by_name.about.recipe["feed"] == "chunks"
+    assert by_name.about.corpus["n_chars"] == len(human_numbers("100"))
+    assert by_name.about.recipe["corpus"] == [str(tmp_path / "text.txt")]
+    made = Recipe().changed(model="rnn", **TINY)
+    assert charlm.train("human-numbers:100", made, seed=2).about.recipe["seed"] == 2
+
+
+def test_streaming_yields_the_text_that_sampling_returns(model):
+    pieces = list(model.stream("one\n", length=50, seed=1))
+    assert "".join(pieces) == model.sample("one\n", length=50, seed=1)
+    assert len(pieces) >= 50
+    assert model.about.is_bytes or len("".join(pieces)) == 50  # the length is in bytes there
+
+
+def test_a_stop_text_ends_a_sample_before_it_also_where_it_begins_like_the_text_before(gru):
+    whole = gru.sample("one", length=300, seed=1)
+    for at, length in ((0, 1), (5, 1), (17, 3), (40, 5), (290, 10)):
+        stop = whole[at : at + length]
+        assert gru.sample("one", length=300, seed=1, stop=stop) == whole[: whole.index(stop)]
+    assert gru.sample("one", length=300, seed=1, stop="\u2603") == whole
+
+
+def test_unknown_characters_are_an_error_unless_said_otherwise(gru):
+    with pytest.raises(DataError, match="never seen '#', 'É'"):
+        gru.sample("onÉ#", length=5)
+    assert gru.sample("onÉ#e", length=20, seed=1, unknown="skip") == gru.sample("one", length=20, seed=1)
+    assert gru.sample("onÉ#e", length=20, seed=1, unknown="map") != gru.sample("one", length=20, seed=1)
+    assert gru.score("onÉ").n_chars == 3
+    assert gru.score("onÉ", unknown="skip").n_chars == 2
+
+
+@pytest.mark.parametrize("text", ["", "É"])
+def test_there_must_be_something_to_score(gru, text):
+    with pytest.raises(DataError, match="no text to score"):
+        gru.score(text, unknown="skip")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"corpus": "no/such.txt"}, InputNotFoundError),
+        ({"base": "no-such-recipe"}, InputNotFoundError),
+        ({"modle": "gru"}, UsageError),
+        ({"model": "gro"}, UsageError),
+        ({"options": {"n_hiden": 3}}, UsageError),
+        ({"epochs": 0}, UsageError),
+        ({"model": "char3", "feed": "stream"}, UsageError),
+        ({"folder": "."}, OutputError),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_an_error_of_ours(arguments, error):
+    with pytest.raises(error) as raised:
+        charlm.train(**{"corpus": "human-numbers:100"} | TINY | arguments)
+    assert isinstance(raised.value, CharlmError) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "option", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"min_p": 2}, {"seed": 2**70}], ids=str
+)
+def test_an_option_out_of_range_is_noticed_before_anything_is_drawn(gru, option):
+    with pytest.raises(UsageError):
+        gru.stream("one", **option)
