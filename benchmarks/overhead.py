@@ -30,14 +30,14 @@ from charlm.choices import schedule_callback
 from charlm.fit import Callback, Run, train_epoch
 from charlm.metrics import nats_per_char
 from charlm.recipe import Recipe
-from charlm.training import Trainer
+from charlm.training import Trainer, report_every
 
 SHAPES = {
-    "rnn 256, stream 64 x 64": {"model": "rnn"},
-    "gru 256, stream 64 x 64": {"model": "gru"},
-    "lstm 256, stream 64 x 64": {"model": "lstm"},
+    "rnn 256, stream 64 x 64": {"model": "rnn", "batch_size": 64},
+    "gru 256, stream 64 x 64": {"model": "gru", "batch_size": 64},
+    "lstm 256, stream 64 x 64": {"model": "lstm", "batch_size": 64},
     "rnn 256, chunks 512 x 8": {"model": "rnn", "feed": "chunks", "bptt": 8, "batch_size": 512},
-    "rnn 256, stream 64 x 8": {"model": "rnn", "bptt": 8},
+    "rnn 256, stream 64 x 8": {"model": "rnn", "bptt": 8, "batch_size": 64},
 }
 
 
@@ -84,18 +84,20 @@ def ours(trainer: Trainer, listed: list[Callback], n_steps: int) -> float:
     return (run.n_chars - before) / (time.perf_counter() - began)
 
 
-def speed(n_steps: int, n_rounds: int) -> None:
+def speed(n_seconds: float, n_rounds: int) -> None:
     """Print the table of ratios."""
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'shape':28}{'bare, char/s':>14}{'charlm, char/s':>16}{'ratio':>8}{'spread':>16}")
+    print(f"{'shape':28}{'bare, char/s':>14}{'charlm, char/s':>16}{'ratio':>8}{'middle half':>16}")
     for name, choice in SHAPES.items():
         recipe = Recipe().changed(corpus=[CORPUS], epochs=1000, device="cpu", **choice)
         corpus = read_corpus(recipe)
         plain, full = Trainer.make(recipe, corpus), Trainer.make(recipe, corpus)
+        chars_a_second = bare(plain, 20)
+        n_steps = max(10, round(n_seconds * chars_a_second / (full.recipe.bptt * (full.recipe.batch_size or 1))))
         with tempfile.TemporaryDirectory() as folder:
             listed: list[Callback] = [
                 schedule_callback(full.recipe),
-                callbacks.Meter(),
+                callbacks.Meter(report_every(full.run.feed)),
                 callbacks.History(Path(folder) / "metrics.jsonl"),
                 callbacks.TensorBoard(Path(folder), full.recipe.to_toml(), corpus.vocab),
                 callbacks.Progress(),
@@ -103,26 +105,28 @@ def speed(n_steps: int, n_rounds: int) -> None:
             ]
             for callback in listed:
                 callback.on_fit_start(full.run)
-            bare(plain, n_steps)
             ours(full, listed, n_steps)
-            pairs = [(bare(plain, n_steps), ours(full, listed, n_steps)) for _ in range(n_rounds)]
+            pairs = []
+            for i in range(n_rounds):  # who goes first takes turns, too
+                first = ours(full, listed, n_steps) if i % 2 else 0.0
+                plain_speed = bare(plain, n_steps)
+                pairs.append((plain_speed, first or ours(full, listed, n_steps)))
             for callback in listed:
                 callback.on_fit_end(full.run)
         ratios = sorted(b / a for a, b in pairs)
         bare_speed, our_speed = (statistics.median(p[i] for p in pairs) for i in (0, 1))
-        spread = f"{ratios[0]:.3f}-{ratios[-1]:.3f}"
-        ratio = statistics.median(ratios)
-        print(f"{name:28}{bare_speed:14,.0f}{our_speed:16,.0f}{ratio:8.3f}{spread:>16}", flush=True)
+        low, ratio, high = statistics.quantiles(ratios, n=4)
+        print(f"{name:28}{bare_speed:14,.0f}{our_speed:16,.0f}{ratio:8.3f}{f'{low:.3f}-{high:.3f}':>16}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="nietzsche")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()
     CORPUS = given.corpus
     screen, terminal = pty.openpty()
     threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(screen, 4096), b"")], daemon=True).start()
     sys.stderr = os.fdopen(terminal, "w")
-    speed(given.steps, given.rounds)
+    speed(given.seconds, given.rounds)

@@ -109,6 +109,11 @@ class Trainer:
         return evaluate(self.run.model, self.codes, *self.corpus.bounds[part], n_context, n_lanes, start)
 
 
+def report_every(feed: Feed) -> int:
+    """Return the steps between two points of the training curve: twenty points an epoch, at least 20 steps apart."""
+    return max(20, len(feed) // 20)
+
+
 def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Sequence[Callback] = ()) -> LanguageModel:
     """Train a model.
 
@@ -132,7 +137,7 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
         listed: list[Callback] = [callbacks.StopOnInterrupt(), schedule_callback(trainer.recipe)]
         if recipe.clip is not None:
             listed.append(callbacks.ClipGradient(recipe.clip))
-        listed.append(callbacks.Meter())
+        listed.append(callbacks.Meter(report_every(run.feed)))
         if trainer.has_valid:
             listed.append(callbacks.Validate(lambda: trainer.score("valid", N_LANES)))
         if folder is not None:

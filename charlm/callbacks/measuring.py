@@ -32,7 +32,7 @@ class Meter(Callback):
         CharlmError: the loss is no number any more.
     """
 
-    def __init__(self, every: int = 20) -> None:
+    def __init__(self, every: int) -> None:
         self.every = every
         self._chars, self._nats, self._seconds = 0, 0.0, 0.0
         self._since: float | None = None
