@@ -144,13 +144,6 @@ def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     Raises:
         ValueError: a parameter is missing, in excess or of another shape.
     """
-    check_weights(model, weights)
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(weights[name])
-
-
-def check_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Raise ValueError if weights are not those of a model by name and shape."""
     parameters = dict(model.named_parameters())
     if parameters.keys() != weights.keys():
         names = ", ".join(sorted(parameters.keys() ^ weights.keys())[:3])
@@ -158,6 +151,7 @@ def check_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     for name, parameter in parameters.items():
         if parameter.shape != weights[name].shape:
             raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
+        parameter.data.copy_(weights[name])
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:
@@ -169,8 +163,6 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
     """
     checkpoint, weights = read(path)
     try:
-        with torch.device("meta"):  # before memory is taken for sizes that the file only claims
-            check_weights(build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options), weights)
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
             model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
         set_weights(model, weights)

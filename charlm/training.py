@@ -124,8 +124,8 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
         extra: further callbacks, after all others.
 
     Returns:
-        the model with the best validation (the last, where there is no validation part); what is known of its
-        quality and cost is in `about.result`.
+        the model as it was when it validated best (at the end, where there is no validation part); what is known of
+        its quality and cost is in `about.result`.
 
     Raises:
         UsageError, DataError: choices that do not go together or with the text.
@@ -134,6 +134,14 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
         run = trainer.run
+        kept: dict[str, tuple[Checkpoint, dict[str, Tensor]]] = {}
+
+        def save(name: str, run: Run) -> None:
+            model = trainer.language_model()
+            kept[name] = model.about, {key: p.detach().clone() for key, p in run.model.named_parameters()}
+            if folder is not None:
+                model.save(folder / f"{name}.safetensors")
+
         listed: list[Callback] = [callbacks.StopOnInterrupt(), schedule_callback(trainer.recipe)]
         if recipe.clip is not None:
             listed.append(callbacks.ClipGradient(recipe.clip))
@@ -141,15 +149,26 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
         if trainer.has_valid:
             listed.append(callbacks.Validate(lambda: trainer.score("valid", N_LANES)))
         if folder is not None:
-            listed += _in_folder(trainer, folder)
+            listed += _reports(trainer, folder)
+        listed.append(callbacks.Save(save))
         if recipe.patience is not None:
             listed.append(callbacks.EarlyStop(recipe.patience))
         fit(run, [*listed, *extra])
-        return _finish(trainer, folder)
+
+        name = "best" if "best" in kept else "last"
+        about, weights = kept[name]
+        checkpoint.set_weights(run.model, weights)
+        about.result = _result(trainer)
+        model = LanguageModel(run.model.eval(), about)
+        if folder is not None:
+            model.save(folder / f"{name}.safetensors")
+            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
+        return model
 
 
-def _in_folder(trainer: Trainer, folder: Path) -> list[Callback]:
-    """Make the run's folder and return the callbacks that write into it."""
+def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
+    """Make the run's folder and return the callbacks that report into it."""
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -158,47 +177,28 @@ def _in_folder(trainer: Trainer, folder: Path) -> list[Callback]:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
     toml = trainer.recipe.to_toml()
     write_whole(folder / "recipe.toml", toml.encode())
-
-    def save(name: str, run: Run) -> None:
-        trainer.language_model().save(folder / f"{name}.safetensors")
-
-    def write_sample() -> str:
-        return trainer.language_model().sample(length=200, temperature=0.8, seed=0)
-
     return [
-        callbacks.Samples(write_sample),
+        callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
         callbacks.History(folder / "metrics.jsonl"),
         callbacks.TensorBoard(folder, toml, trainer.corpus.vocab),
-        callbacks.Save(save),
     ]
 
 
-def _finish(trainer: Trainer, folder: Path | None) -> LanguageModel:
-    """Take the best weights, score them by the protocol, and write the result down."""
-    seconds = trainer.run.seconds
-    best = folder / "best.safetensors" if folder is not None else None
-    if best is not None and best.exists():
-        checkpoint.set_weights(trainer.run.model, checkpoint.read(best)[1])
-    model = trainer.language_model()
+def _result(trainer: Trainer) -> dict[str, Any]:
+    """Score the model by the protocol, unless the training was interrupted, and say what it cost."""
+    run = trainer.run
     result: dict[str, Any] = {
-        "n_parameters": sum(p.numel() for p in trainer.run.model.parameters()),
-        "n_chars": trainer.run.n_chars,
-        "seconds": round(seconds, 2),
-        "interrupted": trainer.run.interrupted,
+        "n_parameters": sum(p.numel() for p in run.model.parameters()),
+        "n_chars": run.n_chars,
+        "seconds": round(run.seconds, 2),
+        "interrupted": run.interrupted,
     }
-    if not trainer.run.interrupted:
+    if not run.interrupted:
         if trainer.has_valid:
             result["valid_nats"] = trainer.score("valid").nats_per_char
         else:
-            result["train_nats"] = evaluate_feed(trainer.run.model, trainer.run.feed).nats_per_char
+            result["train_nats"] = evaluate_feed(run.model, run.feed).nats_per_char
         first, stop = trainer.corpus.bounds["test"]
         if first < stop:
             result["test_nats"] = trainer.score("test").nats_per_char
-    model.about.result = result
-    if folder is not None:
-        if best is not None and best.exists():
-            model.save(best)
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": time.time(), "result": result}) + "\n")
-    trainer.run.model.eval()
-    return model
+    return result
