@@ -2,8 +2,8 @@
 
     python benchmarks/cost.py
 
-Start: the shortest of several calls. Memory: the largest resident size of `charlm train` for the largest model of
-the lesson's single-layer ones, less that of `import torch`.
+Start: the shortest of several calls. Memory: the largest resident size of `charlm train` up to then, from smaller
+models to larger ones, less that of `import torch`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+LARGEST = ["--recipe", "lesson-lstm", "--hold-epochs", "0"]
 CHARLM = [sys.executable, "-m", "charlm"]
 
 
@@ -37,16 +38,15 @@ def peak_mb(command: list[str]) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", default="nietzsche")
+    parser.add_argument("--corpus", default="nietzsche", help="a short one gives the same memory sooner")
     corpus = parser.parse_args().corpus
 
     torch_mb = peak_mb([sys.executable, "-c", "import torch"])
-    for model in ("rnn", "gru", "lstm"):
+    for choice in (["--model", "rnn"], ["--model", "gru"], ["--model", "lstm"], ["--recipe", "lesson-concat"], LARGEST):
         with tempfile.TemporaryDirectory() as folder:
-            train = ["train", "--model", model, "--corpus", corpus, "--epochs", "1", "--checkpoints", folder]
-            train_mb = peak_mb(CHARLM + train)
-        beyond = train_mb - torch_mb
-        print(f"memory: charlm train --model {model}: {beyond:.0f} MB beyond import torch ({torch_mb:.0f} MB)")
+            train = ["train", *choice, "--corpus", corpus, "--epochs", "1", "--checkpoints", folder]
+            beyond = peak_mb(CHARLM + train) - torch_mb
+        print(f"memory: charlm train {' '.join(choice)}: {beyond:.0f} MB beyond import torch ({torch_mb:.0f} MB)")
 
     torch_seconds = seconds([sys.executable, "-c", "import torch"])
     print(f"start: import torch: {torch_seconds:.2f} s")

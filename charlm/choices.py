@@ -30,7 +30,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def resolve(recipe: Recipe, device: torch.device) -> Recipe:
-    """Fill in what a recipe leaves to the model and the device: options, feed, window, batch size, bfloat16.
+    """Fill in what a recipe leaves to the model and the device: options, feed, window, batch, rate, bfloat16.
 
     Raises:
         UsageError: the feed or the split does not go with the model.
@@ -44,6 +44,7 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     return recipe.changed(
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
+        learning_rate=recipe.learning_rate or architecture.default_learning_rate,
         n_context=architecture.n_context or recipe.n_context,
         batch_size=recipe.batch_size or (512 if feed == "windows" else 32),
         bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
@@ -76,6 +77,7 @@ def make_feeds(recipe: Recipe, codes: Tensor) -> tuple[Feed, Feed | None]:
 def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimiser from `torch.optim`."""
     parameters, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
+    assert rate is not None  # as `resolve` returns it
     fused = parameters[0].device.type in ("cpu", "cuda")
     match recipe.optimizer:
         case "adam":
@@ -95,6 +97,7 @@ def schedule_callback(recipe: Recipe) -> Callback:
         UsageError: lengths in epochs that do not fit into the training, or where only the minutes are known.
     """
     n_epochs = recipe.epochs
+    assert recipe.learning_rate is not None  # as `resolve` returns it
     if n_epochs is None:
         if recipe.warmup_epochs or recipe.hold_epochs or recipe.drop_epochs:
             raise UsageError("warm-up, hold and drops are in epochs; say how many --epochs there are in all")

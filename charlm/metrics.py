@@ -22,8 +22,8 @@ from charlm.feeds import Feed
 from charlm.models.base import CharModel
 
 N_WARM = 1024  # characters read before the first one that counts
-N_PIECE = 512  # characters read in one call
-N_WINDOWS = 4096  # windows read in one call
+N_PIECE = 128  # characters read in one call
+N_WINDOWS = 2048  # windows read in one call
 
 
 @dataclass(frozen=True)

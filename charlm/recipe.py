@@ -53,7 +53,7 @@ class Recipe:
     batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 32 otherwise.", least=1)
 
     optimizer: str = _key("adam", "Optimiser from torch.optim.", OPTIMIZERS)
-    learning_rate: float = _key(5e-3, "Peak learning rate.", least=0)
+    learning_rate: float | None = _key(None, "Peak learning rate; by default what suits the model.", least=0)
     momentum: float = _key(0.9, "Momentum (sgd, rmsprop); one-cycle moves that of sgd unless it is 0.", least=0)
     weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", least=0)
     clip: float | None = _key(None, "Largest L2 norm of the gradient.", least=0)

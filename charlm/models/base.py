@@ -25,12 +25,14 @@ class CharModel(nn.Module):
         n_context: the number of characters that a model with a fixed window needs; None for a model that reads any
             number and carries a state.
         default_feed: the feed that suits it.
+        default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
         embed: one row a character.
         head: features (B, T, H) to logits (B, T, V).
     """
 
     n_context: int | None = None
     default_feed = "stream"
+    default_learning_rate = 5e-3
     embed: nn.Embedding
     head: nn.Module
 

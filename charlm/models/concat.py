@@ -29,6 +29,7 @@ class Concat(CharModel):
     """
 
     default_feed = "windows"
+    default_learning_rate = 1e-3  # at five times that it comes apart
 
     def __init__(self, vocab_size: int, n_embed: int = 42, n_hidden: int = 256) -> None:
         super().__init__()
