@@ -24,11 +24,14 @@ class Run:
         n_epochs: epochs to train; infinite where `minutes` alone says when to end.
         minutes: wall-clock minutes after which training stops; None for no limit.
         bf16: run the forward pass in bfloat16.
+        accumulate: read each batch in so many pieces; gradients add up to the whole batch's.
+        label_smoothing: see `nats_per_char`; the loss that is reported is without it.
         epoch, step_in_epoch: where in the feed the next batch is.
         step: optimiser steps taken.
         n_chars: characters predicted.
         sum_nats: nats over those characters, kept on the device; reading it makes the device wait.
         started: time.perf_counter() at the start.
+        share: of the batch that the piece being read is; 1 where a batch is read at once.
         record: what callbacks measured during the present hook, for the callbacks after them in the list.
         stop: set it to end the training after this step.
         interrupted: the user ended it; what takes long is to be left out.
@@ -40,12 +43,15 @@ class Run:
     n_epochs: float
     minutes: float | None = None
     bf16: bool = False
+    accumulate: int = 1
+    label_smoothing: float = 0.0
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
     n_chars: int = 0
     sum_nats: Tensor | float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    share: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
     stop: bool = False
     interrupted: bool = False
@@ -124,19 +130,24 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     feed, model, optimizer = run.feed, run.model, run.optimizer
     device_type = next(model.parameters()).device.type
     model.train()
-    state: State = None
+    states: list[State] = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
-        chars, targets = feed.batch(run.epoch, step)
+        batch = feed.batch(run.epoch, step)
+        n_chars, total = batch[1].numel(), batch[1].new_zeros((), dtype=torch.float32)
         call("on_batch_start", run, callbacks)
-        with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
-            logits, state = model(chars, state, only_last=feed.predicts == "last")
-            loss = nats_per_char(logits, targets)
-        state = detach(state) if feed.carries_state else None
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for i, (chars, targets) in enumerate(zip(*(part.chunk(run.accumulate) for part in batch), strict=True)):
+            run.share = targets.numel() / n_chars
+            with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
+                logits, state = model(chars, states[i], only_last=feed.predicts == "last")
+                loss = nats_per_char(logits, targets)
+                smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
+            states[i] = detach(state) if feed.carries_state else None
+            (smooth * run.share).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() * run.share
         call("on_backward_end", run, callbacks)
         optimizer.step()
-        run.advance(loss.detach(), targets.numel())
+        run.advance(total, n_chars)
         call("on_batch_end", run, callbacks)
         if run.stop:
             break

@@ -54,17 +54,19 @@ def bits(nats: float) -> float:
     return nats / math.log(2)
 
 
-def nats_per_char(logits: Tensor, targets: Tensor) -> Tensor:
+def nats_per_char(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Return the mean cross-entropy.
 
     Args:
         logits: float, (B, T, V).
         targets: long, (B, T).
+        label_smoothing: share of the target's probability that is spread over all symbols. Reference: Szegedy et al.
+            (2016), arXiv:1512.00567, section 7.
 
     Returns:
         nats per character, float, ().
     """
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing)
 
 
 def evaluate(

@@ -57,6 +57,11 @@ class Recipe:
     momentum: float = _key(0.9, "Momentum (sgd, rmsprop); one-cycle moves that of sgd unless it is 0.", least=0)
     weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", least=0)
     clip: float | None = _key(None, "Largest L2 norm of the gradient.", least=0)
+    accumulate: int = _key(1, "Pieces in which a batch is read, one after another, to save memory.", least=1)
+    label_smoothing: float = _key(0.0, "Share of a target's probability spread over all symbols.", least=0)
+    ar: float = _key(0.0, "Penalty on large features (AWD-LSTM: 2).", least=0)
+    tar: float = _key(0.0, "Penalty on features that change from step to step (AWD-LSTM: 1).", least=0)
+    ema: float | None = _key(None, "Decay a step of a moving average of the weights, which is then the model.", least=0)
     schedule: str = _key("one-cycle", "Learning rate over the training.", SCHEDULES)
     warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", least=0)
     hold_epochs: float = _key(0.0, "Epochs at the peak before the schedule.", least=0)
@@ -85,6 +90,9 @@ class Recipe:
                     raise UsageError(f"{key.name} is {number}; it must be at least {least} and finite")
         if self.seed >= 2**64:
             raise UsageError(f"seed is {self.seed}; it must be below 2**64")
+        for name in ("label_smoothing", "ema"):
+            if (value := getattr(self, name)) is not None and value >= 1:
+                raise UsageError(f"{name} is {value}; it must be below 1")
         for name in ("learning_rate", "clip", "minutes"):
             if getattr(self, name) == 0:
                 raise UsageError(f"{name} is 0; it must be more")

@@ -69,6 +69,8 @@ class Trainer:
             n_epochs=math.inf if recipe.epochs is None else recipe.epochs,
             minutes=recipe.minutes,
             bf16=recipe.bf16,
+            accumulate=recipe.accumulate,
+            label_smoothing=recipe.label_smoothing,
         )
         return cls(recipe, corpus, codes, run, held_out)
 
@@ -143,8 +145,12 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
                 model.save(folder / f"{name}.safetensors")
 
         listed: list[Callback] = [callbacks.StopOnInterrupt(), schedule_callback(trainer.recipe)]
+        if recipe.ar or recipe.tar:
+            listed.append(callbacks.PenaliseActivations(recipe.ar, recipe.tar))
         if recipe.clip is not None:
             listed.append(callbacks.ClipGradient(recipe.clip))
+        if recipe.ema is not None:
+            listed.append(callbacks.MovingAverage(recipe.ema))
         listed.append(callbacks.Meter(report_every(run.feed)))
         if trainer.has_valid:
             listed.append(callbacks.Validate(lambda: trainer.score("valid", N_LANES)))

@@ -56,9 +56,9 @@ def fixed_probs():
 def make_run(cycle):
     """Return a function that puts a small training together: 7 batches of 2 x 4 characters an epoch."""
 
-    def make(name="rnn", feed=None, n_epochs=2, minutes=None, rate=0.01, **options):
+    def make(name="rnn", feed=None, n_epochs=2, minutes=None, rate=0.01, accumulate=1, **options):
         model = build(name, 4, **{"n_embed": 4, "n_hidden": 8} | options)
         feed = feed or Stream(cycle(57), bptt=4, batch_size=2)
-        return Run(model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, minutes)
+        return Run(model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, minutes, accumulate=accumulate)
 
     return make

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from charlm.feeds import Chunks, Stream, Windows
 from charlm.fit import Callback, Run, detach, fit
+from charlm.metrics import nats_per_char
 from charlm.models import CharModel, build
 
 HOOKS = ["on_fit_start", "on_batch_start", "on_backward_end", "on_batch_end", "on_epoch_end", "on_fit_end"]
@@ -223,3 +224,33 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(make_run):
     assert set(seen) == {torch.bfloat16}
     assert {p.dtype for p in run.model.parameters()} == {torch.float32}
     assert math.isfinite(float(run.sum_nats))
+
+
+@pytest.mark.parametrize("n_pieces", [2, 3, 9])
+@pytest.mark.parametrize("make_feed", [lambda codes: Stream(codes, 4, 5), lambda codes: Windows(codes, 3, 7)])
+def test_a_batch_read_in_pieces_trains_as_one_read_at_once(cycle, n_pieces, make_feed):
+    def trained(accumulate):
+        torch.manual_seed(0)
+        model = build("lstm", 4, n_embed=4, n_hidden=8).double()
+        optimizer = torch.optim.SGD(model.parameters(), 0.5)
+        run = Run(model, make_feed(cycle(101)), optimizer, n_epochs=2, accumulate=accumulate, label_smoothing=0.1)
+        fit(run)
+        return run.n_chars, run.step, float(run.sum_nats), dict(model.named_parameters())
+
+    torch.testing.assert_close(trained(n_pieces), trained(1), rtol=1e-6, atol=1e-8)
+
+
+def test_label_smoothing_moves_the_gradient_and_not_the_reported_loss(make_run):
+    plain, smooth = make_run(n_epochs=1, rate=0.0), make_run(n_epochs=1, rate=0.0)
+    smooth.model.load_state_dict(plain.model.state_dict())
+    smooth.label_smoothing = 0.2
+    fit(plain)
+    fit(smooth)
+    assert float(smooth.sum_nats) == float(plain.sum_nats)
+    assert not torch.equal(smooth.model.head[2].weight.grad, plain.model.head[2].weight.grad)
+
+
+def test_label_smoothing_is_its_formula():
+    logits, targets = torch.randn(2, 3, 5, dtype=torch.float64), torch.randint(5, (2, 3))
+    wanted = 0.9 * nats_per_char(logits, targets) - 0.1 * logits.log_softmax(-1).mean()
+    torch.testing.assert_close(nats_per_char(logits, targets, 0.1), wanted)

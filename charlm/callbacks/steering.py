@@ -7,7 +7,7 @@ import signal
 import threading
 from types import FrameType
 
-from torch import nn
+from torch import Tensor, nn
 
 from charlm.fit import Callback, Run
 from charlm.schedules import Factor
@@ -48,6 +48,49 @@ class ClipGradient(Callback):
     def on_backward_end(self, run: Run) -> None:
         """Scale it."""
         run.record["gradient_norm"] = nn.utils.clip_grad_norm_(run.model.parameters(), self.max_norm)
+
+
+class PenaliseActivations(Callback):
+    """Add to the loss a penalty on features h that are large, or that change from one step to the next.
+
+    The loss becomes nats per character + ar * mean(h_t^2) + tar * mean((h_t - h_{t-1})^2), where the features are
+    what the model's head gets. Only the gradient is changed, so that the reported loss stays in nats per character.
+
+    Reference: Merity, McCann, Socher (2017), arXiv:1708.01009.
+
+    Args:
+        ar: weight of the first penalty.
+        tar: weight of the second.
+    """
+
+    def __init__(self, ar: float, tar: float) -> None:
+        self.ar, self.tar = ar, tar
+
+    def on_fit_start(self, run: Run) -> None:
+        """Watch what goes into the head."""
+
+        def watch(head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            features = inputs[0]
+            if features.requires_grad:
+                share = run.share
+                h = features.detach()
+                features.register_hook(lambda gradient: gradient + share * self._gradient(h))  # type: ignore[no-untyped-call]
+
+        self._handle = run.model.head.register_forward_pre_hook(watch)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Watch no more."""
+        self._handle.remove()
+
+    def _gradient(self, h: Tensor) -> Tensor:
+        """Return the penalty's gradient by the features, both (B, T, H)."""
+        gradient = 2 * self.ar / h.numel() * h
+        if self.tar and h.shape[1] > 1:
+            change = h[:, 1:] - h[:, :-1]
+            change *= 2 * self.tar / change.numel()
+            gradient[:, 1:] += change
+            gradient[:, :-1] -= change
+        return gradient
 
 
 class EarlyStop(Callback):

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 from charlm.errors import UsageError, did_you_mean
+from charlm.models.awd_lstm import AWDLSTM
 from charlm.models.base import CharModel, State
 from charlm.models.char3 import Char3
 from charlm.models.concat import Concat
@@ -14,6 +15,7 @@ from charlm.models.gru_scratch import GRUScratch
 from charlm.models.loop import Loop
 from charlm.models.lstm import LSTM
 from charlm.models.lstm_scratch import LSTMScratch
+from charlm.models.mogrifier import Mogrifier
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 
@@ -29,6 +31,8 @@ MODELS: dict[str, type[CharModel]] = {
     "gru-scratch": GRUScratch,
     "lstm": LSTM,
     "lstm-scratch": LSTMScratch,
+    "awd-lstm": AWDLSTM,
+    "mogrifier": Mogrifier,
 }
 
 

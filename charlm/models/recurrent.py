@@ -9,6 +9,8 @@ Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_s
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from charlm.models.base import CharModel, State
@@ -26,6 +28,7 @@ class Recurrent(CharModel):
         head_dropout: the same before the head.
         tied: the head's last matrix is the embedding itself. Reference: Press and Wolf (2017), arXiv:1608.05859.
             Where E and H differ, a linear layer from H to E comes before it.
+        layer_options: what a subclass's layers take beyond these.
     """
 
     def __init__(
@@ -37,11 +40,12 @@ class Recurrent(CharModel):
         dropout: float = 0.0,
         head_dropout: float = 0.0,
         tied: bool = False,
+        **layer_options: Any,
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, n_embed)
         # PyTorch warns of dropout between layers where there is no between.
-        self.layers = self.make_layers(n_embed, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
+        self.layers = self.make_layers(n_embed, n_hidden, n_layers, dropout if n_layers > 1 else 0.0, **layer_options)
         n_last = n_embed if tied else n_hidden
         decoder = nn.Linear(n_last, vocab_size)
         if tied:
@@ -54,8 +58,13 @@ class Recurrent(CharModel):
         )
 
     @staticmethod
-    def make_layers(n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:
-        """Return layers that read (B, T, E) and a state and give (B, T, H) and a state."""
+    def make_layers(*sizes: Any, **layer_options: Any) -> nn.Module:
+        """Return layers that read (B, T, E) and a state and give (B, T, H) and a state.
+
+        Args:
+            sizes: n_embed, n_hidden, n_layers, dropout.
+            layer_options: the rest.
+        """
         raise NotImplementedError
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:

@@ -20,7 +20,9 @@ INITIALISED = [name for name in MODELS if "init" in options_of(name)]
 
 
 def small(name, **options):
-    return build(name, V, **{key: value for key, value in SMALL.items() if key in options_of(name)} | options)
+    known = options_of(name)
+    still = {key: 0.0 for key in known if "dropout" in key}  # what is drawn would differ from call to call
+    return build(name, V, **{key: value for key, value in SMALL.items() if key in known} | still | options)
 
 
 def n_chars(name):
