@@ -17,10 +17,10 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # A module imports from the rows above its own, from its own folder, and from what BESIDE names in its own row.
 ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe"],
-    ["metrics", "sample"],
+    ["metrics", "sample", "references"],
     ["fit"],
     ["checkpoint", "callbacks", "runs"],
-    ["language_model", "choices", "training", "api", "lesson", "lr_find"],
+    ["language_model", "choices", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],
 ]
 BESIDE = {
@@ -29,6 +29,7 @@ BESIDE = {
     "api": {"language_model", "training"},
     "lesson": {"language_model", "choices", "training", "api"},
     "lr_find": {"training"},
+    "bench": {"choices", "language_model", "training"},
 }
 GROUND = {"errors", "files"}  # any module of the first row may import these
 ROW_OF = {module: i for i, row in enumerate(ROWS) for module in row}

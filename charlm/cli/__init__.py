@@ -17,6 +17,7 @@ COMMANDS = {  # name: (module and function, what it does)
     "train": ("train:train", "Train a model on a text."),
     "sample": ("sample:sample", "Write text with a trained model."),
     "eval": ("evaluate:evaluate", "Bits per character of a trained model on a text."),
+    "bench": ("bench:bench", "Train several models on one text with one budget; table and plot."),
     "compare": ("compare:compare", "Table of the runs."),
     "lesson": ("lesson:lesson", "Train the whole ladder, from three characters to the LSTM."),
     "lr-find": ("lr_find:lr_find", "Find a learning rate."),

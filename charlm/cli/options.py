@@ -40,24 +40,34 @@ def recipe_options(command: Command) -> Command:
     command = click.option(
         "-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other option of the model."
     )(command)
-    for key in reversed([key for key in fields(Recipe) if key.name != "options"]):
-        flag = "--" + key.name.replace("_", "-")
-        default = key.default
-        known = default is not MISSING and default not in (None, ())
-        about = key.metadata["help"] + (f" [default: {default}]" if known else "")
-        annotation = str(key.type)
-        if annotation == "bool":
-            name = flag.removeprefix("--")
-            option = click.option(f"--{name}/--no-{name}", key.name, default=None, help=about)
-        elif key.metadata["choices"]:
-            option = click.option(flag, type=click.Choice(key.metadata["choices"]), help=about)
-        elif annotation.startswith("tuple"):
-            element = str if "str" in annotation else float
-            option = click.option(flag, type=element, multiple=True, help=about + " Repeatable.")
-        else:
-            option = click.option(flag, type=_TYPES[annotation.split(" | ")[0]], help=about)
-        command = option(command)
+    command = some_recipe_options(*[key.name for key in fields(Recipe) if key.name != "options"])(command)
     return click.option("--recipe", "base", help="Recipe to start from: a name or a TOML file.")(command)
+
+
+def some_recipe_options(*names: str) -> Callable[[Command], Command]:
+    """Give a command an option for each of these keys of a recipe; what is not given is None or empty."""
+
+    def add(command: Command) -> Command:
+        for key in reversed([key for key in fields(Recipe) if key.name in names]):
+            flag = "--" + key.name.replace("_", "-")
+            default = key.default
+            known = default is not MISSING and default not in (None, ())
+            about = key.metadata["help"] + (f" [default: {default}]" if known else "")
+            annotation = str(key.type)
+            if annotation == "bool":
+                name = flag.removeprefix("--")
+                option = click.option(f"--{name}/--no-{name}", key.name, default=None, help=about)
+            elif key.metadata["choices"]:
+                option = click.option(flag, type=click.Choice(key.metadata["choices"]), help=about)
+            elif annotation.startswith("tuple"):
+                element = str if "str" in annotation else float
+                option = click.option(flag, type=element, multiple=True, help=about + " Repeatable.")
+            else:
+                option = click.option(flag, type=_TYPES[annotation.split(" | ")[0]], help=about)
+            command = option(command)
+        return command
+
+    return add
 
 
 def take_recipe(given: dict[str, Any]) -> Recipe:

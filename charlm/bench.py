@@ -1,0 +1,215 @@
+"""Contests: models on one text under the one protocol, with one budget, over several seeds, and counting beside them.
+
+Budgets: the recipe's `epochs` gives each model the same characters, `minutes` the same time; on top of either, widths
+can be chosen so that all have about the same number of parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from charlm import models, recipe, runs
+from charlm.callbacks import Progress
+from charlm.choices import choose_device, resolve
+from charlm.corpus import Corpus
+from charlm.errors import CharlmError, OutputError, UsageError, did_you_mean
+from charlm.language_model import LanguageModel
+from charlm.metrics import bits
+from charlm.recipe import Recipe
+from charlm.training import train
+
+COUNTING = "ngram"  # the architecture that every contest includes
+SAMPLE_SECONDS = 1.0  # of drawing characters, to see how fast it goes
+STEP = 8  # widths are multiples of this
+
+Row = dict[str, Any]
+
+
+def contestants(
+    names: Sequence[str], changes: dict[str, Any], n_parameters: int | None, vocab_size: int
+) -> dict[str, Recipe]:
+    """Return the recipes of a contest by name, the counting model last.
+
+    Args:
+        names: architectures, or recipes by name or file.
+        changes: keys of a recipe that all have in common.
+        n_parameters: choose widths so that each has about so many; None leaves them.
+        vocab_size: V.
+
+    Raises:
+        UsageError: a name that is neither, or a model that cannot have so few or so many parameters.
+    """
+    chosen: dict[str, Recipe] = {}
+    for name in dict.fromkeys([*names, COUNTING]):
+        if name in models.MODELS:
+            entry = Recipe().changed(model=name, **changes)
+        elif name in recipe.names() or name.endswith(".toml"):
+            entry = recipe.load(name).changed(**changes)
+        else:
+            known = [*models.MODELS, *recipe.names()]
+            raise UsageError(f"no model or recipe {name!r}{did_you_mean(name, known)}; `charlm models` lists them")
+        if n_parameters is not None and entry.model != COUNTING:
+            entry = entry.changed(options=width_for(entry, n_parameters, vocab_size))
+        chosen[Path(name).stem] = entry
+    return chosen
+
+
+def width_for(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, int]:
+    """Return the width, `n_hidden` or else `n_embed`, with which a model comes nearest to a number of parameters.
+
+    Raises:
+        UsageError: it has no width, or even the smallest is too large.
+    """
+    known = models.options_of(entry.model)
+    option = next((name for name in ("n_hidden", "n_embed") if name in known), None)
+    if option is None:
+        raise UsageError(f"model {entry.model} has no width to choose; leave it out, or leave out --parameters")
+
+    def count(width: int) -> int:
+        model = models.build(entry.model, vocab_size, **entry.options | {option: width})
+        return sum(p.numel() for p in model.parameters())
+
+    low, high = STEP, 2 * STEP
+    while count(high) < n_parameters:
+        low, high = high, 2 * high
+    while high - low > STEP:
+        middle = (low + high) // 2 // STEP * STEP
+        low, high = (middle, high) if count(middle) < n_parameters else (low, middle)
+    best = min((low, high), key=lambda width: abs(count(width) - n_parameters))
+    if count(best) > 1.5 * n_parameters:
+        raise UsageError(f"model {entry.model} has at least {count(best):,} parameters; ask for more than --parameters")
+    return {option: best}
+
+
+def compete(
+    entries: dict[str, Recipe], n_seeds: int, corpus: Corpus, folder: Path, announce: Callable[[str], None]
+) -> Iterator[Row]:
+    """Train each entry with each seed, into a run of its own; runs that are finished are not trained again.
+
+    Args:
+        entries: recipes by name.
+        n_seeds: seeds each, from the recipe's on; one for counting, where nothing is drawn.
+        corpus: the text.
+        folder: of the runs.
+        announce: called with each run's name before it starts.
+
+    Yields:
+        a row a run: entry, model, seed, result, and characters a second in training and sampling.
+
+    Raises:
+        OutputError: a run of that name has another recipe.
+        KeyboardInterrupt: the user ended a training; finished runs are kept.
+    """
+    for i in range(n_seeds):
+        for name, entry in entries.items():
+            if i > 0 and entry.model == COUNTING:
+                continue
+            entry = entry.changed(seed=entry.seed + i)
+            run = folder / f"{name}-{entry.seed}"
+            row_file = run / "row.json"
+            if _is_finished(run, entry):
+                yield json.loads(row_file.read_text("utf-8"))
+                continue
+            shutil.rmtree(run, ignore_errors=True)
+            announce(run.name)
+            model = train(entry, corpus, run, [Progress()])
+            if model.about.result["interrupted"]:
+                raise KeyboardInterrupt
+            row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.about.result
+            row["train_chars_per_second"] = _training_speed(run)
+            row["sample_chars_per_second"] = _sampling_speed(model)
+            row_file.write_text(json.dumps(row), "utf-8")
+            yield row
+
+
+def _is_finished(run: Path, entry: Recipe) -> bool:
+    """Return whether a run is there with its result, and refuse one of another recipe."""
+    if not run.exists():
+        return False
+    wanted = resolve(entry, choose_device(entry.device)).to_toml()
+    if (run / "recipe.toml").is_file() and (run / "recipe.toml").read_text("utf-8") != wanted:
+        raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove it")
+    return (run / "row.json").is_file()
+
+
+def _training_speed(run: Path) -> float:
+    """Return the median of the characters a second that a run reported; of the whole, if it reported none."""
+    lines = (run / runs.METRICS).read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    speeds = [float(row["chars_per_second"]) for row in rows if "chars_per_second" in row]
+    result = runs.result_of(run)
+    return statistics.median(speeds or [float(result["n_chars"] / max(result["seconds"], 1e-9))])
+
+
+def _sampling_speed(model: LanguageModel) -> float:
+    """Return how many characters a second the model writes, one text at a time."""
+    texts = model.stream(length=10**9, seed=0)
+    for _ in islice(texts, 20):  # the first ones are slower
+        pass
+    start, n = time.perf_counter(), 0
+    while time.perf_counter() - start < SAMPLE_SECONDS:
+        next(texts)
+        n += 1
+    return n / (time.perf_counter() - start)
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """Return a row an entry, the best first: means over the seeds, and the standard deviation where there are several.
+
+    Args:
+        rows: of `compete` and `references.references`.
+    """
+    by_entry: dict[str, list[Row]] = {}
+    for row in rows:
+        by_entry.setdefault(row["entry"], []).append(row)
+    result = []
+    for entry, group in by_entry.items():
+        numbers = {key for row in group for key, value in row.items() if isinstance(value, (int, float))}
+        total: Row = {key: statistics.mean(row[key] for row in group) for key in numbers - {"seed", "interrupted"}}
+        for key in ("valid_nats", "test_nats"):
+            if key in total and len(group) > 1:
+                total[f"{key}_spread"] = statistics.stdev(row[key] for row in group)
+        result.append(total | {"entry": entry, "n_seeds": len(group), "model": group[0].get("model")})
+    keys = ("test_nats", "valid_nats")
+    return sorted(result, key=lambda row: next((float(row[key]) for key in keys if key in row), math.inf))
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draw bits per character over the speed of training into a PNG file, counting as lines.
+
+    Args:
+        rows: of `summary`.
+        path: the file.
+
+    Raises:
+        CharlmError: matplotlib, the `plot` extra, is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise CharlmError("the plot needs matplotlib: install the extra `plot`") from None
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    key = "test_nats" if any("test_nats" in row for row in rows) else "valid_nats"
+    for row in rows:
+        value = bits(row[key])
+        if row["model"] in (None, COUNTING):
+            if row["entry"] not in ("uniform", "unigram"):  # far above all others
+                axes.axhline(value, linestyle="--", linewidth=1, color="gray")
+                axes.annotate(row["entry"], (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            continue
+        speed = row["train_chars_per_second"]
+        axes.errorbar(speed, value, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
+        axes.annotate(row["entry"], (speed, value), xytext=(6, 4), textcoords="offset points")
+    axes.set(xscale="log", xlabel="characters a second in training", ylabel=f"bits per character, {key[:-5]}")
+    axes.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
