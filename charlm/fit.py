@@ -122,7 +122,7 @@ def detach(state: State) -> State:
 def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     """Train from the run's place in the feed to the epoch's end, or until `run.stop`."""
     feed, model, optimizer = run.feed, run.model, run.optimizer
-    device_type = next(model.parameters()).device.type
+    device_type = model.device.type
     model.train()
     state: State = None
     for step in range(run.step_in_epoch, len(feed)):
