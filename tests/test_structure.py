@@ -18,17 +18,19 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe"],
     ["metrics", "sample"],
-    ["fit"],
+    ["fit", "counting"],
     ["checkpoint", "callbacks", "runs"],
-    ["language_model", "choices", "training", "api", "lesson", "lr_find"],
+    ["language_model", "choices", "trainer", "training", "api", "lesson", "lr_find"],
     ["cli"],
 ]
 BESIDE = {
     "corpus": {"vocab"},
-    "training": {"choices", "language_model"},
+    "counting": {"fit"},
+    "trainer": {"choices", "language_model"},
+    "training": {"choices", "language_model", "trainer"},
     "api": {"language_model", "training"},
     "lesson": {"language_model", "choices", "training", "api"},
-    "lr_find": {"training"},
+    "lr_find": {"trainer"},
 }
 GROUND = {"errors", "files"}  # any module of the first row may import these
 ROW_OF = {module: i for i, row in enumerate(ROWS) for module in row}

@@ -9,7 +9,8 @@ of symbol w after h:
 where every seen symbol keeps some of its count and frees some for the shorter context, freed(h) is the sum over the
 symbols seen after h, and c' = kept + freed. Where nothing was seen after h, p(w | h) = p(w | h').
 
-    Witten-Bell: kept = c(hw), freed = 1.  Witten and Bell (1991), IEEE Transactions on Information Theory 37(4), method C.
+    Witten-Bell: kept = c(hw), freed = 1. Witten and Bell (1991), IEEE Transactions on Information Theory 37(4),
+                 method C.
     Kneser-Ney:  kept = c(hw) - D, freed = D, with a discount D for counts of 1, 2, and 3 or more at each level; for all
                  but the longest h, c(hw) is the number of different symbols that stand before hw in the text. Chen and
                  Goodman (1998), An empirical study of smoothing techniques for language modeling, TR-10-98, Harvard,
@@ -66,8 +67,9 @@ class Smoothed(Trie):
         self.smoothing = smoothing
         self.register_buffer("freed", torch.ones(order, 4), persistent=False)
 
-    def _set(self, found: Sequence[Level]) -> None:
-        super()._set(found)
+    def replace(self, found: Sequence[Level]) -> None:
+        """Put levels 1, ..., n in the place of those there are, and find the discounts anew."""
+        super().replace(found)
         if self.smoothing == "kneser-ney":
             self.freed = self.freed.new_tensor([discounts(counts) for _, counts in found])
 
@@ -88,10 +90,10 @@ class Smoothed(Trie):
             row, symbol, count = self.followers(k, contexts[:, k])
             freed = self.freed[k, count.clamp(max=3)].to(exact)
             kept = count - freed if self.smoothing == "kneser-ney" else count.to(exact)
-            shares = torch.zeros_like(probs).index_put((row, symbol), kept)
-            left = probs.new_zeros(len(probs)).index_add(0, row, freed).unsqueeze(1)  # (M, 1)
-            total = shares.sum(dim=1, keepdim=True) + left
-            probs = torch.where(total > 0, (shares + left * probs) / total, probs)
+            total = probs.new_zeros(len(probs)).index_add_(0, row, kept + freed)  # (M,)
+            left = probs.new_zeros(len(probs)).index_add_(0, row, freed)
+            probs *= torch.where(total > 0, left / total, 1.0).unsqueeze(1)
+            probs.view(-1).index_add_(0, row * self.vocab_size + symbol, kept / total[row])
         return probs.clamp(min=torch.finfo(exact).tiny).log().float().view(*nodes.shape[:-1], -1)
 
 

@@ -126,7 +126,7 @@ class Trie(nn.Module):
         if self.by_neighbours:
             keys = [keys for keys, _ in found]
             found[:-1] = zip(keys, neighbours(keys, self.vocab_size, codes), strict=False)
-        self._set(found)
+        self.replace(found)
 
     def restore(self, stored: Sequence[Level]) -> None:
         """Take over levels 1, ..., n that were stored.
@@ -136,16 +136,21 @@ class Trie(nn.Module):
         """
         n_above = 1
         for k, (keys, counts) in enumerate(stored, 1):
-            if (keys.dtype, counts.dtype) != (torch.int64, torch.int32) or keys.dim() != 1 or keys.shape != counts.shape:
+            if (
+                (keys.dtype, counts.dtype) != (torch.int64, torch.int32)
+                or keys.dim() != 1
+                or keys.shape != counts.shape
+            ):
                 raise ValueError(f"level {k} is not a list of int64 keys and one of as many int32 counts")
             if len(keys) and not (0 <= keys[0] and keys[-1] < n_above * self.vocab_size):
                 raise ValueError(f"level {k} has keys out of their range")
             if not (keys[1:] > keys[:-1]).all() or not (counts > 0).all():
                 raise ValueError(f"level {k} has keys that do not ascend, or counts below 1")
             n_above = len(keys)
-        self._set(stored)
+        self.replace(stored)
 
-    def _set(self, found: Sequence[Level]) -> None:
+    def replace(self, found: Sequence[Level]) -> None:
+        """Put levels 1, ..., n in the place of those there are."""
         device = self.level(1)[0].device
         for k, (keys, counts) in enumerate(found, 1):
             setattr(self, f"keys_{k}", keys.to(device))
