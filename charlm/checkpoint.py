@@ -21,7 +21,7 @@ from torch import Tensor
 
 from charlm.errors import CheckpointError, InputNotFoundError
 from charlm.files import write_whole
-from charlm.models import CharModel, build
+from charlm.models import CharModel, CountingModel, build
 from charlm.vocab import N_CODE_POINTS, Vocab
 
 FORMAT = 1
@@ -87,19 +87,29 @@ class Checkpoint:
         return Vocab(self.symbols, self.is_bytes)
 
 
+def weights_of(model: CharModel) -> dict[str, Tensor]:
+    """Return all that a model learned, parameters and counts, by name; what is shared once."""
+    named = model.state_dict(keep_vars=True)
+    first_name = {id(weight): name for name, weight in reversed(named.items())}
+    return {name: weight for name, weight in named.items() if first_name[id(weight)] == name}
+
+
 def save(path: Path, model: CharModel, about: Checkpoint, dtype: torch.dtype | None = None) -> None:
     """Write a checkpoint.
 
     Args:
         path: file to write or to replace.
-        model: whose parameters are saved; shared ones once.
+        model: whose weights are saved.
         about: everything else.
-        dtype: convert the weights, to half the size for instance; None keeps them.
+        dtype: convert weights that are no whole numbers, to half the size for instance; None keeps them.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    weights = {name: parameter.detach().to("cpu", dtype).contiguous() for name, parameter in model.named_parameters()}
+    weights = {
+        name: weight.detach().to("cpu", dtype if weight.is_floating_point() else None).contiguous()
+        for name, weight in weights_of(model).items()
+    }
     text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(about), separators=(",", ":"))
     data = bytearray(safetensors.torch.save(weights, {KEY: text}))
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
@@ -139,19 +149,22 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
 
 
 def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Copy weights into a model, converted to its types.
+    """Copy weights into a model, converted to its types; one that counts takes over the counts.
 
     Raises:
-        ValueError: a parameter is missing, in excess or of another shape.
+        ValueError: a weight is missing, in excess or of another shape, or counts do not hold together.
     """
-    parameters = dict(model.named_parameters())
-    if parameters.keys() != weights.keys():
-        names = ", ".join(sorted(parameters.keys() ^ weights.keys())[:3])
-        raise ValueError(f"parameters missing or in excess: {names}")
-    for name, parameter in parameters.items():
-        if parameter.shape != weights[name].shape:
-            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(parameter.shape)}")
-        parameter.data.copy_(weights[name])
+    own = weights_of(model)
+    if own.keys() != weights.keys():
+        names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
+        raise ValueError(f"weights missing or in excess: {names}")
+    if isinstance(model, CountingModel):
+        model.restore(weights)
+        return
+    for name, weight in own.items():
+        if weight.shape != weights[name].shape:
+            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(weight.shape)}")
+        weight.data.copy_(weights[name])
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:

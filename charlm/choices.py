@@ -41,6 +41,10 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
+    if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
+        raise UsageError(
+            f"split random20 holds out windows, but model {recipe.model} counts the whole text; take tail20"
+        )
     return recipe.changed(
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
@@ -78,6 +82,8 @@ def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
     """Return the recipe's optimiser from `torch.optim`."""
     parameters, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
     assert rate is not None  # as `resolve` returns it
+    if not parameters:
+        return torch.optim.SGD([{"params": []}], rate)  # for a model that counts: never used
     fused = parameters[0].device.type in ("cpu", "cuda")
     match recipe.optimizer:
         case "adam":

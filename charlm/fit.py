@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +129,7 @@ def detach(state: State) -> State:
 def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     """Train from the run's place in the feed to the epoch's end, or until `run.stop`."""
     feed, model, optimizer = run.feed, run.model, run.optimizer
-    device_type = next(model.parameters()).device.type
+    device_type = model.device.type
     model.train()
     states: list[State] = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
@@ -153,13 +154,9 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             break
 
 
-def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
-    """Train until the epochs are done or `run.stop`.
-
-    Args:
-        run: what to train; its counters go on from where they are.
-        callbacks: called in this order.
-    """
+@contextmanager
+def started(run: Run, callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Call `on_fit_start` of every callback, and `on_fit_end` of those for which that went well, whatever happens."""
     run.started = time.perf_counter()
     begun: list[Callback] = []
     try:
@@ -167,10 +164,21 @@ def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             callback.on_fit_start(run)
             begun.append(callback)
         run.record.clear()
+        yield
+    finally:
+        call("on_fit_end", run, begun)
+
+
+def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
+    """Train until the epochs are done or `run.stop`.
+
+    Args:
+        run: what to train; its counters go on from where they are.
+        callbacks: called in this order.
+    """
+    with started(run, callbacks):
         while run.epoch < run.n_epochs and not run.stop:
             train_epoch(run, callbacks)
             if run.step_in_epoch == len(run.feed):
                 run.epoch, run.step_in_epoch = run.epoch + 1, 0
             call("on_epoch_end", run, callbacks)
-    finally:
-        call("on_fit_end", run, begun)

@@ -145,7 +145,7 @@ class LanguageModel:
         codes = self.vocab.encode(self.prepare(text, unknown))
         if len(codes) == 0:
             raise DataError("there is no text to score")
-        device = next(self.model.parameters()).device
+        device = self.model.device
         return evaluate(
             self.model,
             torch.from_numpy(codes).to(device),

@@ -50,6 +50,7 @@ STEPS: dict[str, Step] = {
 }
 
 PROTOCOL: dict[str, dict[str, Any]] = {
+    "ngram": {"model": "ngram"},
     "char3": {"model": "char3"},
     "loop": {"model": "loop"},
     "concat": {"model": "concat"},

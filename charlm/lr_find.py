@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
+from charlm import models
 from charlm.corpus import Corpus
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, UsageError
 from charlm.fit import Callback, Run, fit
 from charlm.recipe import Recipe
-from charlm.training import Trainer
+from charlm.trainer import Trainer
 
 SMOOTH = 0.95  # weight of the past in the smoothed loss
 DIVERGED = 1.5  # times the lowest loss at which the search stops
@@ -87,6 +88,8 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
         UsageError, DataError: as in training.
         CharlmError: the loss ran away before anything could be seen.
     """
+    if issubclass(models.find(recipe.model), models.CountingModel):
+        raise UsageError(f"model {recipe.model} counts and has no learning rate; `charlm train` will do")
     with torch.random.fork_rng():
         run = Trainer.make(recipe, corpus).run
         run.n_epochs, run.minutes = math.inf, None

@@ -114,7 +114,7 @@ def _draws(
     top_p: float | None,
     min_p: float | None,
 ) -> Iterator[int]:
-    device = next(model.parameters()).device
+    device = model.device
     model.eval()
     state = None
     while True:

@@ -52,9 +52,11 @@ def test_models_are_listed_with_their_options(call):
 @pytest.mark.parametrize("name", list(models.MODELS))
 def test_a_model_shows_its_formula_and_its_options(name, call):
     out = call(f"models {name}")
-    assert "h_t = " in out or "h_1" in out or "h_3" in out
+    assert "h_t = " in out or "h_1" in out or "h_3" in out or "p(w | h) = " in out
     for option, default in models.options_of(name).items():
-        assert f"--{option.replace('_', '-')}  [default: {default}]" in out
+        flag, pair = f"--{option.replace('_', '-')}", f"-o {option}="
+        shown = next(given for given in (flag, pair) if f"  {given}  [default: {default}]" in out)
+        assert (shown == flag) == (f" {flag} " in call("train --help").replace("/", " "))
 
 
 def test_corpora_say_where_from_and_under_which_licence(call):

@@ -148,7 +148,16 @@ def test_the_lesson_and_the_one_protocol_as_json(call):
     out, _ = call("lesson --steps char3 --corpus human-numbers:100 --epochs 1 --protocol --json")
     report = json.loads(out)
     assert report[0]["step"] == "char3" and report[0]["published_nats"] == 1.845 and report[0]["nats"] > 0
-    assert [row["protocol"] for row in report[1:]] == ["char3", "loop", "concat", "rnn", "identity", "gru", "lstm"]
+    assert [row["protocol"] for row in report[1:]] == [
+        "ngram",
+        "char3",
+        "loop",
+        "concat",
+        "rnn",
+        "identity",
+        "gru",
+        "lstm",
+    ]
     assert all(row["test_nats"] > 0 for row in report[1:])
 
 

@@ -18,17 +18,19 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe"],
     ["metrics", "sample", "references"],
-    ["fit"],
+    ["fit", "counting"],
     ["checkpoint", "callbacks", "runs"],
-    ["language_model", "choices", "training", "api", "lesson", "lr_find", "bench"],
+    ["language_model", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],
 ]
 BESIDE = {
     "corpus": {"vocab"},
-    "training": {"choices", "language_model"},
+    "counting": {"fit"},
+    "trainer": {"choices", "language_model"},
+    "training": {"choices", "language_model", "trainer"},
     "api": {"language_model", "training"},
     "lesson": {"language_model", "choices", "training", "api"},
-    "lr_find": {"training"},
+    "lr_find": {"trainer"},
     "bench": {"choices", "language_model", "training"},
 }
 GROUND = {"errors", "files"}  # any module of the first row may import these

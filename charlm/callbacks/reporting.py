@@ -60,8 +60,11 @@ class Progress(Callback):
 
     def _state(self, run: Run, epoch: int) -> str:
         of = f"/{run.n_epochs}" if run.n_epochs != float("inf") else ""
+        train = f" train {bits(self._train):.3f}" if self._train else ""
         valid = f" valid {bits(self._valid):.3f}" if self._valid else ""
-        return f"epoch {epoch}{of} train {bits(self._train):.3f}{valid} bits/char, {self._speed:,.0f}/s"
+        if not train:  # the model counts
+            return f"epoch {epoch}{of}" + (f"{valid} bits/char" if valid else "")
+        return f"epoch {epoch}{of}{train}{valid} bits/char, {self._speed:,.0f}/s"
 
 
 class History(Callback):
@@ -137,10 +140,11 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        """Write the embedding and close the file."""
-        labels = ["(unknown)", *map(self._label, self.vocab.points.tolist())]
-        weight = run.model.embed.weight.detach().float().cpu()
-        self._writer.add_embedding(weight, labels, global_step=run.n_chars, tag="embedding")
+        """Write the embedding, where there is one, and close the file."""
+        if hasattr(run.model, "embed"):
+            labels = ["(unknown)", *map(self._label, self.vocab.points.tolist())]
+            weight = run.model.embed.weight.detach().float().cpu()
+            self._writer.add_embedding(weight, labels, global_step=run.n_chars, tag="embedding")
         self._writer.close()
 
     def _label(self, point: int) -> str:

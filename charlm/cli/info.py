@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from charlm.cli.options import folder_option, json_option, table
+from charlm.cli.options import MODEL_OPTIONS, folder_option, json_option, table
 
 
 @click.command(help="The architectures, or NAME's formula and options.")
@@ -24,8 +24,10 @@ def models(name: str | None, as_json: bool) -> None:
     elif name is not None:
         print((sys.modules[find(name).__module__].__doc__ or "").strip())
         print("\nOptions:")
+        flags = [flag for flag, _, _ in MODEL_OPTIONS] + ["--tied"]
         for option, default in options_of(name).items():
-            print(f"  --{option.replace('_', '-')}  [default: {default}]")
+            flag = "--" + option.replace("_", "-")
+            print(f"  {flag if flag in flags else f'-o {option}='}  [default: {default}]")
     else:
         for n, cls in MODELS.items():
             title = (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]
@@ -84,16 +86,16 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     from charlm.metrics import bits
 
     path = runs.find_checkpoint(run, folder)
-    about, weights = checkpoint.read(path)
+    model, about = checkpoint.load(path)
+    weights = checkpoint.weights_of(model)
     if as_json:
         shapes = {name: list(weight.shape) for name, weight in weights.items()}
         print(json.dumps({"path": str(path), **asdict(about), "weights": shapes}))
         return
-    n_parameters = sum(weight.numel() for weight in weights.values())
     unit = "bytes" if about.is_bytes else "characters"
     print(f"{path}: {path.stat().st_size:,} bytes, hash correct")
     print(f"model:      {about.model} {json.dumps(about.options)}")
-    print(f"parameters: {n_parameters:,}")
+    print(f"parameters: {model.n_parameters:,}")
     window = f", a window of {about.n_context}" if about.n_context else ""
     print(f"vocabulary: {about.vocab_size - 1} {unit}{window}")
     print(f"text:       {about.corpus.get('name')}, {about.corpus.get('n_chars', 0):,} {unit}")

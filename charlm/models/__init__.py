@@ -7,7 +7,7 @@ from typing import Any
 
 from charlm.errors import UsageError, did_you_mean
 from charlm.models.awd_lstm import AWDLSTM
-from charlm.models.base import CharModel, State
+from charlm.models.base import CharModel, CountingModel, State
 from charlm.models.char3 import Char3
 from charlm.models.concat import Concat
 from charlm.models.gru import GRU
@@ -16,12 +16,14 @@ from charlm.models.loop import Loop
 from charlm.models.lstm import LSTM
 from charlm.models.lstm_scratch import LSTMScratch
 from charlm.models.mogrifier import Mogrifier
+from charlm.models.ngram import NGram
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 
-__all__ = ["MODELS", "CharModel", "State", "build", "find", "options_of"]
+__all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "find", "options_of"]
 
 MODELS: dict[str, type[CharModel]] = {
+    "ngram": NGram,
     "char3": Char3,
     "loop": Loop,
     "concat": Concat,

@@ -5,8 +5,11 @@ Shapes: B batch_size, T characters, V vocab_size, E n_embed, H n_hidden, L n_lay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 State = Any  # a tensor, a tuple of tensors, or None
@@ -35,6 +38,16 @@ class CharModel(nn.Module):
     default_learning_rate = 5e-3
     embed: nn.Embedding
     head: nn.Module
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(chain(self.parameters(), self.buffers())).device
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -65,3 +78,30 @@ class CharModel(nn.Module):
         if only_last:
             features = features[:, -1:]
         return self.head(features), state
+
+
+class CountingModel(CharModel):
+    """A model that is made by counting a text once: it has buffers instead of parameters, and no gradient.
+
+    The sizes of its buffers depend on the text, so it also says how to take over stored ones. It defines
+    `n_parameters`, the number of its counts, and has no `embed`.
+    """
+
+    def count(self, codes: Tensor) -> None:
+        """Count a text, instead of what was counted before.
+
+        Args:
+            codes: the text as indices, (N,).
+        """
+        raise NotImplementedError
+
+    def restore(self, stored: Mapping[str, Tensor]) -> None:
+        """Take over what was stored from the `state_dict` of such a model.
+
+        Args:
+            stored: tensors by name; the names are right, nothing else is known of them.
+
+        Raises:
+            ValueError: they do not hold together.
+        """
+        raise NotImplementedError
