@@ -14,6 +14,9 @@ from charlm.models.gru_scratch import GRUScratch
 from charlm.models.loop import Loop
 from charlm.models.lstm import LSTM
 from charlm.models.lstm_scratch import LSTMScratch
+from charlm.models.mamba2 import Mamba2
+from charlm.models.min_gru import MinGRU
+from charlm.models.min_lstm import MinLSTM
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 
@@ -29,6 +32,9 @@ MODELS: dict[str, type[CharModel]] = {
     "gru-scratch": GRUScratch,
     "lstm": LSTM,
     "lstm-scratch": LSTMScratch,
+    "min-gru": MinGRU,
+    "min-lstm": MinLSTM,
+    "mamba2": Mamba2,
 }
 
 
