@@ -106,7 +106,7 @@ class Mamba2Mixer(nn.Module):
             matrix, last = state
         convolved, last = self.conv(convolved, last)
         x, b, c = torch.split(F.silu(convolved), [self.n_inner, self.n_state, self.n_state], dim=2)
-        x = x.unflatten(2, (self.n_heads, -1))  # (B, T, K, P)
+        x = torch.unflatten(x, 2, (self.n_heads, -1))  # (B, T, K, P)
         step = F.softplus(step + self.step_bias)  # (B, T, K)
         entering, log_keep = step.unsqueeze(3) * x, -step * self.log_rate.exp()
         outputs = []

@@ -85,6 +85,6 @@ class MinRNN(Recurrent):
         """Return the blocks; the state is h, float, (L, B, H), and the convolutions' last inputs, (L, B, 3, H)."""
 
         def make_block() -> Block:
-            return Block(cls.mixer(n_hidden), n_hidden, n_inner=4 * n_hidden)
+            return Block(cls.mixer(n_hidden), n_hidden, n_inner=2 * n_hidden)
 
         return Blocks(make_block, n_embed, n_hidden, n_layers, dropout)

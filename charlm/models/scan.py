@@ -42,15 +42,15 @@ def scan(a: Tensor, b: Tensor, first: Tensor, n_pieces: int | None = None) -> Te
         h, (B, T, H); in float32 at least, since bfloat16 would lose what many steps add up.
     """
     if n_pieces is None:
-        n_pieces = 1 if a.device.type == "cpu" else _divisor(a.shape[1])
+        n_pieces = 1 if a.device.type == "cpu" else cut(a.shape[1])
     dtype = torch.promote_types(a.dtype, torch.float32)
-    hidden: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), first.to(dtype), n_pieces)
+    hidden: Tensor = _Scan.apply(a.to(dtype), b.to(dtype), first.to(dtype), n_pieces)  # type: ignore[no-untyped-call]
     return hidden
 
 
-def _divisor(n: int) -> int:
-    """Return the largest divisor of n that is not above its square root."""
-    return next(c for c in range(math.isqrt(n), 0, -1) if n % c == 0)
+def cut(n_steps: int) -> int:
+    """Return into how many pieces a GPU reads so many steps: the largest divisor up to the square root."""
+    return next(c for c in range(math.isqrt(n_steps), 0, -1) if n_steps % c == 0)
 
 
 class _Scan(torch.autograd.Function):
@@ -64,7 +64,7 @@ class _Scan(torch.autograd.Function):
         return hidden
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         a, first, hidden = ctx.saved_tensors
         a_of_next = F.pad(a[:, 1:], (0, 0, 0, 1))
