@@ -15,6 +15,9 @@ from charlm.models.gru_scratch import GRUScratch
 from charlm.models.loop import Loop
 from charlm.models.lstm import LSTM
 from charlm.models.lstm_scratch import LSTMScratch
+from charlm.models.mamba2 import Mamba2
+from charlm.models.min_gru import MinGRU
+from charlm.models.min_lstm import MinLSTM
 from charlm.models.mogrifier import Mogrifier
 from charlm.models.ngram import NGram
 from charlm.models.rnn import RNN
@@ -35,6 +38,9 @@ MODELS: dict[str, type[CharModel]] = {
     "lstm-scratch": LSTMScratch,
     "awd-lstm": AWDLSTM,
     "mogrifier": Mogrifier,
+    "min-gru": MinGRU,
+    "min-lstm": MinLSTM,
+    "mamba2": Mamba2,
 }
 
 
