@@ -18,13 +18,15 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe"],
     ["metrics", "sample"],
+    ["dynamic"],
     ["fit"],
     ["checkpoint", "callbacks", "runs"],
-    ["language_model", "choices", "training", "api", "lesson", "lr_find"],
+    ["language_model", "mixture", "choices", "training", "api", "lesson", "lr_find"],
     ["cli"],
 ]
 BESIDE = {
     "corpus": {"vocab"},
+    "mixture": {"language_model"},
     "training": {"choices", "language_model"},
     "api": {"language_model", "training"},
     "lesson": {"language_model", "choices", "training", "api"},
