@@ -128,7 +128,7 @@ def normalized(weights: Sequence[float], n_models: int) -> list[float]:
     """
     total = sum(weights)
     if len(weights) != n_models:
-        raise UsageError(f"there are {len(weights)} weights for {n_models} models; give one for each")
+        raise UsageError(f"weights: {len(weights)} given for {n_models} models; give one for each")
     if not (all(weight >= 0 for weight in weights) and 0 < total < math.inf):
         raise UsageError(f"the weights are {', '.join(map(str, weights))}; none may be below 0, and one must be above")
     return [weight / total for weight in weights]

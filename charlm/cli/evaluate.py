@@ -73,20 +73,21 @@ def evaluate(
     codes = torch.from_numpy(text.codes).to(place)
     n_unknown = int((text.codes[first:stop] == 0).sum())
     report: dict[str, Any] = {
-        "model": str(path),
+        "model": " + ".join(map(str, paths)),
         "corpus": text.name,
         "part": part,
         "n_chars": stop - first,
         "n_unknown": n_unknown,
     }
     if len(models) > 1:
-        _refuse_to_choose_where_it_counts(model, path, text, first, stop, given["weights"] is not None, "--weights")
+        if given["weights"] is None:
+            _refuse_to_choose_where_it_counts(model, text, first, stop, "--weights")
         report |= _mixed(models, paths, codes, first, stop, mixture_weights(models, paths, place, given["weights"]))
     else:
         report |= _bits(m.evaluate(model.model, codes, first, stop, about.n_context, start=model.vocab.start))
     if dynamic is not None:
-        is_given = given["rate"] is not None and given["decay"] is not None
-        _refuse_to_choose_where_it_counts(model, path, text, first, stop, is_given, "--rate and --decay")
+        if given["rate"] is None or given["decay"] is None:
+            _refuse_to_choose_where_it_counts(model, text, first, stop, "--rate and --decay")
         report["dynamic"] = _dynamic(model, path, codes, first, stop, dynamic, given)
     if as_json:
         print(json.dumps(report))
@@ -99,7 +100,7 @@ def evaluate(
         print(f"{_shown(report['dynamic'])} per {unit}, dynamic ({dynamic}): {ANOTHER_GAME}")
     unknown = f", {n_unknown} of them unknown to the model" if n_unknown else ""
     where = f"{text.name}, {part}: {stop - first:,} {unit}s{unknown}"
-    print(f"{' + '.join(map(str, paths))} on {where}", file=sys.stderr)
+    print(f"{report['model']} on {where}", file=sys.stderr)
 
 
 def _bits(score: Any) -> dict[str, float]:
@@ -110,18 +111,16 @@ def _shown(row: dict[str, Any]) -> str:
     return f"{row['bits_per_char']:.4f} bits ({row['nats_per_char']:.4f} nats)"
 
 
-def _refuse_to_choose_where_it_counts(
-    model: LanguageModel, path: Path, text: Corpus, first: int, stop: int, is_given: bool, options: str
-) -> None:
-    """Refuse to evaluate on the characters on which something is chosen.
+def _refuse_to_choose_where_it_counts(model: LanguageModel, text: Corpus, first: int, stop: int, options: str) -> None:
+    """Refuse to evaluate on characters on which something is chosen, whatever the name of their text.
 
     Raises:
-        UsageError: these are among them.
+        UsageError: there are such characters.
     """
-    if is_given or text.sha256 != model.about.corpus["sha256"]:
-        return
-    begin, end = read_for(model, path).bounds["valid"]
-    if max(first, begin) < min(stop, end):
+    from charlm.corpus import bounds_of
+
+    begin, end = bounds_of(len(text.codes), model.about.recipe["split"])["valid"]
+    if text.sha256 == model.about.corpus["sha256"] and max(first, begin) < min(stop, end):
         raise UsageError(f"{options} would be chosen on characters that count here; give them, or another --part")
 
 
