@@ -13,7 +13,7 @@ from torch import Tensor
 
 from charlm.feeds import Feed
 from charlm.metrics import nats_per_char
-from charlm.models.base import CharModel, State
+from charlm.models.base import CharModel, State, detach
 
 
 @dataclass(eq=False)
@@ -117,13 +117,6 @@ def call(hook: str, run: Run, callbacks: Sequence[Callback]) -> None:
     for callback in callbacks:
         getattr(callback, hook)(run)
     run.record.clear()
-
-
-def detach(state: State) -> State:
-    """Cut a state off from the steps that made it, so that gradients stop there."""
-    if isinstance(state, Tensor):
-        return state.detach()
-    return None if state is None else tuple(detach(part) for part in state)
 
 
 def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from charlm.feeds import Feed
-from charlm.models.base import CharModel
+from charlm.models.base import CharModel, detach
 
 N_WARM = 1024  # characters read before the first one that counts
 N_PIECE = 128  # characters read in one call
@@ -98,21 +98,18 @@ def evaluate(
     """
     if stop <= first:
         raise ValueError(f"nothing to predict between {first} and {stop}")
-    with _evaluating(model):
-        if n_context is None:
-            nats = _carried_nats(model, codes, first, stop, n_lanes, start)
-        else:
-            nats = _windowed_nats(model, codes, first, stop, n_context, start)
+    with evaluating(model):
+        nats = sum(piece.sum().item() for piece in char_nats(model, codes, first, stop, n_context, n_lanes, start))
     return Score(nats, stop - first)
 
 
 @contextmanager
-def _evaluating(model: CharModel) -> Iterator[None]:
-    """Put a model into evaluation mode, without gradients, and back."""
+def evaluating(model: CharModel, gradients: bool = False) -> Iterator[None]:
+    """Put a model into evaluation mode, without dropout and without gradients (or with), and back."""
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.enable_grad() if gradients else torch.inference_mode():
             yield
     finally:
         model.train(was_training)
@@ -124,33 +121,67 @@ def _shown(steps: range) -> Iterable[int]:
     return bar
 
 
-def _windowed_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int) -> float:
+def char_nats(
+    model: CharModel,
+    codes: Tensor,
+    first: int,
+    stop: int,
+    n_context: int | None = None,
+    n_lanes: int = 1,
+    start: int = 0,
+    n_piece: int | None = None,
+) -> Iterator[Tensor]:
+    """Yield the nats of the characters `codes[first:stop]`, each once: what `evaluate` adds up.
+
+    The caller chooses the model's mode and whether gradients are kept; they reach back to the beginning of a piece.
+    What is done to the weights between two pieces counts from the next one on.
+
+    Args:
+        model: see `evaluate`, as for all that is not here.
+        codes: (N,).
+        first: position.
+        stop: position.
+        n_context: characters in a window.
+        n_lanes: with 1, the characters come in the order of the text.
+        start: index before the text.
+        n_piece: characters of a lane in a piece; None takes what is quick.
+
+    Yields:
+        -ln p(character) of one piece, float, (characters,); empty for a piece of the warming up.
+    """
+    if n_context is None:
+        yield from _carried_nats(model, codes, first, stop, n_lanes, start, n_piece or N_PIECE)
+    else:
+        yield from _windowed_nats(model, codes, first, stop, n_context, start, n_piece or N_WINDOWS)
+
+
+def _windowed_nats(
+    model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int, n_piece: int
+) -> Iterator[Tensor]:
     padded = torch.cat([codes.new_full((n_context,), start), codes])
     windows = padded.unfold(0, n_context, 1)  # (N + 1, n_context): row p ends just before position p
-    total = 0.0
-    for here in _shown(range(first, stop, N_WINDOWS)):
-        there = min(here + N_WINDOWS, stop)
+    for here in _shown(range(first, stop, n_piece)):
+        there = min(here + n_piece, stop)
         logits, _ = model(windows[here:there].long(), only_last=True)
-        targets = codes[here:there].long()
-        total += F.cross_entropy(logits[:, -1], targets, reduction="sum").item()
-    return total
+        yield F.cross_entropy(logits[:, -1], codes[here:there].long(), reduction="none")
 
 
-def _carried_nats(model: CharModel, codes: Tensor, first: int, stop: int, n_lanes: int, start: int) -> float:
+def _carried_nats(
+    model: CharModel, codes: Tensor, first: int, stop: int, n_lanes: int, start: int, n_piece: int
+) -> Iterator[Tensor]:
     before = torch.cat([codes.new_full((1,), start), codes])  # before[p] is the character before position p
     length = -(-(stop - first) // n_lanes)
     n_warm = min(N_WARM, first) if n_lanes == 1 else N_WARM
     lane_first = first + length * torch.arange(n_lanes, device=codes.device).unsqueeze(1)  # (B, 1)
     lane_stop = (lane_first + length).clamp(max=stop)
-    total, state = 0.0, None
-    for offset in _shown(range(-n_warm, length, N_PIECE)):
-        steps = torch.arange(offset, min(offset + N_PIECE, length), device=codes.device)
+    state = None
+    for offset in _shown(range(-n_warm, length, n_piece)):
+        steps = torch.arange(offset, min(offset + n_piece, length), device=codes.device)
         positions = lane_first + steps  # (B, T)
-        logits, state = model(before[positions.clamp(0, len(codes) - 1)].long(), state)
+        logits, state = model(before[positions.clamp(0, len(codes) - 1)].long(), detach(state))
         counts = (positions >= lane_first) & (positions < lane_stop)
         targets = codes[positions.clamp(0, len(codes) - 1)].long()
-        total += F.cross_entropy(logits[counts], targets[counts], reduction="sum").item()
-    return total
+        yield F.cross_entropy(logits[counts], targets[counts], reduction="none")
 
 
 def evaluate_feed(model: CharModel, feed: Feed) -> Score:
@@ -166,7 +197,7 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
         nats and number of characters.
     """
     total, n, state = 0.0, 0, None
-    with _evaluating(model):
+    with evaluating(model):
         for step in _shown(range(len(feed))):
             chars, targets = feed.batch(0, step)
             logits, state = model(chars, state, only_last=feed.predicts == "last")

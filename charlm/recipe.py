@@ -19,7 +19,7 @@ from charlm.errors import DataError, InputNotFoundError, UsageError, did_you_mea
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
-SPLITS = ("standard", "tail20", "random20", "all")
+SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 

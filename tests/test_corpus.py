@@ -30,7 +30,13 @@ def test_the_parts_are_contiguous_and_cover_the_text(n, split, as_bytes):
 
 @pytest.mark.parametrize(
     ("split", "sizes"),
-    [("standard", (160, 20, 20)), ("tail20", (160, 40, 0)), ("random20", (200, 0, 0)), ("all", (200, 0, 0))],
+    [
+        ("standard", (160, 20, 20)),
+        ("tail20", (160, 40, 0)),
+        ("nanogpt", (180, 20, 0)),
+        ("random20", (200, 0, 0)),
+        ("all", (200, 0, 0)),
+    ],
 )
 def test_a_split_has_the_shares_that_its_name_says(split, sizes):
     corpus = make_corpus(ALPHABET, "x", split)

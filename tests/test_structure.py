@@ -18,14 +18,16 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe"],
     ["metrics", "sample", "references"],
+    ["dynamic"],
     ["fit", "counting"],
     ["checkpoint", "callbacks", "runs"],
-    ["language_model", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
+    ["language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],
 ]
 BESIDE = {
     "corpus": {"vocab"},
     "counting": {"fit"},
+    "mixture": {"language_model"},
     "trainer": {"choices", "language_model"},
     "training": {"choices", "language_model", "trainer"},
     "api": {"language_model", "training"},

@@ -5,83 +5,149 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.options import device_option, folder_option, json_option
-from charlm.errors import UsageError
+from charlm.cli.own_text import check_learning, dynamic_steps, learning_options, mixture_weights, read_for
+from charlm.errors import CharlmError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from charlm.corpus import Corpus
+    from charlm.language_model import LanguageModel
+
+ANOTHER_GAME = "another game: the model learns from the text it has read"
 
 
 @click.command(
-    help="Bits per character of a trained model: on the part of its own text that it has not seen, or on another text."
+    help="Bits per character of a trained model: on the part of its own text that it has not seen, or on another "
+    "text. Of several models: each one's, and those of their mixture."
 )
-@click.argument("run", required=False)
+@click.argument("run", nargs=-1)
 @click.option("--corpus", multiple=True, help="Another text: name, file, folder or -. Repeatable.")
 @click.option(
     "--part",
     type=click.Choice(["train", "valid", "test", "all"]),
     help="Part of the text. [default: test of its own, all of another]",
 )
+@learning_options
 @folder_option
 @device_option
 @json_option
 def evaluate(
-    run: str | None, corpus: tuple[str, ...], part: str | None, folder: Path, device: str, as_json: bool
+    run: tuple[str, ...],
+    corpus: tuple[str, ...],
+    part: str | None,
+    dynamic: str | None,
+    folder: Path,
+    device: str,
+    as_json: bool,
+    **given: Any,
 ) -> None:
     """See the command's help."""
     import torch
 
-    from charlm import library, runs
     from charlm import metrics as m
+    from charlm import runs
     from charlm.choices import choose_device
-    from charlm.corpus import make_corpus
     from charlm.language_model import LanguageModel
 
+    check_learning(len(run), dynamic, **given)
     place = choose_device(device)
-    path = runs.find_checkpoint(run, folder)
-    model = LanguageModel.load(path, place)
-    recipe, about = model.about.recipe, model.about
-    own = not corpus
-    sources = list(corpus) or recipe["corpus"]
-    if own and "-" in sources:
-        raise UsageError(f"{path}: was trained on standard input; name the text with --corpus")
-    data = b"\n".join(library.read(source) for source in sources)
-    text = make_corpus(
-        data,
-        " + ".join(sources),
-        recipe["split"] if own else "standard",
-        about.is_bytes,
-        recipe["lower"],
-        vocab=model.vocab,
-        min_chars=1,
-    )
-    if own and text.sha256 != about.corpus["sha256"]:
-        print(f"charlm: {text.name} is not the text it was trained on (another SHA-256)", file=sys.stderr)
-    part = part or ("test" if own else "all")
+    paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
+    models = [LanguageModel.load(path, place) for path in paths]
+    path, model, about = paths[0], models[0], models[0].about
+    text = read_for(model, path, corpus)
+    part = part or ("all" if corpus else "test")
     first, stop = (0, len(text.codes)) if part == "all" else text.bounds[part]
     if first == stop and part == "test":
         part = "valid"
         first, stop = text.bounds[part]
     if first == stop:
         raise UsageError(
-            f"{path}: split {recipe['split']} has no part that it has not seen; name a --corpus or --part train"
+            f"{path}: split {about.recipe['split']} has no part that it has not seen; name a --corpus or --part train"
         )
     codes = torch.from_numpy(text.codes).to(place)
-    score = m.evaluate(model.model, codes, first, stop, about.n_context, start=model.vocab.start)
     n_unknown = int((text.codes[first:stop] == 0).sum())
-    report = {
-        "model": str(path),
+    report: dict[str, Any] = {
+        "model": " + ".join(map(str, paths)),
         "corpus": text.name,
         "part": part,
-        "n_chars": score.n_chars,
+        "n_chars": stop - first,
         "n_unknown": n_unknown,
-        "nats_per_char": score.nats_per_char,
-        "bits_per_char": score.bits_per_char,
     }
+    if len(models) > 1:
+        if given["weights"] is None:
+            _refuse_to_choose_where_it_counts(model, text, first, stop, "--weights")
+        report |= _mixed(models, paths, codes, first, stop, mixture_weights(models, paths, place, given["weights"]))
+    else:
+        report |= _bits(m.evaluate(model.model, codes, first, stop, about.n_context, start=model.vocab.start))
+    if dynamic is not None:
+        if given["rate"] is None or given["decay"] is None:
+            _refuse_to_choose_where_it_counts(model, text, first, stop, "--rate and --decay")
+        report["dynamic"] = _dynamic(model, path, codes, first, stop, dynamic, given)
     if as_json:
         print(json.dumps(report))
         return
     unit = "byte" if about.is_bytes else "character"
-    print(f"{score.bits_per_char:.4f} bits ({score.nats_per_char:.4f} nats) per {unit}")
+    for row in report.get("mixture", ()):
+        print(f"{_shown(row)} per {unit}: {row['model']}, weight {row['weight']:.4f}")
+    print(f"{_shown(report)} per {unit}{': the mixture' if len(models) > 1 else ''}")
+    if dynamic is not None:
+        print(f"{_shown(report['dynamic'])} per {unit}, dynamic ({dynamic}): {ANOTHER_GAME}")
     unknown = f", {n_unknown} of them unknown to the model" if n_unknown else ""
-    print(f"{path} on {text.name}, {part}: {score.n_chars:,} {unit}s{unknown}", file=sys.stderr)
+    where = f"{text.name}, {part}: {stop - first:,} {unit}s{unknown}"
+    print(f"{report['model']} on {where}", file=sys.stderr)
+
+
+def _bits(score: Any) -> dict[str, float]:
+    return {"nats_per_char": score.nats_per_char, "bits_per_char": score.bits_per_char}
+
+
+def _shown(row: dict[str, Any]) -> str:
+    return f"{row['bits_per_char']:.4f} bits ({row['nats_per_char']:.4f} nats)"
+
+
+def _refuse_to_choose_where_it_counts(model: LanguageModel, text: Corpus, first: int, stop: int, options: str) -> None:
+    """Refuse to evaluate on characters on which something is chosen, whatever the name of their text.
+
+    Raises:
+        UsageError: there are such characters.
+    """
+    from charlm.corpus import bounds_of
+
+    begin, end = bounds_of(len(text.codes), model.about.recipe["split"])["valid"]
+    if text.sha256 == model.about.corpus["sha256"] and max(first, begin) < min(stop, end):
+        raise UsageError(f"{options} would be chosen on characters that count here; give them, or another --part")
+
+
+def _mixed(
+    models: list[LanguageModel], paths: list[Path], codes: torch.Tensor, first: int, stop: int, weights: list[float]
+) -> dict[str, Any]:
+    """Return the bits of a mixture and of each of its models."""
+    from charlm.metrics import Score
+    from charlm.mixture import each_nats, mixed_nats
+
+    nats = each_nats(models, codes, first, stop)
+    rows = [
+        {"model": str(path), "weight": weight} | _bits(Score(own.sum().item(), stop - first))
+        for path, weight, own in zip(paths, weights, nats, strict=True)
+    ]
+    return {"mixture": rows} | _bits(Score(mixed_nats(nats, weights).sum().item(), stop - first))
+
+
+def _dynamic(
+    model: LanguageModel, path: Path, codes: torch.Tensor, first: int, stop: int, method: str, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the bits of a model that learns from what it has read, and how it learned."""
+    from charlm.dynamic import evaluate_dynamic
+
+    steps = dynamic_steps(model, path, codes.device, method, given["rate"], given["decay"], given["piece"], pick=True)
+    score = evaluate_dynamic(model.model, codes, first, stop, steps, model.about.n_context, model.vocab.start)
+    if score.nats == float("inf"):
+        raise CharlmError(f"the weights ran away at --rate {steps.rate:g}; take a lower one")
+    about = {"method": method, "rate": steps.rate, "decay": steps.decay, "n_piece": steps.n_piece}
+    return about | _bits(score)

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from charlm.cli.options import device_option, folder_option, json_option
-from charlm.errors import DataError, InputNotFoundError
+from charlm.cli.own_text import check_learning, dynamic_steps, learning_options, mixture_weights
+from charlm.errors import DataError, InputNotFoundError, UsageError
 
 
 def _read_prime(path: str) -> str:
@@ -24,8 +25,11 @@ def _read_prime(path: str) -> str:
         raise DataError(f"{path}: not UTF-8 at offset {error.start}") from None
 
 
-@click.command(help="Write on from --prime with a trained model: RUN in the folder of runs, or a checkpoint file.")
-@click.argument("run", required=False)
+@click.command(
+    help="Write on from --prime with a trained model: RUN in the folder of runs, or a checkpoint file. "
+    "Several write as one, a mixture. With --dynamic the model first learns from the prime."
+)
+@click.argument("run", nargs=-1)
 @click.option("--prime", default="", help="What was written so far.")
 @click.option("--prime-file", help="The same from a file; - is standard input.")
 @click.option("--length", type=click.IntRange(0), default=500, show_default=True, help="Characters to draw.")
@@ -43,29 +47,53 @@ def _read_prime(path: str) -> str:
     show_default=True,
     help="Characters in the prime that the model has never seen.",
 )
+@learning_options
 @folder_option
 @device_option
 @json_option
 def sample(
-    run: str | None,
+    run: tuple[str, ...],
     prime: str,
     prime_file: str | None,
     num: int,
     seed: int | None,
+    weights: str | None,
+    dynamic: str | None,
+    rate: float | None,
+    decay: float | None,
+    piece: int | None,
     folder: Path,
     device: str,
     as_json: bool,
     **options: Any,
 ) -> None:
     """See the command's help."""
+    check_learning(len(run), dynamic, weights=weights, rate=rate, decay=decay, piece=piece)
     if prime_file is not None:
         prime += _read_prime(prime_file)
+    if dynamic is not None and not prime:
+        raise UsageError("--dynamic learns from the prime; give --prime or --prime-file")
+
+    import torch
 
     from charlm import runs
     from charlm.choices import choose_device
     from charlm.language_model import LanguageModel
 
-    model = LanguageModel.load(runs.find_checkpoint(run, folder), choose_device(device))
+    place = choose_device(device)
+    paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
+    models = [LanguageModel.load(path, place) for path in paths]
+    model = models[0]
+    if len(models) > 1:
+        from charlm.mixture import mix
+
+        model = mix(models, mixture_weights(models, paths, place, weights))
+    if dynamic is not None:
+        from charlm.dynamic import learn
+
+        codes = torch.from_numpy(model.vocab.encode(model.prepare(prime, options["unknown"]))).to(place)
+        steps = dynamic_steps(model, paths[0], place, dynamic, rate, decay, piece, pick=False)
+        learn(model.model, codes, steps, model.about.n_context, model.vocab.start)
     for i in range(num):
         seed_i = None if seed is None else seed + i
         texts = model.stream(prime, seed=seed_i, **options)

@@ -15,6 +15,13 @@ from torch import Tensor, nn
 State = Any  # a tensor, a tuple of tensors, or None
 
 
+def detach(state: State) -> State:
+    """Cut a state off from the steps that made it, so that gradients stop there."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    return None if state is None else tuple(detach(part) for part in state)
+
+
 class CharModel(nn.Module):
     """Turn characters into the logits of the character that follows each.
 

@@ -1,0 +1,244 @@
+"""Dynamic evaluation: a model that goes on learning from the text that it reads.
+
+The text is read in pieces s_1, s_2, ...; once s_i is predicted, and only then, the weights make one step on it:
+
+    theta_i = theta_{i-1} - rate * grad L(s_i) / (R + eps) + decay * R / mean(R) * (theta_0 - theta_{i-1})
+
+with theta_0 the trained weights, L the mean nats per character, R the root of the mean squared gradient of L over
+batches of the training part (a number for each weight), mean(R) that over all weights, decay * R / mean(R) at most
+1, and eps a share of mean(R). The plain version ("sgd") has 1 in place of R + eps and of R / mean(R).
+
+It is another game than `metrics.evaluate`: every character is predicted once and from those before it, as there, but
+by a model that has learned from them. The paper reports 1.08 bits per character on the Hutter Prize text.
+
+Reference: Krause, Kahembwe, Murray, Renals (2018), Dynamic evaluation of neural sequence models, arXiv:1709.07432.
+
+Shapes: N characters of text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from charlm.errors import UsageError
+from charlm.feeds import Stream, Windows
+from charlm.metrics import Score, char_nats, evaluating, nats_per_char
+from charlm.models.base import CharModel, State, detach
+
+N_PIECE = 32  # characters predicted between two steps
+N_BATCHES = 64  # batches of the training part over which squared gradients are averaged
+N_LANES = 8  # pieces in each of these batches
+N_TUNE = 10_000  # characters on which rate and decay are chosen
+EPSILON = 0.1  # eps, of mean(R)
+RATES = {"sgd": (0.01, 0.03, 0.1, 0.3), "rms": (5e-5, 1e-4, 2e-4, 4e-4)}  # to choose from
+DECAYS = (0.0, 0.003, 0.01, 0.03)
+RATE, DECAY = {"sgd": 0.03, "rms": 1e-4}, 0.01  # where nothing is chosen
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """How a model learns from each piece.
+
+    Attributes:
+        rate: of the gradient.
+        decay: share of the way back to the trained weights.
+        rms: R, one tensor a parameter, as `gradient_rms` returns it; None for the plain version.
+        n_piece: characters predicted between two steps.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    rate: float
+    decay: float
+    rms: Sequence[Tensor] | None = None
+    n_piece: int = N_PIECE
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if not 0 <= self.rate < math.inf:
+            raise UsageError(f"rate is {self.rate}; it must be at least 0 and finite")
+        if not 0 <= self.decay <= 1:
+            raise UsageError(f"decay is {self.decay}; it must be from 0 to 1")
+        if self.n_piece < 1:
+            raise UsageError(f"piece is {self.n_piece}; it must be at least 1")
+
+
+@contextmanager
+def _with_gradients(model: CharModel) -> Iterator[None]:
+    """Take a model into evaluation mode, with gradients, and back; cuDNN has none for recurrent layers there."""
+    with evaluating(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
+        yield
+
+
+def _parameters(model: CharModel) -> list[Tensor]:
+    parameters: list[Tensor] = list(model.parameters())
+    if not parameters:
+        raise UsageError("this model has no weights, so it cannot learn by gradients; --dynamic is not for it")
+    return parameters
+
+
+def gradient_rms(model: CharModel, codes: Tensor, n_context: int | None = None, n_piece: int = N_PIECE) -> list[Tensor]:
+    """Return R, the root of the mean squared gradient over batches from all over a text.
+
+    Args:
+        model: on the device of `codes`; nothing of it changes.
+        codes: the training part, (N,).
+        n_context: characters in a window; None for a model that carries its state.
+        n_piece: see `Steps`.
+
+    Returns:
+        one tensor a parameter, of its shape.
+
+    Raises:
+        UsageError: the model has no parameters.
+        DataError: the text is too short.
+    """
+    parameters = _parameters(model)
+    feed = Stream(codes, n_piece, N_LANES) if n_context is None else Windows(codes, n_context, n_piece * N_LANES)
+    squares = [torch.zeros_like(parameter) for parameter in parameters]
+    n_batches = min(N_BATCHES, len(feed))
+    state: State = None
+    with _with_gradients(model):
+        for step in range(n_batches):
+            chars, targets = feed.batch(0, step)
+            logits, state = model(chars, state, only_last=n_context is not None)
+            state = detach(state) if n_context is None else None
+            loss = nats_per_char(logits, targets)
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+            for square, gradient in zip(squares, gradients, strict=True):
+                square.addcmul_(gradient, gradient)
+    return [(square / n_batches).sqrt() for square in squares]
+
+
+def _factors(parameters: Sequence[Tensor], steps: Steps) -> tuple[list[Tensor], list[Tensor]]:
+    """Return, for each parameter, what divides its gradient, and the share of its way back."""
+    if steps.rms is None:
+        return [torch.ones_like(p) for p in parameters], [torch.full_like(p, steps.decay) for p in parameters]
+    mean = sum(r.sum() for r in steps.rms) / sum(r.numel() for r in steps.rms)
+    return [r + EPSILON * mean for r in steps.rms], [(steps.decay * r / mean).clamp(max=1.0) for r in steps.rms]
+
+
+def _read_and_learn(
+    model: CharModel, codes: Tensor, first: int, stop: int, steps: Steps, n_context: int | None, start: int
+) -> Iterator[Tensor]:
+    """Yield the nats of a piece, then step, over and over; the weights stay changed."""
+    parameters = _parameters(model)
+    trained = [parameter.detach().clone() for parameter in parameters]
+    divisors, shares = _factors(parameters, steps)
+    for nats in char_nats(model, codes, first, stop, n_context, start=start, n_piece=steps.n_piece):
+        yield nats.detach()
+        if len(nats) == 0:  # still warming up
+            continue
+        gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
+        with torch.no_grad():
+            for theta, theta_0, gradient, divisor, share in zip(
+                parameters, trained, gradients, divisors, shares, strict=True
+            ):
+                theta.lerp_(theta_0, share)
+                theta.addcdiv_(gradient, divisor, value=-steps.rate)
+
+
+def learn(model: CharModel, codes: Tensor, steps: Steps, n_context: int | None = None, start: int = 0) -> None:
+    """Let a model read a text from its beginning and keep what it learns from it.
+
+    Args:
+        model: on the device of `codes`; its weights change.
+        codes: the text, (N,).
+        steps: how it learns.
+        n_context: characters in a window; None for a model that carries its state.
+        start: the index that stands before the text's first character.
+
+    Raises:
+        UsageError: the model has no parameters.
+    """
+    with _with_gradients(model):
+        for _ in _read_and_learn(model, codes, 0, len(codes), steps, n_context, start):
+            pass
+
+
+def evaluate_dynamic(
+    model: CharModel,
+    codes: Tensor,
+    first: int,
+    stop: int,
+    steps: Steps,
+    n_context: int | None = None,
+    start: int = 0,
+) -> Score:
+    """Predict the characters `codes[first:stop]`, each once, and learn from each piece after it is predicted.
+
+    Args:
+        model: on the device of `codes`; it gets its weights back at the end, whatever happens.
+        codes: the whole text as indices, (N,).
+        first: position of the first character to predict.
+        stop: position after the last one.
+        steps: how it learns.
+        n_context: characters in a window; None for a model that carries its state.
+        start: the index that stands before the text's first character.
+
+    Returns:
+        nats and number of characters; the nats are infinite where the weights ran away.
+
+    Raises:
+        UsageError: the model has no parameters.
+    """
+    parameters = _parameters(model)
+    trained = [parameter.detach().clone() for parameter in parameters]
+    nats = 0.0
+    try:
+        with _with_gradients(model):
+            for piece in _read_and_learn(model, codes, first, stop, steps, n_context, start):
+                nats += piece.sum().item()
+                if not math.isfinite(nats):
+                    return Score(math.inf, stop - first)
+    finally:
+        with torch.no_grad():
+            for parameter, weights in zip(parameters, trained, strict=True):
+                parameter.copy_(weights)
+    return Score(nats, stop - first)
+
+
+def tune(
+    model: CharModel,
+    codes: Tensor,
+    first: int,
+    stop: int,
+    steps: Steps,
+    rates: Sequence[float],
+    decays: Sequence[float],
+    n_context: int | None = None,
+    start: int = 0,
+) -> Steps:
+    """Pick the rate, then the decay, by the bits on the last `N_TUNE` characters of the validation part.
+
+    Args:
+        model: see `evaluate_dynamic`, as for all that is not here.
+        codes: (N,).
+        first: position of the validation part's first character.
+        stop: position after its last one.
+        steps: where to begin.
+        rates: to choose from.
+        decays: to choose from.
+        n_context: characters in a window.
+        start: index before the text.
+
+    Returns:
+        `steps` with what was picked.
+    """
+    begin = max(first, stop - N_TUNE)
+
+    def nats(candidate: Steps) -> float:
+        return evaluate_dynamic(model, codes, begin, stop, candidate, n_context, start).nats
+
+    def best(candidates: list[Steps]) -> Steps:
+        return min(candidates, key=nats) if len(candidates) > 1 else candidates[0]
+
+    steps = best([replace(steps, rate=rate) for rate in rates])
+    return best([replace(steps, decay=decay) for decay in decays])

@@ -1,0 +1,166 @@
+"""The commands with several models, or with one that goes on learning: `eval A B`, `eval --dynamic`, and `sample`."""
+
+import json
+import math
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from charlm.cli import main
+from charlm.library import human_numbers
+
+TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 2 --learning-rate 0.03"
+RUNS = {"gru": "--model gru", "lstm": "--model lstm", "window": "--model char3", "tail": "--split nanogpt"}
+RATES = "--rate 0.1 --decay 0.01"
+
+
+def run(line):
+    with pytest.raises(SystemExit) as stop:
+        main(shlex.split(line))
+    return stop.value.code
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a folder with a text and a few runs."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("text.txt").write_text(human_numbers("200"))
+        for name, options in RUNS.items():
+            assert run(f"{TRAIN} {options} --name {name}") == 0
+    return folder
+
+
+@pytest.fixture
+def home(trained, tmp_path, monkeypatch):
+    """Return a copy of that folder and go there."""
+    shutil.copytree(trained, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def call(home, capsys):
+    """Return a function that runs a command line there, which must succeed, and returns stdout and stderr."""
+
+    def called(line):
+        code = run(line)
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out, err
+
+    return called
+
+
+def test_a_mixture_is_reported_beside_each_of_its_models(call):
+    report = json.loads(call("eval gru lstm window --json")[0])
+    alone = [json.loads(call(f"eval {name} --json")[0]) for name in ("gru", "lstm", "window")]
+    for row, own in zip(report["mixture"], alone, strict=True):
+        assert row["model"] == own["model"]
+        assert row["bits_per_char"] == pytest.approx(own["bits_per_char"], rel=1e-6)
+    assert sum(row["weight"] for row in report["mixture"]) == pytest.approx(1)
+    assert report["nats_per_char"] == pytest.approx(report["bits_per_char"] * math.log(2))
+    lines = call("eval gru lstm window")[0].splitlines()
+    assert [line.split(", weight ")[-1] for line in lines[:3]] == [f"{r['weight']:.4f}" for r in report["mixture"]]
+    assert lines[3].startswith(f"{report['bits_per_char']:.4f} bits") and lines[3].endswith(": the mixture")
+
+
+def test_the_weights_of_a_mixture_are_fitted_on_the_validation_part_and_may_be_given(call):
+    weights = [row["weight"] for row in json.loads(call("eval gru window --json")[0])["mixture"]]
+
+    def valid_bits(w):
+        return json.loads(call(f"eval gru window --part valid --weights {w},{1 - w} --json")[0])["bits_per_char"]
+
+    best = valid_bits(weights[0])
+    assert best <= min(valid_bits(w) for w in (0.0, 0.5, 1.0)) + 1e-4
+    given = json.loads(call("eval gru window --weights 3,1 --json")[0])
+    assert [row["weight"] for row in given["mixture"]] == [0.75, 0.25]
+
+
+def test_models_of_another_split_can_have_seen_what_counts(call):
+    assert "had another text or split" in call("eval gru tail")[1]
+    assert "had another" not in call("eval gru lstm")[1]
+
+
+def test_without_a_test_part_the_weights_must_be_given(call, capsys):
+    assert run("eval tail gru") == 2
+    assert "--weights would be chosen" in capsys.readouterr().err
+    assert json.loads(call("eval tail gru --weights 1,1 --json")[0])["part"] == "valid"
+
+
+def test_a_mixture_writes(call):
+    texts = [call(f"sample gru window --prime one --length 40 --seed {seed}")[0] for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2] and texts[0].startswith("one") and len(texts[0]) == 44
+    alone = call("sample lstm --length 40 --seed 1")
+    assert call("sample gru lstm --weights 0,1 --length 40 --seed 1") == alone
+
+
+@pytest.mark.parametrize("method", ["sgd", "rms"])
+@pytest.mark.parametrize("name", ["gru", "window"])
+def test_dynamic_evaluation_is_stated_beside_the_other_one(call, name, method):
+    options = RATES if method == "sgd" else "--rate 0.001 --decay 0.01"
+    static = json.loads(call(f"eval {name} --json")[0])
+    report = json.loads(call(f"eval {name} --dynamic {method} {options} --json")[0])
+    dynamic = report.pop("dynamic")
+    assert report == static
+    assert (dynamic["method"], dynamic["decay"], dynamic["n_piece"]) == (method, 0.01, 32)
+    assert dynamic["bits_per_char"] != static["bits_per_char"]
+    first, second = call(f"eval {name} --dynamic {method} {options}")[0].splitlines()
+    assert f"{first}\n" == call(f"eval {name}")[0]
+    assert second.startswith(f"{dynamic['bits_per_char']:.4f} bits")
+    assert second.endswith(f"dynamic ({method}): another game: the model learns from the text it has read")
+
+
+@pytest.mark.parametrize("method", ["sgd", "rms"])
+def test_what_is_not_given_is_picked_on_validation_text_and_said(call, method):
+    out, err = call(f"eval gru --dynamic {method} --json")
+    dynamic = json.loads(out)["dynamic"]
+    assert f"--rate {dynamic['rate']:g} --decay {dynamic['decay']:g} picked" in err
+    given = f"--rate {dynamic['rate']} --decay {dynamic['decay']}"
+    again, silence = call(f"eval gru --dynamic {method} {given} --json")
+    assert json.loads(again)["dynamic"] == dynamic and "picked" not in silence
+
+
+def test_rms_is_meant_where_no_method_is_named(call):
+    assert json.loads(call(f"eval gru {RATES} --json --dynamic")[0])["dynamic"]["method"] == "rms"
+
+
+def test_at_rate_zero_dynamic_evaluation_is_the_static_one(call):
+    report = json.loads(call("eval gru --dynamic sgd --rate 0 --decay 0 --json")[0])
+    assert report["dynamic"]["nats_per_char"] == pytest.approx(report["nats_per_char"], rel=1e-6)
+
+
+def test_another_text_is_learned_from_with_what_was_picked_on_the_own_one(call, home):
+    (home / "other.txt").write_text("hundred one " * 100)
+    report = json.loads(call("eval gru --corpus other.txt --dynamic sgd --json")[0])
+    assert report["part"] == "all"
+    assert report["dynamic"]["bits_per_char"] < report["bits_per_char"]
+
+
+@pytest.mark.parametrize("method", ["", "sgd", "rms"])
+def test_a_model_learns_from_the_prime_before_it_writes(call, home, method):
+    (home / "start.txt").write_text("hundred one " * 60)
+    line = "sample gru --prime-file start.txt --length 48 --temperature 0"
+    learned = call(f"{line} --rate {0.5 if method == 'sgd' else 0.01} --dynamic {method}")[0]
+    assert call(line)[0] != learned == "hundred one " * 64 + "\n"
+    assert call(f"{line} --dynamic {method or 'rms'} --rate 0 --decay 0")[0] == call(line)[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        ("eval gru --corpus other.txt --dynamic rms", "--dynamic sgd"),
+        ("eval gru --corpus other.txt --dynamic sgd", "give --rate and --decay"),
+        ("sample gru --prime one --dynamic rms", "--dynamic sgd"),
+        ("sample gru lstm", "give --weights"),
+    ],
+)
+def test_without_its_own_text_a_model_says_what_to_do(home, capsys, line, mend):
+    (home / "text.txt").unlink()
+    (home / "other.txt").write_text("one two three\n" * 20)
+    assert run(line) == 66
+    err = capsys.readouterr().err
+    assert err.startswith("charlm: text.txt: no such file") and err.count("\n") == 1 and mend in err
