@@ -16,6 +16,7 @@ from charlm.models.lstm import LSTM
 from charlm.models.lstm_scratch import LSTMScratch
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
+from charlm.models.transformer import Transformer
 
 __all__ = ["MODELS", "CharModel", "State", "build", "find", "options_of"]
 
@@ -29,6 +30,7 @@ MODELS: dict[str, type[CharModel]] = {
     "gru-scratch": GRUScratch,
     "lstm": LSTM,
     "lstm-scratch": LSTMScratch,
+    "transformer": Transformer,
 }
 
 
