@@ -22,6 +22,7 @@ from charlm.models.mogrifier import Mogrifier
 from charlm.models.ngram import NGram
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
+from charlm.models.transformer import Transformer
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "find", "options_of"]
 
@@ -41,6 +42,7 @@ MODELS: dict[str, type[CharModel]] = {
     "min-gru": MinGRU,
     "min-lstm": MinLSTM,
     "mamba2": Mamba2,
+    "transformer": Transformer,
 }
 
 
