@@ -39,12 +39,10 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
+    if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
+        raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
-    if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
-        raise UsageError(
-            f"split random20 holds out windows, but model {recipe.model} counts the whole text; take tail20"
-        )
     return recipe.changed(
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,

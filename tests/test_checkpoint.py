@@ -13,11 +13,12 @@ import charlm
 from charlm import checkpoint
 from charlm.checkpoint import Checkpoint
 from charlm.errors import InputNotFoundError, OutputError
-from charlm.models import MODELS, build
+from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.vocab import Vocab
 
 SYMBOLS = "\n abcdé\U0001f600"
-VARIANTS = [(name, {"n_embed": 4, "n_hidden": 6}) for name in MODELS] + [
+SMALL = {"n_embed": 4, "n_hidden": 6, "order": 3}
+VARIANTS = [(name, {key: SMALL[key] for key in SMALL.keys() & options_of(name)}) for name in MODELS] + [
     ("lstm", {"n_embed": 4, "n_hidden": 6, "n_layers": 2, "dropout": 0.5, "tied": True}),
     ("gru", {"n_embed": 6, "n_hidden": 6, "tied": True}),
     ("rnn", {"n_embed": 4, "n_hidden": 6, "init": "identity"}),
@@ -42,7 +43,10 @@ def make(name="gru", options=None):
         result={"valid_nats": 1.25, "test_nats": 0.1 + 0.2, "interrupted": False},
         versions={"charlm": charlm.__version__, "torch": torch.__version__},
     )
-    return build(name, len(vocab), **options), about
+    model = build(name, len(vocab), **options)
+    if isinstance(model, CountingModel):
+        model.count(torch.randint(len(vocab), (100,)))
+    return model, about
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.errors import UsageError
-from charlm.models import MODELS, build
+from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.sample import generate, next_probs
 
 V = 9
@@ -25,7 +25,11 @@ def take(n, *arguments, **options):
 
 
 def small(name):
-    return build(name, V, n_embed=5, n_hidden=8)
+    sizes = {"n_embed": 5, "n_hidden": 8, "order": 3}
+    model = build(name, V, **{key: sizes[key] for key in sizes.keys() & options_of(name)})
+    if isinstance(model, CountingModel):
+        model.count(torch.randint(V, (100,)))
+    return model
 
 
 def watched(model):

@@ -38,7 +38,7 @@ def discounts(counts: Tensor) -> list[float]:
     """Return how much a count of 0, 1, 2, and 3 or more frees by modified Kneser-Ney.
 
     With n_i the number of k-grams that have count i, Y = n_1 / (n_1 + 2 n_2) and D_i = i - (i + 1) Y n_{i+1} / n_i.
-    Reference: Chen and Goodman (1998), equation 26. Where a text is too small for this formula, D_i = i / 2.
+    Reference: Chen and Goodman (1998), equation 26. Where a level is too small for 0 < D_i < i, it is i / 2.
 
     Args:
         counts: of one level, int32, (U,).
@@ -47,7 +47,7 @@ def discounts(counts: Tensor) -> list[float]:
     found = [0.0]
     for i in (1, 2, 3):
         exact = i - (i + 1) * n[1] / (n[1] + 2 * n[2]) * n[i + 1] / n[i] if n[1] and n[i] else 0.0
-        found.append(exact if exact > 0 else i / 2)
+        found.append(exact if 0 < exact < i else i / 2)
     return found
 
 

@@ -8,7 +8,7 @@ from charlm.errors import UsageError
 from charlm.feeds import Chunks, Stream, Windows
 from charlm.fit import Run, fit
 from charlm.metrics import evaluate_feed, nats_per_char
-from charlm.models import MODELS, build, options_of
+from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.models.init import identity_
 
 V, B, T = 11, 3, 6
@@ -16,13 +16,22 @@ SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2}
 READERS = [name for name, architecture in MODELS.items() if architecture.n_context is None]  # of texts of any length
 TIED = [name for name in MODELS if "tied" in options_of(name)]
 DROPPING = [name for name in MODELS if "head_dropout" in options_of(name)]
+TRAINED = [name for name, architecture in MODELS.items() if not issubclass(architecture, CountingModel)]
 INITIALISED = [name for name in MODELS if "init" in options_of(name)]
 
 
-def small(name, **options):
+def fitting(name, options):
+    """Return those of the options that a model has, and no dropout: what is drawn would differ from call to call."""
     known = options_of(name)
-    still = {key: 0.0 for key in known if "dropout" in key}  # what is drawn would differ from call to call
-    return build(name, V, **{key: value for key, value in SMALL.items() if key in known} | still | options)
+    return {key: 0.0 for key in known if "dropout" in key} | {key: options[key] for key in options if key in known}
+
+
+def small(name, **options):
+    """Return a small model with fresh weights and no dropout, or with the counts of a random text."""
+    model = build(name, V, **fitting(name, SMALL) | options)
+    if isinstance(model, CountingModel):
+        model.count(torch.randint(V, (500,)))
+    return model
 
 
 def n_chars(name):
@@ -57,7 +66,7 @@ def test_only_last_gives_the_logits_of_the_last_position(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(name, {}) for name in MODELS]
+    [(name, {}) for name in TRAINED]
     + [(name, {"tied": True}) for name in TIED]
     + [(name, {"dropout": 0.3, "head_dropout": 0.3}) for name in DROPPING],
 )
@@ -67,6 +76,13 @@ def test_every_parameter_gets_a_gradient(name, options):
     nats_per_char(logits, chars[:, -logits.shape[1] :]).backward()
     without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
+
+
+def test_a_model_that_counts_has_counts_and_nothing_to_train():
+    for name in set(MODELS) - set(TRAINED):
+        assert list(small(name).parameters()) == []
+        assert small(name).n_parameters > 0
+        assert not small(name)(random_chars(name))[0].requires_grad
 
 
 def test_text_in_two_halves_reads_as_in_one(reader):
@@ -93,6 +109,7 @@ def test_what_comes_later_changes_no_earlier_logits(reader):
     torch.testing.assert_close(reader(other)[0][:, :T], reader(chars)[0][:, :T])
 
 
+@pytest.mark.parametrize("name", TRAINED)  # a model that counts looks back as far as its order
 def test_the_first_character_still_counts_at_the_last_position(name):
     model, chars = small(name).double(), random_chars(name)
     other = chars.clone()
@@ -129,14 +146,18 @@ def test_the_same_seed_gives_the_same_weights(name):
 
 
 def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
-    model = build(name, 4, n_embed=8, n_hidden=24)
+    model = build(name, 4, **({"n_embed": 8, "n_hidden": 24} if name in TRAINED else {}))
     feeds = {
         "windows": Windows(cycle(150), model.n_context or 4, batch_size=32),
         "chunks": Chunks(cycle(450), 16, batch_size=7),
         "stream": Stream(cycle(450), 16, batch_size=7),
     }
     feed = feeds[model.default_feed]
-    fit(Run(model, feed, torch.optim.Adam(model.parameters(), 0.01), n_epochs=60))
+    if isinstance(model, CountingModel):
+        model.count(cycle(450))
+        feed = Stream(cycle(450), 16, batch_size=1)  # counts are unsure of the first few characters of each lane
+    else:
+        fit(Run(model, feed, torch.optim.Adam(model.parameters(), 0.01), n_epochs=60))
     assert evaluate_feed(model, feed).nats_per_char < 0.02  # of a stream, what follows the first character is unsure
 
 
