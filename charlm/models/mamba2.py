@@ -130,13 +130,11 @@ class Mamba2(Recurrent):
         options: the other options of `Recurrent`.
     """
 
-    default_learning_rate = 5e-3
-
     def __init__(
         self,
         vocab_size: int,
         n_hidden: int = 128,
-        n_layers: int = 4,
+        n_layers: int = 3,
         n_heads: int = 4,
         n_state: int = 32,
         **options: Any,

@@ -31,5 +31,5 @@ class MinGRUMixer(MinMixer):
 class MinGRU(MinRNN):
     """Predict each next character with blocks of minGRU."""
 
-    default_learning_rate = 5e-3
+    default_learning_rate = 1e-2
     mixer = MinGRUMixer

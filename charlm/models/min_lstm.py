@@ -37,5 +37,5 @@ class MinLSTMMixer(MinMixer):
 class MinLSTM(MinRNN):
     """Predict each next character with blocks of minLSTM."""
 
-    default_learning_rate = 5e-3
+    default_learning_rate = 1e-2
     mixer = MinLSTMMixer
