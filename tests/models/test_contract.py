@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_weights(name):
 
 
 def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
-    model = build(name, 4, **({"n_embed": 8, "n_hidden": 24} if name in TRAINED else {}))
+    model = build(name, 4, **fitting(name, {"n_embed": 8, "n_hidden": 24}))
     feeds = {
         "windows": Windows(cycle(150), model.n_context or 4, batch_size=32),
         "chunks": Chunks(cycle(450), 16, batch_size=7),
