@@ -15,7 +15,7 @@ References: Vaswani et al. (2017), arXiv:1706.03762; rotary positions: Su et al.
 carried from piece to piece: Dai et al. (2019), arXiv:1901.02860; RMSNorm: Zhang and Sennrich (2019), arXiv:1910.07467;
 the norm before each part, and smaller first weights where parts are added: Radford et al. (2019), GPT-2.
 
-Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, N heads, D head_size, M n_memory, P characters
+Shapes: B batch_size, T characters, E n_embed, H = 4 E, L n_layers, N heads, D head_size, M n_memory, P characters
 remembered (at most M), V vocab_size.
 """
 
@@ -142,7 +142,6 @@ class Transformer(CharModel):
     Args:
         vocab_size: V.
         n_embed: E, numbers to describe a position, in all layers.
-        n_hidden: H, numbers inside the network at each position.
         n_layers: L.
         head_size: D, even, numbers by which a position is looked for; there are E / D heads, rounded up.
         n_memory: M, positions before it that each one attends to, beside itself.
@@ -155,7 +154,6 @@ class Transformer(CharModel):
         self,
         vocab_size: int,
         n_embed: int = 128,
-        n_hidden: int = 512,
         n_layers: int = 4,
         head_size: int = 32,
         n_memory: int = 128,
@@ -167,7 +165,7 @@ class Transformer(CharModel):
         self.head_size, self.n_memory = head_size, n_memory
         self.embed = nn.Embedding(vocab_size, n_embed)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(n_embed, n_hidden, head_size, n_memory, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(Layer(n_embed, 4 * n_embed, head_size, n_memory, dropout) for _ in range(n_layers))
         self.norm = nn.RMSNorm(n_embed)
         self.head = nn.Linear(n_embed, vocab_size)
         with torch.no_grad():

@@ -16,7 +16,7 @@ same = torch.testing.assert_close
 
 
 def small(**options):
-    sizes = {"n_embed": 8, "n_hidden": 10, "n_layers": L, "head_size": 4, "n_memory": M}
+    sizes = {"n_embed": 8, "n_layers": L, "head_size": 4, "n_memory": M}
     return build("transformer", V, **sizes | options).double().eval()
 
 
