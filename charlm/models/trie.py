@@ -82,7 +82,7 @@ def neighbours(keys: list[Tensor], vocab_size: int, codes: Tensor) -> Iterator[T
     """
     node = torch.tensor(0)
     shorter = torch.zeros_like(keys[0])  # node of each k-gram without its first symbol
-    for here, longer, symbol in zip(keys, keys[1:], codes.tolist(), strict=False):
+    for here, longer, symbol in zip(keys, keys[1:], codes[: len(keys)].tolist(), strict=False):
         shorter = torch.searchsorted(here, shorter[longer // vocab_size] * vocab_size + longer % vocab_size)
         counts = torch.bincount(shorter, minlength=len(here))
         node = torch.searchsorted(here, node * vocab_size + symbol)  # of the k-gram at the beginning
