@@ -4,14 +4,15 @@ For each of K heads, with the scalars d_t (how long the step is) and a_t (what s
 and the vectors B_t and C_t of N numbers, which all heads share:
 
     d_t = softplus(W_d u_t + b_d),   a_t = exp(-d_t A),   A > 0
-    S_t = a_t S_{t-1} + d_t x_t B_t^T          the state, a matrix of P x N
-    y_t = S_t C_t + D x_t
+    h_t = a_t h_{t-1} + d_t x_t B_t^T          the state, a matrix of P x N
+    y_t = h_t C_t + D x_t
 
 u_t is the normed residual stream; x, B and C pass a causal convolution of width 4 and silu; the residual stream gets
-W_o norm(y_t * silu(W_g u_t)). Within a piece the same is a product of matrices with the mask M, and only the state
-goes from piece to piece:
+W_o norm(y_t * silu(W_g u_t)); the norm takes off the mean, too, unlike the paper's (on a CPU PyTorch's is quicker).
 
-    Y = (M * (C B^T)) (d x) + (a_1 .. a_t) S_0 C_t,   M_ts = a_{s+1} .. a_t for s <= t, else 0
+Within a piece the same is a product of matrices with the mask M, and only the state goes from piece to piece:
+
+    Y = (M * (C B^T)) (d x) + (a_1 .. a_t) h_0 C_t,   M_ts = a_{s+1} .. a_t for s <= t, else 0
 
 Reference: Dao and Gu (2024), Transformers are SSMs, arXiv:2405.21060, sections 6 and 7.
 
@@ -35,18 +36,18 @@ N_PIECE = 32  # Q
 
 
 def state_space(x: Tensor, log_keep: Tensor, b: Tensor, c: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Read one piece of the recurrence S_t = a_t S_{t-1} + x_t B_t^T, y_t = S_t C_t.
+    """Read one piece of the recurrence h_t = a_t h_{t-1} + x_t B_t^T, y_t = h_t C_t.
 
     Args:
         x: what enters, float, (B, Q, K, P).
         log_keep: ln a, not above 0, float, (B, Q, K).
         b: B, float, (B, Q, N).
         c: C, float, (B, Q, N).
-        first: S_0, float, (B, K, P, N).
+        first: h_0, float, (B, K, P, N).
 
     Returns:
         y: float, (B, Q, K, P).
-        state: S_Q, float, (B, K, P, N).
+        state: h_Q, float, (B, K, P, N).
     """
     n_steps = x.shape[1]
     log_keep = log_keep.transpose(1, 2)  # (B, K, Q)
@@ -54,7 +55,7 @@ def state_space(x: Tensor, log_keep: Tensor, b: Tensor, c: Tensor, first: Tensor
     later = torch.ones(n_steps, n_steps, dtype=torch.bool, device=x.device).tril(-1)  # t > s
     log_mask = log_keep.unsqueeze(3).expand(-1, -1, -1, n_steps).masked_fill(~later, 0).cumsum(dim=2)
     mask = log_mask.exp().tril()  # (B, K, Q, Q)
-    kept = log_keep.cumsum(dim=2).exp()  # (B, K, Q): share of S_0 that is left
+    kept = log_keep.cumsum(dim=2).exp()  # (B, K, Q): share of h_0 that is left
     heads = x.transpose(1, 2)  # (B, K, Q, P)
     within = (mask * (c @ b.transpose(1, 2)).unsqueeze(1)) @ heads
     before = kept.unsqueeze(3) * (c.unsqueeze(1) @ first.transpose(2, 3))
@@ -90,11 +91,11 @@ class Mamba2Mixer(nn.Module):
 
         Args:
             inputs: u, float, (B, T, H).
-            state: S_0, float, (B, K, P, N), and the convolution's last inputs, float, (B, 3, I + 2 N); zeros when None.
+            state: h_0, float, (B, K, P, N), and the convolution's last inputs, float, (B, 3, I + 2 N); zeros when None.
 
         Returns:
             outputs: float, (B, T, H).
-            state: S_T and the last inputs.
+            state: h_T and the last inputs.
         """
         n_batch, n_steps, _ = inputs.shape
         n_conv = self.n_inner + 2 * self.n_state
@@ -145,7 +146,7 @@ class Mamba2(Recurrent):
     def make_layers(  # type: ignore[override]  # a method, since it needs this model's own options
         self, n_embed: int, n_hidden: int, n_layers: int, dropout: float
     ) -> nn.Module:
-        """Return the blocks; the state is S, float, (L, B, K, P, N), and the convolutions' last inputs."""
+        """Return the blocks; the state is h, float, (L, B, K, P, N), and the convolutions' last inputs."""
 
         def make_block() -> Block:
             return Block(Mamba2Mixer(n_hidden, self.n_heads, self.n_state), n_hidden)

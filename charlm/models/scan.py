@@ -54,7 +54,7 @@ def cut(n_steps: int) -> int:
 
 
 class _Scan(torch.autograd.Function):
-    """The recurrence with its gradient: a third of the memory and the launches of what autograd would make of it."""
+    """The recurrence with its gradient written out, so that autograd need not record every step."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, first: Tensor, n_pieces: int) -> Tensor:
