@@ -9,7 +9,7 @@ from torch import nn
 
 from charlm.errors import UsageError
 from charlm.models import build
-from charlm.models.transformer import Attention, rotate, rotations
+from charlm.models.attention import Attention, rotate, rotations
 
 V, B, L, M = 11, 2, 2, 4
 same = torch.testing.assert_close
