@@ -2,18 +2,14 @@
 
 With x_t the embedding of the character at step t, every layer does, for all t side by side,
 
-    q_t, k_t, v_t = W_q n_t, W_k n_t, W_v n_t                      n_t = RMSNorm(x_t); split into heads
-    a_ts = softmax over s of (R_t q_t) . (R_s k_s) / sqrt(D)       s = t - M .. t; one row a head
-    x_t = x_t + W_o (sum over s of a_ts v_s)                       heads side by side again
+    x_t = x_t + attention(RMSNorm(x_t), and those of the M steps before)      attention.py
     x_t = x_t + W_2 gelu(W_1 RMSNorm(x_t))
 
-and logits_t = W_l RMSNorm(x_t) + b_l. R_t turns each pair of numbers i = 0 .. D/2 - 1 by the angle t 10000^(-2i/D),
-so that (R_t q_t) . (R_s k_s) depends on t - s alone: only distances count, and each piece of a text may count from its
-own start.
+and logits_t = W_l RMSNorm(x_t) + b_l.
 
-References: Vaswani et al. (2017), arXiv:1706.03762; rotary positions: Su et al. (2021), arXiv:2104.09864; a memory
-carried from piece to piece: Dai et al. (2019), arXiv:1901.02860; RMSNorm: Zhang and Sennrich (2019), arXiv:1910.07467;
-the norm before each part, and smaller first weights where parts are added: Radford et al. (2019), GPT-2.
+References: Vaswani et al. (2017), arXiv:1706.03762; a memory carried from piece to piece: Dai et al. (2019),
+arXiv:1901.02860; RMSNorm: Zhang and Sennrich (2019), arXiv:1910.07467; the norm before each part, and smaller first
+weights where parts are added: Radford et al. (2019), GPT-2.
 
 Shapes: B batch_size, T characters, E n_embed, H = 4 E, L n_layers, N heads, D head_size, M n_memory, P characters
 remembered (at most M), V vocab_size.
@@ -28,82 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.errors import UsageError
+from charlm.models.attention import Attention, rotations
 from charlm.models.base import CharModel
-
-
-def rotations(first: int, stop: int, head_size: int, like: Tensor) -> Tensor:
-    """Return cosine and sine of the angles of the positions from `first` to `stop`.
-
-    Args:
-        first: may be negative.
-        stop: the position after the last one.
-        head_size: D, even.
-        like: gives type and device.
-
-    Returns:
-        float, (2, stop - first, D / 2).
-    """
-    positions = torch.arange(first, stop, dtype=like.dtype, device=like.device)
-    pairs = torch.arange(0, head_size, 2, dtype=like.dtype, device=like.device)
-    angles = positions.unsqueeze(1) * 10_000 ** (-pairs / head_size)
-    return torch.stack([angles.cos(), angles.sin()])
-
-
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn queries or keys by their positions' angles.
-
-    Number i makes a pair with number D/2 + i, which is quicker than with its neighbour, and the same to a network.
-
-    Args:
-        x: float, (B, N, T, D).
-        rotation: as `rotations` returns it, float, (2, T, D / 2).
-
-    Returns:
-        of the type and shape of `x`.
-    """
-    cos, sin = rotation
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).type_as(x)
-
-
-class Attention(nn.Module):
-    """Let each position gather from itself and from the `n_memory` before it.
-
-    Args:
-        n_embed: E.
-        head_size: D, even.
-        n_memory: M.
-    """
-
-    def __init__(self, n_embed: int, head_size: int, n_memory: int) -> None:
-        super().__init__()
-        self.head_size, self.n_memory = head_size, n_memory
-        n_heads = math.ceil(n_embed / head_size)
-        self.to_heads = nn.Linear(n_embed, 3 * n_heads * head_size, bias=False)  # W_q, W_k, W_v
-        self.from_heads = nn.Linear(n_heads * head_size, n_embed, bias=False)  # W_o
-
-    def forward(self, x: Tensor, past: Tensor | None, rotation: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read a piece of text.
-
-        Args:
-            x: float, (B, T, E).
-            past: keys, not rotated, and values of the P positions before, float, (2, B, N, P, D); None for P = 0.
-            rotation: of P + T positions, float, (2, P + T, D / 2).
-            mask: what each position may attend to, bool, (T, P + T); None for all up to itself.
-
-        Returns:
-            gathered: float, (B, T, E).
-            past: keys and values of the last M positions, or of all if they are fewer, as above.
-        """
-        n_steps = x.shape[1]
-        heads = self.to_heads(x).unflatten(2, (3, -1, self.head_size))  # (B, T, 3, N, D)
-        queries, *now = heads.permute(2, 0, 3, 1, 4)  # each (B, N, T, D)
-        known = torch.stack(now) if past is None else torch.cat([past, torch.stack(now)], dim=3)  # (2, B, N, P + T, D)
-        keys, values = known
-        gathered = F.scaled_dot_product_attention(
-            rotate(queries, rotation[:, -n_steps:]), rotate(keys, rotation), values, mask, is_causal=past is None
-        )
-        return self.from_heads(gathered.transpose(1, 2).flatten(2)), known[..., -self.n_memory :, :]
 
 
 class Layer(nn.Module):

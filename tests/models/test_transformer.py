@@ -9,7 +9,7 @@ from torch import nn
 
 from charlm.errors import UsageError
 from charlm.models import build
-from charlm.models.transformer import Attention, rotations
+from charlm.models.attention import Attention, rotate, rotations
 
 V, B, L, M = 11, 2, 2, 4
 same = torch.testing.assert_close
@@ -67,6 +67,17 @@ def test_attention_is_the_formula(size, n_memory):
         same(gathered[0, 0], expected[t])
     if n_memory >= 9:
         same(attention(x, None, rotations(0, 9, size, x), None)[0][0], expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("t", [8, 30])
+def test_at_the_start_each_head_looks_at_a_distance_of_its_own(t):
+    attention = Attention(64, 16, 32)
+    queries, keys, _ = attention.to_heads.bias.view(3, 4, 1, 16)
+    now, past = rotations(t, t + 1, 16, keys), rotations(0, t + 1, 16, keys)
+    weights = (rotate(queries, now) @ rotate(keys.expand(-1, t + 1, -1), past).mT / 4).softmax(dim=-1)  # (4, 1, t + 1)
+    assert weights.argmax(dim=-1).flatten().tolist() == [t - 1, t - 2, t - 3, t - 4]
+    assert (weights.amax(dim=-1) > 0.4).all()
 
 
 @torch.no_grad()
