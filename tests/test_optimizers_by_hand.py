@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from charlm.choices import make_optimizer
 from charlm.recipe import Recipe
-from charlm.training import make_optimizer
 
 N_STEPS = 12
 

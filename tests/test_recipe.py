@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from charlm import corpus, feeds, models, recipe, schedules
+from charlm.choices import resolve
 from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.lesson import PROTOCOL, STEPS
 from charlm.recipe import Recipe
-from charlm.training import resolve
 
 CPU = torch.device("cpu")
 
