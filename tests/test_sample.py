@@ -87,7 +87,7 @@ def test_probabilities_sum_to_one_and_index_0_has_none(logits, temperature, top_
     assert probs.sum().item() == pytest.approx(1)
     assert probs[0] == 0
     assert (probs >= 0).all()
-    assert logits[1:][probs[1:].argmax()] == logits[1:].max()  # the most probable is always kept
+    assert probs[1:][logits[1:].argmax()] == probs.max()  # the most probable is always kept
     assert torch.equal(logits, before)
 
 
