@@ -209,7 +209,11 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         speed = row["train_chars_per_second"]
         axes.errorbar(speed, value, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
         axes.annotate(row["entry"], (speed, value), xytext=(6, 4), textcoords="offset points")
+    axes.margins(x=0.15)
     axes.set(xscale="log", xlabel="characters a second in training", ylabel=f"bits per character, {key[:-5]}")
+    for show in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        show("{x:,.0f}")
+    axes.tick_params(axis="x", which="both", labelrotation=30)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""The LSTM with the regularisation that small texts need: what it says is dropped in five places.
+"""An LSTM with dropout in the five places where a small text needs it.
 
 With M_x, M_h, M_o masks that stay the same over a sequence and M_w a mask over weights, drawn anew for every batch:
 

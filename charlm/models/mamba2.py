@@ -140,15 +140,16 @@ class Mamba2(Recurrent):
         n_state: int = 32,
         **options: Any,
     ) -> None:
-        self.n_heads, self.n_state = n_heads, n_state  # before the class above calls `make_layers`
-        super().__init__(vocab_size, n_hidden=n_hidden, n_layers=n_layers, **options)
+        options |= {"n_hidden": n_hidden, "n_layers": n_layers, "n_heads": n_heads, "n_state": n_state}
+        super().__init__(vocab_size, **options)
 
-    def make_layers(  # type: ignore[override]  # a method, since it needs this model's own options
-        self, n_embed: int, n_hidden: int, n_layers: int, dropout: float
+    @staticmethod
+    def make_layers(
+        n_embed: int, n_hidden: int, n_layers: int, dropout: float, n_heads: int, n_state: int
     ) -> nn.Module:
         """Return the blocks; the state is h, float, (L, B, K, P, N), and the convolutions' last inputs."""
 
         def make_block() -> Block:
-            return Block(Mamba2Mixer(n_hidden, self.n_heads, self.n_state), n_hidden)
+            return Block(Mamba2Mixer(n_hidden, n_heads, n_state), n_hidden)
 
         return Blocks(make_block, n_embed, n_hidden, n_layers, dropout)

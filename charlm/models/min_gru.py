@@ -1,4 +1,4 @@
-"""minGRU: a GRU whose gates do not look at the past, so that all of them are one matrix product.
+"""minGRU: the gates do not look at the past, so that all are one matrix product.
 
     z_t = sigmoid(W_z x_t + b_z)              update
     n_t = W_n x_t + b_n                       new

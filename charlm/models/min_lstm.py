@@ -1,4 +1,4 @@
-"""minLSTM: an LSTM whose gates do not look at the past and add up to one, so that a step is a weighted mean.
+"""minLSTM: gates that do not look at the past and add up to one: a weighted mean.
 
     f_t = sigmoid(W_f x_t + b_f)              forget
     i_t = sigmoid(W_i x_t + b_i)              input
