@@ -134,8 +134,11 @@ def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
         "stream": Stream(cycle(450), 16, batch_size=7),
     }
     feed = feeds[model.default_feed]
-    fit(Run(model, feed, torch.optim.Adam(model.parameters(), 0.01), n_epochs=60))
-    assert evaluate_feed(model, feed).nats_per_char < 0.02  # of a stream, what follows the first character is unsure
+    run = Run(model, feed, torch.optim.Adam(model.parameters(), 0.03), n_epochs=0)
+    while evaluate_feed(model, feed).nats_per_char >= 0.02:  # of a stream, what follows the first character is unsure
+        run.n_epochs += 30  # enough for all but attention, which is slower at so small a width
+        assert run.n_epochs <= 150
+        fit(run)
 
 
 @pytest.mark.parametrize("name", DROPPING)
