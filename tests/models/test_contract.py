@@ -156,9 +156,13 @@ def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
     if isinstance(model, CountingModel):
         model.count(cycle(450))
         feed = Stream(cycle(450), 16, batch_size=1)  # counts are unsure of the first few characters of each lane
-    else:
-        fit(Run(model, feed, torch.optim.Adam(model.parameters(), 0.01), n_epochs=60))
-    assert evaluate_feed(model, feed).nats_per_char < 0.02  # of a stream, what follows the first character is unsure
+        assert evaluate_feed(model, feed).nats_per_char < 0.02
+        return
+    run = Run(model, feed, torch.optim.Adam(model.parameters(), 0.03), n_epochs=0)
+    while evaluate_feed(model, feed).nats_per_char >= 0.02:  # of a stream, what follows the first character is unsure
+        run.n_epochs += 30  # enough for all but attention, which is slower at so small a width
+        assert run.n_epochs <= 150
+        fit(run)
 
 
 @pytest.mark.parametrize("name", DROPPING)

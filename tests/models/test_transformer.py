@@ -2,6 +2,7 @@
 
 import cmath
 import math
+from itertools import islice
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from charlm.errors import UsageError
 from charlm.models import build
 from charlm.models.attention import Attention, rotate, rotations
+from charlm.sample import generate
 
 V, B, L, M = 11, 2, 2, 4
 same = torch.testing.assert_close
@@ -155,6 +157,13 @@ def test_in_bfloat16_the_memory_stays_in_bfloat16():
 @pytest.mark.parametrize("n_embed", [1, 5, 33])
 def test_any_width_has_heads(n_embed):
     assert small(n_embed=n_embed, head_size=32)(torch.randint(V, (B, M)))[0].shape == (B, M, V)
+
+
+@torch.no_grad()
+def test_sampling_with_the_state_draws_what_reading_the_whole_reach_anew_draws():
+    model, prime = small(n_memory=2), [1, 5, 3, 3, 7, 2]
+    with_state = list(islice(generate(model, prime, seed=1), 30))
+    assert with_state == list(islice(generate(model, prime, n_context=L * 2 + 1, seed=1), 30))
 
 
 def test_an_odd_head_is_a_usage_error():
