@@ -132,6 +132,24 @@ def test_step_by_step_the_logits_are_those_of_reading_at_once(name):
     torch.testing.assert_close(torch.cat(given_back[:12], dim=1), whole[:, len(prime) - 1 :])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", READERS)
+def test_the_likelihood_of_what_was_drawn_agrees_with_the_entropy_of_the_draws(name):
+    n, model = 400, small(name)
+    if not isinstance(model, CountingModel):
+        model.head.register_forward_hook(lambda module, inputs, logits: 8 * logits)  # far from uniform
+    drawn = take(n, model, [1], seed=2)
+    logits = model(torch.tensor([[1, *drawn[:-1]]]))[0][0].double()
+    logits[:, 0] = -math.inf  # no symbol, and never drawn
+    log_probs = logits.log_softmax(-1)
+    surprise = -log_probs.gather(1, torch.tensor(drawn).unsqueeze(1)).squeeze(1)
+    probs, log_probs = log_probs.exp()[:, 1:], log_probs[:, 1:]
+    entropy = -(probs * log_probs).sum(1)
+    variance = (probs * (-log_probs - entropy.unsqueeze(1)) ** 2).sum(1)
+    assert entropy.mean() < 0.95 * math.log(V - 1)
+    assert abs((surprise - entropy).sum()) < 4 * variance.sum().sqrt()  # a sum of steps that are 0 in the mean
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_every_character_is_read_once(name):
     model, prime = small(name), [1, 5, 2]
