@@ -47,6 +47,7 @@ class Checkpoint:
         counters: epoch, step, n_chars, seconds.
         result: valid_nats, test_nats and the like, as far as they are known.
         versions: of charlm and torch.
+        resume: what a training needs to go on; empty where it is not to go on. Its tensors are beside the weights.
     """
 
     model: str
@@ -60,6 +61,7 @@ class Checkpoint:
     counters: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    resume: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what was read from a file.
@@ -94,7 +96,13 @@ def weights_of(model: CharModel) -> dict[str, Tensor]:
     return {name: weight for name, weight in named.items() if first_name[id(weight)] == name}
 
 
-def save(path: Path, model: CharModel, about: Checkpoint, dtype: torch.dtype | None = None) -> None:
+def save(
+    path: Path,
+    model: CharModel,
+    about: Checkpoint,
+    dtype: torch.dtype | None = None,
+    beside: dict[str, Tensor] | None = None,
+) -> None:
     """Write a checkpoint.
 
     Args:
@@ -102,6 +110,7 @@ def save(path: Path, model: CharModel, about: Checkpoint, dtype: torch.dtype | N
         model: whose weights are saved.
         about: everything else.
         dtype: convert weights that are no whole numbers, to half the size for instance; None keeps them.
+        beside: tensors of `about.resume`, by names with a slash, which no weight has.
 
     Raises:
         OutputError: the file cannot be written.
@@ -110,6 +119,7 @@ def save(path: Path, model: CharModel, about: Checkpoint, dtype: torch.dtype | N
         name: weight.detach().to("cpu", dtype if weight.is_floating_point() else None).contiguous()
         for name, weight in weights_of(model).items()
     }
+    weights |= beside or {}
     text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(about), separators=(",", ":"))
     data = bytearray(safetensors.torch.save(weights, {KEY: text}))
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
@@ -119,7 +129,7 @@ def save(path: Path, model: CharModel, about: Checkpoint, dtype: torch.dtype | N
 
 
 def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
-    """Read a checkpoint's description and weights.
+    """Read a checkpoint's description and tensors: the weights and, with a slash in their names, what `resume` needs.
 
     Raises:
         InputNotFoundError: there is no such file, or it cannot be opened.
@@ -174,7 +184,8 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
         InputNotFoundError: there is no such file, or it cannot be opened.
         CheckpointError: the file is damaged or foreign, or its weights do not fit its architecture.
     """
-    checkpoint, weights = read(path)
+    checkpoint, tensors = read(path)
+    weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
             model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)

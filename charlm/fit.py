@@ -32,6 +32,8 @@ class Run:
         n_chars: characters predicted.
         sum_nats: nats over those characters, kept on the device; reading it makes the device wait.
         started: time.perf_counter() at the start.
+        seconds_before: seconds that the training took before it was resumed.
+        states: the model's state after the last step, one for each piece of a batch.
         share: of the batch that the piece being read is; 1 where a batch is read at once.
         record: what callbacks measured during the present hook, for the callbacks after them in the list.
         stop: set it to end the training after this step.
@@ -52,6 +54,8 @@ class Run:
     n_chars: int = 0
     sum_nats: Tensor | float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    seconds_before: float = 0.0
+    states: list[State] = field(default_factory=list)
     share: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
     stop: bool = False
@@ -59,8 +63,8 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self.started
+        """Seconds of training so far."""
+        return self.seconds_before + time.perf_counter() - self.started
 
     @property
     def done(self) -> float:
@@ -84,7 +88,12 @@ class Callback:
 
     Callbacks are called in the order of the list. A method whose name begins with `on_` and is not a hook is an
     error when the class is made.
+
+    Attributes:
+        kept: names of the attributes that a resumed training needs; numbers, tensors, lists of them.
     """
+
+    kept: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a misspelt hook."""
@@ -124,7 +133,8 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     feed, model, optimizer = run.feed, run.model, run.optimizer
     device_type = model.device.type
     model.train()
-    states: list[State] = [None] * run.accumulate
+    if run.step_in_epoch == 0 or not run.states:
+        run.states = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
         batch = feed.batch(run.epoch, step)
         n_chars, total = batch[1].numel(), batch[1].new_zeros((), dtype=torch.float32)
@@ -133,10 +143,10 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         for i, (chars, targets) in enumerate(zip(*(part.chunk(run.accumulate) for part in batch), strict=True)):
             run.share = targets.numel() / n_chars
             with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
-                logits, state = model(chars, states[i], only_last=feed.predicts == "last")
+                logits, state = model(chars, run.states[i], only_last=feed.predicts == "last")
                 loss = nats_per_char(logits, targets)
                 smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
-            states[i] = detach(state) if feed.carries_state else None
+            run.states[i] = detach(state) if feed.carries_state else None
             (smooth * run.share).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * run.share
         call("on_backward_end", run, callbacks)
@@ -172,6 +182,8 @@ def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     with started(run, callbacks):
         while run.epoch < run.n_epochs and not run.stop:
             train_epoch(run, callbacks)
-            if run.step_in_epoch == len(run.feed):
+            if (
+                run.step_in_epoch == len(run.feed) and not run.interrupted
+            ):  # what an epoch's end does is still to be done
                 run.epoch, run.step_in_epoch = run.epoch + 1, 0
             call("on_epoch_end", run, callbacks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -45,7 +45,7 @@ class LanguageModel:
         Raises:
             OutputError: the file cannot be written.
         """
-        checkpoint.save(Path(path), self.model, self.about, dtype)
+        checkpoint.save(Path(path), self.model, replace(self.about, resume={}), dtype)
 
     @property
     def vocab(self) -> Vocab:

@@ -71,6 +71,9 @@ class Recipe:
     minutes: float | None = _key(None, "Stop after so many minutes of training.", least=0)
     patience: int | None = _key(None, "Stop after so many epochs without a better validation.", least=1)
 
+    save_steps: int | None = _key(None, "Save every so many steps, to resume from.", least=1)
+    save_minutes: float = _key(10.0, "Save every so many minutes, to resume from.", least=0)
+
     seed: int = _key(0, "Seed of weights, order and dropout.", least=0)
     device: str = _key("auto", "Where to compute; auto takes cuda, then mps, then cpu.", DEVICES)
     bf16: bool = _key(False, "Forward pass in bfloat16 on a GPU that has it.")

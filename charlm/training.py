@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm import callbacks
+from charlm import callbacks, checkpoint
 from charlm.checkpoint import Checkpoint
 from charlm.choices import schedule_callback
 from charlm.corpus import Corpus
 from charlm.counting import count
-from charlm.errors import OutputError
+from charlm.errors import CheckpointError, DataError, OutputError
 from charlm.feeds import Feed
 from charlm.files import write_whole
 from charlm.fit import Callback, Run, fit
@@ -25,6 +25,7 @@ from charlm.language_model import LanguageModel
 from charlm.metrics import Score, evaluate_feed
 from charlm.models import CountingModel
 from charlm.recipe import Recipe
+from charlm.resume import restore, snapshot
 from charlm.trainer import Trainer
 
 N_LANES = 32  # lanes in which the validation part is read while training
@@ -35,14 +36,22 @@ def report_every(feed: Feed) -> int:
     return max(20, len(feed) // 20)
 
 
-def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Sequence[Callback] = ()) -> LanguageModel:
+def train(
+    recipe: Recipe,
+    corpus: Corpus,
+    folder: Path | None = None,
+    extra: Sequence[Callback] = (),
+    resume: Callable[[list[str]], None] | None = None,
+) -> LanguageModel:
     """Train a model, or let it count if it is one that counts.
 
     Args:
         recipe: all choices.
         corpus: the text, split as the recipe says.
-        folder: for weights, metrics.jsonl, TensorBoard events and the recipe; it must not exist. None keeps nothing.
+        folder: for weights, metrics.jsonl, TensorBoard events and the recipe. None keeps nothing.
         extra: further callbacks, after all others.
+        resume: go on with the training in the folder, which must have been made from the same recipe and text; called
+            with what is not as it was then and may change the rounding. None: the folder must not exist.
 
     Returns:
         the model as it was when it validated best (at the end, where there is no validation part); what is known of
@@ -51,6 +60,7 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
     Raises:
         UsageError, DataError: choices that do not go together or with the text.
         OutputError: the folder exists or cannot be written.
+        CheckpointError: there is nothing to go on with.
     """
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
@@ -58,32 +68,64 @@ def train(recipe: Recipe, corpus: Corpus, folder: Path | None = None, extra: Seq
         kept: dict[str, tuple[Checkpoint, dict[str, Tensor]]] = {}
 
         def save(name: str, run: Run) -> None:
-            model = trainer.language_model()
-            kept[name] = model.about, {key: p.detach().clone() for key, p in run.model.named_parameters()}
-            if folder is not None:
-                model.save(folder / f"{name}.safetensors")
+            about = trainer.language_model().about
+            kept[name] = about, {key: p.detach().clone() for key, p in run.model.named_parameters()}
+            write(name, about)
+
+        def write(name: str, about: Checkpoint) -> None:
+            if folder is None:
+                return
+            beside = None
+            if name == "last" and not counts:
+                about.resume, beside = snapshot(run, listed)
+            checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
 
         score = partial(trainer.score, "valid", N_LANES) if trainer.has_valid else None
         counts = isinstance(run.model, CountingModel)
         listed = [] if counts else _steering(trainer, score)
         if folder is not None:
-            listed += _reports(trainer, folder)
-        listed.append(callbacks.Save(save))
+            listed += _reports(trainer, folder, is_new=resume is None)
+        listed += [callbacks.Save(save, recipe.save_steps, recipe.save_minutes), *extra]
+        if resume is not None:
+            assert folder is not None
+            kept |= _go_on(trainer, folder, listed, resume)
         if counts:
-            count(run, trainer.train_codes, score, [*listed, *extra])
+            count(run, trainer.train_codes, score, listed)
         else:
-            fit(run, [*listed, *extra])
+            fit(run, listed)
 
         name = "best" if "best" in kept else "last"
         about, weights = kept[name]
         run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
         about.result = _result(trainer)
-        model = LanguageModel(run.model.eval(), about)
+        write(name, about)
         if folder is not None:
-            model.save(folder / f"{name}.safetensors")
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
-        return model
+        return LanguageModel(run.model.eval(), about)
+
+
+def _go_on(
+    trainer: Trainer, folder: Path, listed: Sequence[Callback], differs: Callable[[list[str]], None]
+) -> dict[str, tuple[Checkpoint, dict[str, Tensor]]]:
+    """Put a training back to where its last checkpoint was written; return the checkpoints that there are.
+
+    Raises:
+        CheckpointError: the last checkpoint does not belong to this training.
+        DataError: the text has changed since.
+    """
+    about, tensors = checkpoint.read(folder / "last.safetensors")
+    weights = {key: tensor for key, tensor in tensors.items() if "/" not in key}
+    if about.corpus["sha256"] != trainer.corpus.sha256:
+        raise DataError(f"{trainer.corpus.name}: the text has changed since {folder} was trained on it")
+    try:
+        checkpoint.set_weights(trainer.run.model, weights)
+        differs(restore(trainer.run, listed, about.resume, tensors))
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: there is nothing to go on with: {error}") from None
+    kept = {"last": (about, weights)}
+    best = folder / "best.safetensors"
+    return kept | {"best": checkpoint.read(best)} if best.is_file() else kept
 
 
 def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callback]:
@@ -104,10 +146,10 @@ def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callb
     return listed
 
 
-def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
-    """Make the run's folder and return the callbacks that report into it."""
+def _reports(trainer: Trainer, folder: Path, is_new: bool) -> list[Callback]:
+    """Make the run's folder, if it is a new one, and return the callbacks that report into it."""
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=not is_new)
     except FileExistsError:
         raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
     except OSError as error:

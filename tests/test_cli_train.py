@@ -194,7 +194,7 @@ def test_ctrl_c_ends_a_training_in_order(tmp_path):
         training.kill()
     assert training.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "charlm: interrupted; what was learned is in checkpoints/mine"
+    assert err.splitlines()[-1] == "charlm: interrupted; `charlm train --resume checkpoints/mine` goes on"
     assert "Traceback" not in err
     model = charlm.load(tmp_path / "checkpoints" / "mine" / "last.safetensors")
     assert model.about.counters["step"] > 0

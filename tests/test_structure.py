@@ -20,7 +20,7 @@ ROWS = [
     ["metrics", "sample", "references"],
     ["dynamic"],
     ["fit", "counting"],
-    ["checkpoint", "callbacks", "runs"],
+    ["checkpoint", "callbacks", "runs", "resume"],
     ["language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],
 ]

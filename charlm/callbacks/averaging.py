@@ -20,6 +20,8 @@ class MovingAverage(Callback):
         decay: weight of the past, a step.
     """
 
+    kept = ("n_steps", "average", "_raw")
+
     def __init__(self, decay: float) -> None:
         self.decay = decay
         self.n_steps = 0
@@ -43,7 +45,7 @@ class MovingAverage(Callback):
 
     def on_epoch_end(self, run: Run) -> None:
         """Put the average in the place of the weights."""
-        if self.average:
+        if self.average and not self._raw:
             self._raw = _exchange(run, self.average)
 
 

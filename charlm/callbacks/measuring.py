@@ -32,6 +32,8 @@ class Meter(Callback):
         CharlmError: the loss is no number any more.
     """
 
+    kept = ("_chars", "_nats", "_seconds", "_norm")
+
     def __init__(self, every: int) -> None:
         self.every = every
         self._chars, self._nats, self._seconds = 0, 0.0, 0.0
@@ -49,6 +51,7 @@ class Meter(Callback):
 
     def on_batch_end(self, run: Run) -> None:
         """Report when it is time."""
+        self._tick()
         if run.step % self.every == 0:
             self._report(run)
 
@@ -58,10 +61,14 @@ class Meter(Callback):
             self._report(run)
         self._since = None
 
-    def _report(self, run: Run) -> None:
-        nats, n_chars = float(run.sum_nats), run.n_chars - self._chars
+    def _tick(self) -> None:
         now = time.perf_counter()
         self._seconds += now - (self._since or now)
+        self._since = now
+
+    def _report(self, run: Run) -> None:
+        nats, n_chars = float(run.sum_nats), run.n_chars - self._chars
+        self._tick()  # with the time that reading the sum took, in which the device caught up
         check_finite(nats, run)
         run.record["train_nats"] = (nats - self._nats) / n_chars
         run.record["chars_per_second"] = n_chars / self._seconds
@@ -70,7 +77,7 @@ class Meter(Callback):
             gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
             self._norm = torch.nn.utils.get_total_norm(gradients)
         run.record["gradient_norm"] = float(self._norm)
-        self._chars, self._nats, self._seconds, self._since = run.n_chars, nats, 0.0, now
+        self._chars, self._nats, self._seconds = run.n_chars, nats, 0.0
 
 
 class Validate(Callback):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from charlm.files import write_whole
 from charlm.fit import Callback, Run
 from charlm.metrics import bits
 from charlm.vocab import Vocab
@@ -78,7 +79,10 @@ class History(Callback):
         self.path = path
 
     def on_fit_start(self, run: Run) -> None:
-        """Open the file."""
+        """Open the file; of a resumed training, forget what will be measured again."""
+        if run.step > 0:
+            lines = self.path.read_text("utf-8").splitlines(keepends=True)
+            write_whole(self.path, "".join(line for line in lines if _is_before(line, run.step)).encode())
         self._file = self.path.open("a", encoding="utf-8")
 
     def on_batch_end(self, run: Run) -> None:
@@ -100,6 +104,14 @@ class History(Callback):
         self._file.close()
 
 
+def _is_before(line: str, step: int) -> bool:
+    """Return whether a line was written up to a step; a result, or a line that was cut off, was not."""
+    try:
+        return bool(json.loads(line)["step"] <= step)
+    except (ValueError, KeyError):
+        return False
+
+
 class TensorBoard(Callback):
     """Write TensorBoard events, the same tags for every model, over characters predicted.
 
@@ -116,7 +128,7 @@ class TensorBoard(Callback):
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._writer = SummaryWriter(str(self.folder))
+        self._writer = SummaryWriter(str(self.folder), purge_step=run.n_chars + 1 if run.step > 0 else None)
         code = "\n".join("    " + line for line in self.recipe.splitlines())  # Markdown for "as it is"
         self._writer.add_text("recipe", code, run.n_chars)
 

@@ -3,30 +3,50 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 
 from charlm.fit import Callback, Run
 
 
 class Save(Callback):
-    """Save after each epoch that validates better than any before, and at the end.
+    """Save after each epoch that validates better than any before, now and then, and at the end.
 
     Args:
         save: writes a checkpoint by name, "best" or "last".
+        every_steps: save the last after so many steps; None for never.
+        every_minutes: save it when so many minutes are over since the time before.
     """
 
-    def __init__(self, save: Callable[[str, Run], None]) -> None:
-        self.save = save
+    kept = ("best_nats",)
+
+    def __init__(
+        self, save: Callable[[str, Run], None], every_steps: int | None = None, every_minutes: float = math.inf
+    ) -> None:
+        self.save, self.every_steps, self.every_minutes = save, every_steps, every_minutes
         self.best_nats = math.inf
+        self._saved = time.perf_counter()
+
+    def on_batch_end(self, run: Run) -> None:
+        """Save the last when it is time; an epoch's last step is saved with the epoch."""
+        if run.step_in_epoch < len(run.feed):
+            self._save_if_due(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Save the best."""
+        """Save the best, and the last when it is time."""
         nats = run.record.get("valid_nats", math.inf)
         if nats < self.best_nats:
             self.best_nats = nats
             self.save("best", run)
+        self._save_if_due(run)
 
     def on_fit_end(self, run: Run) -> None:
         """Save the last, whatever ended the training."""
         if run.step:
             self.save("last", run)
+
+    def _save_if_due(self, run: Run) -> None:
+        by_steps = self.every_steps is not None and run.step % self.every_steps == 0
+        if by_steps or time.perf_counter() - self._saved > 60 * self.every_minutes:
+            self.save("last", run)
+            self._saved = time.perf_counter()

@@ -96,6 +96,8 @@ class PenaliseActivations(Callback):
 class EarlyStop(Callback):
     """Stop when validation has not improved for `patience` epochs."""
 
+    kept = ("best_nats", "n_worse")
+
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.best_nats, self.n_worse = math.inf, 0

@@ -5,34 +5,45 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.options import folder_option, json_option, read_text, recipe_options, take_recipe
+from charlm.errors import UsageError
+
+if TYPE_CHECKING:
+    from charlm.corpus import Corpus
+    from charlm.recipe import Recipe
 
 
 @click.command(help="Train a model on a text, by default on Nietzsche, and show what it writes.")
 @recipe_options
 @click.option("--name", help="Name of the run. [default: the model's, with a number]")
+@click.option("--resume", help="Go on with a run that was interrupted or killed, as if nothing had happened.")
 @click.option("--samples/--no-samples", default=True, help="Show a sample after every epoch. [default: samples]")
 @folder_option
 @json_option
-def train(folder: Path, name: str | None, samples: bool, as_json: bool, **given: Any) -> None:
+def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_json: bool, **given: Any) -> None:
     """See the command's help."""
-    choices = take_recipe(given)
-    choices, corpus = read_text(choices)
+    if resume is None:
+        choices, corpus = read_text(take_recipe(given))
+    else:
+        if name or any(value not in (None, ()) for value in given.values()):
+            raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
+        choices, corpus, run = _stopped(resume, folder)
 
     from charlm import runs
     from charlm.callbacks import Progress
     from charlm.metrics import bits
     from charlm.training import train as train_model
 
-    run = folder / name if name else runs.new_run(choices.model, folder)
-    model = train_model(choices, corpus, run, [Progress(samples)])
+    if resume is None:
+        run = folder / name if name else runs.new_run(choices.model, folder)
+    model = train_model(choices, corpus, run, [Progress(samples)], None if resume is None else _warn)
     result = model.about.result
     if result["interrupted"]:
-        print(f"charlm: interrupted; what was learned is in {run}", file=sys.stderr)
+        print(f"charlm: interrupted; `charlm train --resume {run}` goes on", file=sys.stderr)
         raise SystemExit(130)
     if as_json:
         print(json.dumps({"run": str(run), **result}))
@@ -43,3 +54,25 @@ def train(folder: Path, name: str | None, samples: bool, as_json: bool, **given:
     print(f"\nbits per character: {scores}", file=sys.stderr)
     print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
     print(f"next: charlm sample {run.name} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
+
+
+def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
+    """Return the recipe, the text and the folder of a run that is not finished.
+
+    Raises:
+        CharlmError: there is no such run, it is finished, or its text is not there.
+    """
+    from charlm import recipe, runs
+    from charlm.api import read_corpus
+
+    run = runs.find_run(name, folder)
+    if runs.result_of(run).get("interrupted") is False:
+        raise UsageError(f"{run}: is finished; there is nothing to go on with")
+    choices = recipe.load(str(run / "recipe.toml"))
+    return choices, read_corpus(choices), run
+
+
+def _warn(differences: list[str]) -> None:
+    """Say what may change the rounding of a resumed training."""
+    for difference in differences:
+        print(f"charlm: not as it was when it stopped: {difference}; results may differ by rounding", file=sys.stderr)

@@ -22,6 +22,13 @@ def detach(state: State) -> State:
     return None if state is None else tuple(detach(part) for part in state)
 
 
+def to_device(state: State, device: torch.device) -> State:
+    """Return a state, or any list or tuple of tensors, on a device; what is no tensor stays as it is."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    return type(state)(to_device(part, device) for part in state) if isinstance(state, (list, tuple)) else state
+
+
 class CharModel(nn.Module):
     """Turn characters into the logits of the character that follows each.
 
