@@ -92,7 +92,7 @@ def width_for(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, in
 def compete(
     entries: dict[str, Recipe], n_seeds: int, corpus: Corpus, folder: Path, announce: Callable[[str], None]
 ) -> Iterator[Row]:
-    """Train each entry with each seed, into a run of its own; runs that are finished are not trained again.
+    """Train each entry with each seed, into a run of its own; finished runs are taken, interrupted ones go on.
 
     Args:
         entries: recipes by name.
@@ -118,9 +118,11 @@ def compete(
             if _is_finished(run, entry):
                 yield json.loads(row_file.read_text("utf-8"))
                 continue
-            shutil.rmtree(run, ignore_errors=True)
+            going_on = entry.model != COUNTING and (run / "last.safetensors").is_file()
+            if not going_on:
+                shutil.rmtree(run, ignore_errors=True)
             announce(run.name)
-            model = train(entry, corpus, run, [Progress()])
+            model = train(entry, corpus, run, [Progress()], resume=(lambda differs: None) if going_on else None)
             if model.about.result["interrupted"]:
                 raise KeyboardInterrupt
             row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.about.result

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from charlm import bench, models, runs
+from charlm import bench, models, runs, training
 from charlm.corpus import make_corpus
 from charlm.errors import CharlmError, OutputError, UsageError
+from charlm.fit import Callback
 from charlm.metrics import bits
 from charlm.references import references
 
@@ -85,6 +86,21 @@ def test_the_same_contest_again_trains_only_what_is_missing(corpus, tmp_path):
     second = list(bench.compete(chosen, 2, corpus, tmp_path, announced.append))
     assert announced == ["rnn-0", "ngram-0", "ngram-0", "rnn-1"]
     assert second[0] == first[0]
+
+
+class Stop(Callback):
+    """End a training after its third step, as Ctrl-C does."""
+
+    def on_batch_end(self, run):
+        run.interrupted = run.stop = run.step == 3
+
+
+def test_an_interrupted_run_goes_on_to_the_result_that_it_would_have_had(corpus, tmp_path):
+    chosen = entries("gru")
+    whole, _ = bench.compete(chosen, 1, corpus, tmp_path / "whole", lambda run: None)
+    training.train(chosen["gru"], corpus, tmp_path / "stopped" / "gru-0", [Stop()])
+    stopped, _ = bench.compete(chosen, 1, corpus, tmp_path / "stopped", lambda run: None)
+    assert (stopped["test_nats"], stopped["n_chars"]) == (whole["test_nats"], whole["n_chars"])
 
 
 def test_a_run_of_another_recipe_is_not_taken_for_this_one(corpus, tmp_path):
