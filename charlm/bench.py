@@ -36,7 +36,7 @@ Row = dict[str, Any]
 def contestants(
     names: Sequence[str], changes: dict[str, Any], n_parameters: int | None, vocab_size: int
 ) -> dict[str, Recipe]:
-    """Return the recipes of a contest by name, the counting model last.
+    """Return the recipes of a contest by name, the counting model first.
 
     Args:
         names: architectures, or recipes by name or file.
@@ -48,7 +48,7 @@ def contestants(
         UsageError: a name that is neither, or a model that cannot have so few or so many parameters.
     """
     chosen: dict[str, Recipe] = {}
-    for name in dict.fromkeys([*names, COUNTING]):
+    for name in dict.fromkeys([COUNTING, *names]):
         if name in models.MODELS:
             entry = Recipe().changed(model=name, **changes)
         elif name in recipe.names() or name.endswith(".toml"):
@@ -136,8 +136,8 @@ def _is_finished(run: Path, entry: Recipe) -> bool:
     """Return whether a run is there with its result, and refuse one of another recipe."""
     if not run.exists():
         return False
-    wanted = resolve(entry, choose_device(entry.device)).to_toml()
-    if (run / "recipe.toml").is_file() and (run / "recipe.toml").read_text("utf-8") != wanted:
+    wanted = resolve(entry, choose_device(entry.device))
+    if (run / "recipe.toml").is_file() and recipe.load(str(run / "recipe.toml")) != wanted:
         raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove it")
     return (run / "row.json").is_file()
 
