@@ -189,3 +189,13 @@ def test_off_the_main_thread_a_training_listens_to_no_signal(make_run):
 def test_the_public_names_are_complete():
     made = {name for name, value in vars(callbacks).items() if isinstance(value, type)}
     assert made == set(callbacks.__all__)
+
+
+def test_weights_that_have_run_away_are_not_saved(make_run):
+    def poison(run):
+        if run.step == 4:
+            next(run.model.parameters()).data[0] = math.nan
+
+    saved = []
+    fit(make_run(), [on("on_batch_end", poison), Save(lambda name, run: saved.append((name, run.step)), every_steps=1)])
+    assert saved == [("last", 1), ("last", 2), ("last", 3)]

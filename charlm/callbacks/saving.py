@@ -12,6 +12,8 @@ from charlm.fit import Callback, Run
 class Save(Callback):
     """Save after each epoch that validates better than any before, now and then, and at the end.
 
+    Weights that are not finite are never saved.
+
     Args:
         save: writes a checkpoint by name, "best" or "last".
         every_steps: save the last after so many steps; None for never.
@@ -43,10 +45,15 @@ class Save(Callback):
     def on_fit_end(self, run: Run) -> None:
         """Save the last, whatever ended the training."""
         if run.step:
-            self.save("last", run)
+            self._save_last(run)
 
     def _save_if_due(self, run: Run) -> None:
         by_steps = self.every_steps is not None and run.step % self.every_steps == 0
         if by_steps or time.perf_counter() - self._saved > 60 * self.every_minutes:
-            self.save("last", run)
+            self._save_last(run)
             self._saved = time.perf_counter()
+
+    def _save_last(self, run: Run) -> None:
+        """Save the last, unless its weights have run away: what was saved before is better than they are."""
+        if all(bool(p.isfinite().all()) for p in run.model.parameters()):
+            self.save("last", run)
