@@ -20,9 +20,10 @@ from charlm import models, recipe, runs
 from charlm.callbacks import Progress
 from charlm.choices import choose_device, resolve
 from charlm.corpus import Corpus
-from charlm.errors import CharlmError, OutputError, UsageError, did_you_mean
+from charlm.errors import OutputError, UsageError, did_you_mean
 from charlm.language_model import LanguageModel
 from charlm.metrics import bits
+from charlm.plots import picture
 from charlm.recipe import Recipe
 from charlm.training import train
 
@@ -194,28 +195,19 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     Raises:
         CharlmError: matplotlib, the `plot` extra, is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise CharlmError("the plot needs matplotlib: install the extra `plot`") from None
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
     key = "test_nats" if any("test_nats" in row for row in rows) else "valid_nats"
-    for row in rows:
-        value = bits(row[key])
-        if row["model"] in (None, COUNTING):
-            if row["entry"] not in ("uniform", "unigram"):  # far above all others
+    with picture(path, 8, 5) as axes:
+        for row in rows:
+            value = bits(row[key])
+            if row["model"] not in (None, COUNTING):
+                speed = row["train_chars_per_second"]
+                axes.errorbar(speed, value, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
+                axes.annotate(row["entry"], (speed, value), xytext=(6, 4), textcoords="offset points")
+            elif row["entry"] not in ("uniform", "unigram"):  # which are far above all others
                 axes.axhline(value, linestyle="--", linewidth=1, color="gray")
                 axes.annotate(row["entry"], (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
-            continue
-        speed = row["train_chars_per_second"]
-        axes.errorbar(speed, value, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
-        axes.annotate(row["entry"], (speed, value), xytext=(6, 4), textcoords="offset points")
-    axes.margins(x=0.15)
-    axes.set(xscale="log", xlabel="characters a second in training", ylabel=f"bits per character, {key[:-5]}")
-    for show in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        show("{x:,.0f}")
-    axes.tick_params(axis="x", which="both", labelrotation=30)
-    axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+        axes.margins(x=0.15)
+        axes.set(xscale="log", xlabel="characters a second in training", ylabel=f"bits per character, {key[:-5]}")
+        for show in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            show("{x:,.0f}")
+        axes.tick_params(axis="x", which="both", labelrotation=30)

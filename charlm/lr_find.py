@@ -15,6 +15,7 @@ from charlm import models
 from charlm.corpus import Corpus
 from charlm.errors import CharlmError, UsageError
 from charlm.fit import Callback, Run, fit
+from charlm.plots import picture
 from charlm.recipe import Recipe
 from charlm.trainer import Trainer
 
@@ -110,15 +111,8 @@ def plot(found: Rates, path: Path) -> None:
     Raises:
         CharlmError: matplotlib, the `plot` extra, is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise CharlmError("--plot needs matplotlib: install the extra `plot`, or go by the table") from None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.semilogx(found.rates, [n / math.log(2) for n in found.nats])
-    axes.axvline(found.suggestion, linestyle="--", color="tab:orange", label=f"steepest: {found.suggestion:.1e}")
-    axes.set(xlabel="learning rate", ylabel="training loss, bits per character (smoothed)")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=120)
+    with picture(path, 7, 4) as axes:
+        axes.semilogx(found.rates, [n / math.log(2) for n in found.nats])
+        axes.axvline(found.suggestion, linestyle="--", color="tab:orange", label=f"steepest: {found.suggestion:.1e}")
+        axes.set(xlabel="learning rate", ylabel="training loss, bits per character (smoothed)")
+        axes.legend()

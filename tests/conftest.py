@@ -1,10 +1,15 @@
 """What tests share: one torch thread, a seed, the Nietzsche text, a text to learn, a small training."""
 
+import shlex
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from charlm import library
+from charlm.cli import main
 from charlm.feeds import Stream
 from charlm.fit import Run
 from charlm.models import CharModel, build
@@ -62,3 +67,49 @@ def make_run(cycle):
         return Run(model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, minutes, accumulate=accumulate)
 
     return make
+
+
+def run_line(line):
+    """Run a command line and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main(shlex.split(line))
+    return stop.value.code
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, request):
+    """Return a folder with a text and the module's RUNS, each made by its TRAIN; the last is the newest."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("text.txt").write_text(library.human_numbers("200"))
+        for name, options in request.module.RUNS.items():
+            assert run_line(f"{request.module.TRAIN} {options} --name {name}") == 0
+    return folder
+
+
+@pytest.fixture
+def exit_code():
+    """Return a function that runs a command line and returns its exit code."""
+    return run_line
+
+
+@pytest.fixture
+def home(trained, tmp_path, monkeypatch):
+    """Return a copy of that folder and go there."""
+    shutil.copytree(trained, tmp_path / "home")
+    monkeypatch.chdir(tmp_path / "home")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def call(home, exit_code, capsys):
+    """Return a function that runs a command line there, which must succeed, and returns stdout and stderr."""
+
+    def called(line):
+        code = exit_code(line)
+        out, err = capsys.readouterr()
+        assert code == 0, err
+        return out, err
+
+    return called

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,50 +11,10 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm.cli import main
 from charlm.library import human_numbers
 
 TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 3 --learning-rate 0.03"
 RUNS = {"first": "--model lstm", "windows": "--model char3 --split random20", "second": "--model gru --lower"}
-
-
-def run(line):
-    with pytest.raises(SystemExit) as stop:
-        main(shlex.split(line))
-    return stop.value.code
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a folder with a text and three runs, of which "second" is the newest."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        Path("text.txt").write_text(human_numbers("200"))
-        for name, options in RUNS.items():
-            assert run(f"{TRAIN} {options} --name {name}") == 0
-    return folder
-
-
-@pytest.fixture
-def home(trained, tmp_path, monkeypatch):
-    """Return a copy of that folder and go there."""
-    shutil.copytree(trained, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def call(home, capsys):
-    """Return a function that runs a command line there, which must succeed, and returns stdout and stderr."""
-
-    def called(line):
-        code = run(line)
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return out, err
-
-    return called
 
 
 def test_the_same_seed_writes_the_same_text_and_another_seed_another(call):

@@ -2,57 +2,12 @@
 
 import json
 import math
-import shlex
-import shutil
-from pathlib import Path
 
 import pytest
-
-from charlm.cli import main
-from charlm.library import human_numbers
 
 TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 2 --learning-rate 0.03"
 RUNS = {"gru": "--model gru", "lstm": "--model lstm", "window": "--model char3", "tail": "--split nanogpt"}
 RATES = "--rate 0.1 --decay 0.01"
-
-
-def run(line):
-    with pytest.raises(SystemExit) as stop:
-        main(shlex.split(line))
-    return stop.value.code
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a folder with a text and a few runs."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        Path("text.txt").write_text(human_numbers("200"))
-        for name, options in RUNS.items():
-            assert run(f"{TRAIN} {options} --name {name}") == 0
-    return folder
-
-
-@pytest.fixture
-def home(trained, tmp_path, monkeypatch):
-    """Return a copy of that folder and go there."""
-    shutil.copytree(trained, tmp_path / "home")
-    monkeypatch.chdir(tmp_path / "home")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def call(home, capsys):
-    """Return a function that runs a command line there, which must succeed, and returns stdout and stderr."""
-
-    def called(line):
-        code = run(line)
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return out, err
-
-    return called
 
 
 def test_a_mixture_is_reported_beside_each_of_its_models(call):
@@ -85,8 +40,8 @@ def test_models_of_another_split_can_have_seen_what_counts(call):
     assert "had another" not in call("eval gru lstm")[1]
 
 
-def test_without_a_test_part_the_weights_must_be_given(call, capsys):
-    assert run("eval tail gru") == 2
+def test_without_a_test_part_the_weights_must_be_given(call, exit_code, capsys):
+    assert exit_code("eval tail gru") == 2
     assert "--weights would be chosen" in capsys.readouterr().err
     assert json.loads(call("eval tail gru --weights 1,1 --json")[0])["part"] == "valid"
 
@@ -158,9 +113,9 @@ def test_a_model_learns_from_the_prime_before_it_writes(call, home, method):
         ("sample gru lstm", "give --weights"),
     ],
 )
-def test_without_its_own_text_a_model_says_what_to_do(home, capsys, line, mend):
+def test_without_its_own_text_a_model_says_what_to_do(home, exit_code, capsys, line, mend):
     (home / "text.txt").unlink()
     (home / "other.txt").write_text("one two three\n" * 20)
-    assert run(line) == 66
+    assert exit_code(line) == 66
     err = capsys.readouterr().err
     assert err.startswith("charlm: text.txt: no such file") and err.count("\n") == 1 and mend in err

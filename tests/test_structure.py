@@ -16,7 +16,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # A module imports from the rows above its own, from its own folder, and from what BESIDE names in its own row.
 ROWS = [
-    ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe"],
+    ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references"],
     ["dynamic"],
     ["fit", "counting"],
