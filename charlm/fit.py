@@ -37,7 +37,9 @@ class Run:
         share: of the batch that the piece being read is; 1 where a batch is read at once.
         record: what callbacks measured during the present hook, for the callbacks after them in the list.
         stop: set it to end the training after this step.
-        interrupted: the user ended it; what takes long is to be left out.
+        save: set it to have the training saved after this step.
+        interrupted: a signal ended it; what takes long is to be left out.
+        signal: number of that signal.
     """
 
     model: CharModel
@@ -59,7 +61,9 @@ class Run:
     share: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
     stop: bool = False
+    save: bool = False
     interrupted: bool = False
+    signal: int = 0
 
     @property
     def seconds(self) -> float:

@@ -131,7 +131,7 @@ def _go_on(
 def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callback]:
     """Return the callbacks that steer and measure the training of a model with gradients."""
     recipe = trainer.recipe
-    listed: list[Callback] = [callbacks.StopOnInterrupt(), schedule_callback(recipe)]
+    listed: list[Callback] = [callbacks.StopOnSignal(), schedule_callback(recipe)]
     if recipe.ar or recipe.tar:
         listed.append(callbacks.PenaliseActivations(recipe.ar, recipe.tar))
     if recipe.clip is not None:
@@ -171,6 +171,7 @@ def _result(trainer: Trainer) -> dict[str, Any]:
         "n_chars": run.n_chars,
         "seconds": round(run.seconds, 2),
         "interrupted": run.interrupted,
+        **({"signal": run.signal} if run.interrupted else {}),
     }
     if not run.interrupted:
         if trainer.has_valid:

@@ -16,7 +16,7 @@ from charlm.callbacks import (
     Samples,
     Save,
     Schedule,
-    StopOnInterrupt,
+    StopOnSignal,
     Validate,
 )
 from charlm.errors import CharlmError
@@ -157,30 +157,40 @@ def test_the_last_is_saved_after_an_error_but_not_before_the_first_step(make_run
     assert saved == [("last", 1)]
 
 
-def test_ctrl_c_ends_the_training_after_the_present_step_and_leaves_out_what_is_slow(make_run):
-    run, before, measured = make_run(), signal.getsignal(signal.SIGINT), []
-    kill = on("on_backward_end", lambda run: os.kill(os.getpid(), signal.SIGINT) if run.step == 2 else None)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_training_after_the_present_step_and_leaves_out_what_is_slow(make_run, number):
+    run, before, measured = make_run(), signal.getsignal(number), []
+    kill = on("on_backward_end", lambda run: os.kill(os.getpid(), number) if run.step == 2 else None)
     slow = [Validate(lambda: measured.append("score")), Samples(lambda: measured.append("sample"))]
-    fit(run, [StopOnInterrupt(), kill, *slow])
-    assert (run.step, run.stop, run.interrupted) == (3, True, True)
+    fit(run, [StopOnSignal(), kill, *slow])
+    assert (run.step, run.stop, run.interrupted, run.signal) == (3, True, True, number)
     assert measured == []
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_ends_the_training_at_once(make_run):
-    run, before = make_run(), signal.getsignal(signal.SIGINT)
-    kill = [on("on_backward_end", lambda run: os.kill(os.getpid(), signal.SIGINT)) for _ in range(2)]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_training_at_once(make_run, number):
+    run, before = make_run(), signal.getsignal(number)
+    kill = [on("on_backward_end", lambda run: os.kill(os.getpid(), number)) for _ in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        fit(run, [StopOnInterrupt(), *kill])
+        fit(run, [StopOnSignal(), *kill])
     assert run.step == 0
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_sigusr1_saves_after_the_present_step_and_the_training_goes_on(make_run):
+    run, saved = make_run(), []
+    kill = on("on_backward_end", lambda run: os.kill(os.getpid(), signal.SIGUSR1) if run.step == 2 else None)
+    fit(run, [StopOnSignal(), kill, Save(lambda name, run: saved.append((name, run.step)))])
+    assert saved == [("last", 3), ("last", 14)]
+    assert not run.interrupted
 
 
 def test_off_the_main_thread_a_training_listens_to_no_signal(make_run):
     run, handlers = make_run(), []
     before = signal.getsignal(signal.SIGINT)
     look = on("on_batch_end", lambda run: handlers.append(signal.getsignal(signal.SIGINT)))
-    thread = threading.Thread(target=fit, args=(run, [StopOnInterrupt(), look]))
+    thread = threading.Thread(target=fit, args=(run, [StopOnSignal(), look]))
     thread.start()
     thread.join()
     assert run.epoch == 2 and set(handlers) == {before}

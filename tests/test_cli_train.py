@@ -172,7 +172,8 @@ def test_a_learning_rate_is_found(call, tmp_path):
     assert not RUNS.exists()
 
 
-def test_ctrl_c_ends_a_training_in_order(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_training_in_order(tmp_path, number, code):
     source = str(Path(charlm.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     line = f"train --corpus human-numbers:100 {TINY} --epochs 1000000 --name mine"
@@ -187,12 +188,12 @@ def test_ctrl_c_ends_a_training_in_order(tmp_path):
     try:
         for line in training.stderr:
             if line.startswith("epoch 1/"):
-                training.send_signal(signal.SIGINT)
+                training.send_signal(number)
                 break
         out, err = training.communicate()
     finally:
         training.kill()
-    assert training.returncode == 130
+    assert training.returncode == code
     assert out == ""
     assert err.splitlines()[-1] == "charlm: interrupted; `charlm train --resume checkpoints/mine` goes on"
     assert "Traceback" not in err

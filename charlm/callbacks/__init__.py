@@ -4,7 +4,7 @@ from charlm.callbacks.averaging import MovingAverage
 from charlm.callbacks.measuring import Meter, Samples, Validate
 from charlm.callbacks.reporting import History, Progress, TensorBoard
 from charlm.callbacks.saving import Save
-from charlm.callbacks.steering import ClipGradient, EarlyStop, PenaliseActivations, Schedule, StopOnInterrupt
+from charlm.callbacks.steering import ClipGradient, EarlyStop, PenaliseActivations, Schedule, StopOnSignal
 
 __all__ = [
     "ClipGradient",
@@ -17,7 +17,7 @@ __all__ = [
     "Samples",
     "Save",
     "Schedule",
-    "StopOnInterrupt",
+    "StopOnSignal",
     "TensorBoard",
     "Validate",
 ]

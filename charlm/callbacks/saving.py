@@ -49,9 +49,9 @@ class Save(Callback):
 
     def _save_if_due(self, run: Run) -> None:
         by_steps = self.every_steps is not None and run.step % self.every_steps == 0
-        if by_steps or time.perf_counter() - self._saved > 60 * self.every_minutes:
+        if run.save or by_steps or time.perf_counter() - self._saved > 60 * self.every_minutes:
             self._save_last(run)
-            self._saved = time.perf_counter()
+            self._saved, run.save = time.perf_counter(), False
 
     def _save_last(self, run: Run) -> None:
         """Save the last, unless its weights have run away: what was saved before is better than they are."""

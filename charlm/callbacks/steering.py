@@ -114,25 +114,32 @@ class EarlyStop(Callback):
         run.stop = run.stop or self.n_worse >= self.patience
 
 
-class StopOnInterrupt(Callback):
-    """Ctrl-C ends the training after the present step, in order; a second one ends it at once.
+class StopOnSignal(Callback):
+    """Ctrl-C and SIGTERM end the training after the present step, in order; a second one ends it at once.
 
-    Signals reach the main thread alone; in any other this does nothing.
+    Where there is SIGUSR1, it has the training saved after the present step, and go on. Signals reach the main thread
+    alone; in any other this does nothing.
     """
 
     def on_fit_start(self, run: Run) -> None:
-        """Listen for the signal."""
+        """Listen for the signals."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             if run.interrupted:
                 raise KeyboardInterrupt
             run.interrupted = run.stop = True
+            run.signal = number
 
-        self._in_main = threading.current_thread() is threading.main_thread()
-        if self._in_main:
-            self._before = signal.signal(signal.SIGINT, stop)
+        def save(number: int, frame: FrameType | None) -> None:
+            run.save = True
+
+        wanted = {signal.SIGINT: stop, signal.SIGTERM: stop}
+        if hasattr(signal, "SIGUSR1"):
+            wanted[signal.SIGUSR1] = save
+        in_main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, do) for number, do in wanted.items()} if in_main else {}
 
     def on_fit_end(self, run: Run) -> None:
         """Listen no more."""
-        if self._in_main:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

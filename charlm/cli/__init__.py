@@ -58,7 +58,7 @@ class _Lazy(click.Group):
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Anywhere: --debug shows where an error comes from. Exit codes: 0 done, 1 failed, 2 usage, "
-    "65 bad data, 66 no such input, 74 cannot write, 130 interrupted.",
+    "65 bad data, 66 no such input, 74 cannot write, 130 interrupted, 143 terminated.",
 )
 @click.version_option(__version__, prog_name="charlm")
 def cli() -> None:

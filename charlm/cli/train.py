@@ -44,7 +44,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     result = model.about.result
     if result["interrupted"]:
         print(f"charlm: interrupted; `charlm train --resume {run}` goes on", file=sys.stderr)
-        raise SystemExit(130)
+        raise SystemExit(128 + result["signal"])
     if as_json:
         print(json.dumps({"run": str(run), **result}))
         return
