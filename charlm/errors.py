@@ -40,6 +40,18 @@ class OutputError(CharlmError):
     exit_code = 74
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal that asks the program to end.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean X?" for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)

@@ -38,8 +38,11 @@ class Run:
         record: what callbacks measured during the present hook, for the callbacks after them in the list.
         stop: set it to end the training after this step.
         save: set it to have the training saved after this step.
+        skip: set it before the optimiser's step to leave that out, and the batch's loss with it.
+        n_skipped: steps left out.
         interrupted: a signal ended it; what takes long is to be left out.
         signal: number of that signal.
+        breakable: a signal may raise `Interrupted` at once, because what is being done can be done again.
     """
 
     model: CharModel
@@ -62,8 +65,11 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
     stop: bool = False
     save: bool = False
+    skip: bool = False
+    n_skipped: int = 0
     interrupted: bool = False
     signal: int = 0
+    breakable: bool = False
 
     @property
     def seconds(self) -> float:
@@ -85,6 +91,12 @@ class Run:
         self.step += 1
         self.step_in_epoch += 1
         self.stop = self.stop or (self.minutes is not None and self.done >= 1)
+
+    def pass_over(self) -> None:
+        """Count a batch that gave no step."""
+        self.n_skipped += 1
+        self.step_in_epoch += 1
+        self.skip = False
 
 
 class Callback:
@@ -125,6 +137,9 @@ class Callback:
         """At the end, whatever ended it; for callbacks whose `on_fit_start` has run."""
 
 
+HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
+
+
 def call(hook: str, run: Run, callbacks: Sequence[Callback]) -> None:
     """Call one hook of every callback."""
     for callback in callbacks:
@@ -154,6 +169,9 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             (smooth * run.share).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * run.share
         call("on_backward_end", run, callbacks)
+        if run.skip:
+            run.pass_over()
+            continue
         optimizer.step()
         run.advance(total, n_chars)
         call("on_batch_end", run, callbacks)
@@ -186,8 +204,6 @@ def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     with started(run, callbacks):
         while run.epoch < run.n_epochs and not run.stop:
             train_epoch(run, callbacks)
-            if (
-                run.step_in_epoch == len(run.feed) and not run.interrupted
-            ):  # what an epoch's end does is still to be done
+            if run.step_in_epoch == len(run.feed) and not run.interrupted:  # else its end is still to be done
                 run.epoch, run.step_in_epoch = run.epoch + 1, 0
             call("on_epoch_end", run, callbacks)

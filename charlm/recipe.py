@@ -61,6 +61,7 @@ class Recipe:
     label_smoothing: float = _key(0.0, "Share of a target's probability spread over all symbols.", least=0)
     ar: float = _key(0.0, "Penalty on large features (AWD-LSTM: 2).", least=0)
     tar: float = _key(0.0, "Penalty on features that change from step to step (AWD-LSTM: 1).", least=0)
+    skip_nonfinite: bool = _key(False, "Leave out steps whose gradient is not finite, instead of stopping.")
     ema: float | None = _key(None, "Decay a step of a moving average of the weights, which is then the model.", least=0)
     schedule: str = _key("one-cycle", "Learning rate over the training.", SCHEDULES)
     warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", least=0)

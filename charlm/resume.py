@@ -16,7 +16,7 @@ from charlm.fit import Callback, Run
 from charlm.models.base import to_device
 
 PREFIX = "resume/"  # of the names of these tensors, to tell them from weights
-COUNTERS = ("epoch", "step_in_epoch", "step", "n_chars", "sum_nats", "seconds")
+COUNTERS = ("epoch", "step_in_epoch", "step", "n_skipped", "n_chars", "sum_nats", "seconds")
 
 
 def snapshot(run: Run, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Tensor]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from charlm.corpus import Corpus
 from charlm.counting import count
 from charlm.errors import CheckpointError, DataError, OutputError
 from charlm.feeds import Feed
-from charlm.files import write_whole
+from charlm.files import owned, sync_folder, write_whole
 from charlm.fit import Callback, Run, fit
 from charlm.language_model import LanguageModel
 from charlm.metrics import Score, evaluate_feed
@@ -64,45 +66,91 @@ def train(
     """
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
-        run = trainer.run
-        kept: dict[str, tuple[Checkpoint, dict[str, Tensor]]] = {}
-
-        def save(name: str, run: Run) -> None:
-            about = trainer.language_model().about
-            kept[name] = about, {key: p.detach().clone() for key, p in run.model.named_parameters()}
-            write(name, about)
-
-        def write(name: str, about: Checkpoint) -> None:
-            if folder is None:
-                return
-            beside = None
-            if name == "last" and not counts:
-                about.resume, beside = snapshot(run, listed)
-            checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
-
         score = partial(trainer.score, "valid", N_LANES) if trainer.has_valid else None
-        counts = isinstance(run.model, CountingModel)
+        counts = isinstance(trainer.run.model, CountingModel)
         listed = [] if counts else _steering(trainer, score)
-        if folder is not None:
-            listed += _reports(trainer, folder, is_new=resume is None)
-        listed += [callbacks.Save(save, recipe.save_steps, recipe.save_minutes), *extra]
-        if resume is not None:
-            assert folder is not None
-            kept |= _go_on(trainer, folder, listed, resume)
-        if counts:
-            count(run, trainer.train_codes, score, listed)
-        else:
-            fit(run, listed)
+        with _workplace(folder, is_new=resume is None):
+            return _train(trainer, folder, listed, extra, resume, score)
 
-        name = "best" if "best" in kept else "last"
-        about, weights = kept[name]
-        run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
-        about.result = _result(trainer)
-        write(name, about)
-        if folder is not None:
+
+def _train(
+    trainer: Trainer,
+    folder: Path | None,
+    listed: list[Callback],
+    extra: Sequence[Callback],
+    resume: Callable[[list[str]], None] | None,
+    score: Callable[[], Score] | None,
+) -> LanguageModel:
+    """Do what `train` promises, in a folder that is there; `listed` are the callbacks that steer."""
+    recipe, run = trainer.recipe, trainer.run
+    kept: dict[str, tuple[Checkpoint, dict[str, Tensor]]] = {}
+
+    def save(name: str, run: Run) -> None:
+        about = trainer.language_model().about
+        kept[name] = about, {key: p.detach().clone() for key, p in run.model.named_parameters()}
+        try:
+            write(name, about)
+        except OutputError as error:  # there may be room the next time; what was saved before is still there
+            _say(f"not saved this time, the training goes on: {error}")
+
+    def write(name: str, about: Checkpoint) -> None:
+        if folder is None:
+            return
+        beside = None
+        if name == "last" and not isinstance(run.model, CountingModel):
+            about.resume, beside = snapshot(run, listed)
+        checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
+
+    if folder is not None:
+        listed += _reports(trainer, folder)
+    listed += [callbacks.Save(save, recipe.save_steps, recipe.save_minutes), *extra]
+    if resume is not None:
+        assert folder is not None
+        kept |= _go_on(trainer, folder, listed, resume)
+    if isinstance(run.model, CountingModel):
+        count(run, trainer.train_codes, score, listed)
+    else:
+        fit(run, listed)
+
+    name = "best" if "best" in kept else "last"
+    about, weights = kept[name]
+    run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
+    about.result = _result(trainer)
+    write(name, about)
+    if folder is not None:
+        try:
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
-        return LanguageModel(run.model.eval(), about)
+        except OSError as error:
+            _say(f"{error.filename}: the result is in the checkpoint, but not here: {error.strerror}")
+    return LanguageModel(run.model.eval(), about)
+
+
+def _say(message: str) -> None:
+    """Tell on stderr of something that does not end the training."""
+    print(f"\ncharlm: {message}", file=sys.stderr)
+
+
+@contextmanager
+def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
+    """Make the run's folder, if it is a new one, and be the only one to write there.
+
+    Raises:
+        OutputError: it exists already, cannot be made, or somebody else trains there.
+    """
+    if folder is None:
+        yield
+        return
+    try:
+        if is_new:
+            folder.mkdir(parents=True)
+            sync_folder(folder.parent)
+    except FileExistsError:
+        raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+    with owned(folder):
+        yield
 
 
 def _go_on(
@@ -138,6 +186,8 @@ def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callb
         listed.append(callbacks.ClipGradient(recipe.clip))
     if recipe.ema is not None:
         listed.append(callbacks.MovingAverage(recipe.ema))
+    if recipe.skip_nonfinite:
+        listed.append(callbacks.SkipNonFinite())
     listed.append(callbacks.Meter(report_every(trainer.run.feed)))
     if score is not None:
         listed.append(callbacks.Validate(score))
@@ -146,20 +196,14 @@ def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callb
     return listed
 
 
-def _reports(trainer: Trainer, folder: Path, is_new: bool) -> list[Callback]:
-    """Make the run's folder, if it is a new one, and return the callbacks that report into it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=not is_new)
-    except FileExistsError:
-        raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
+    """Return the callbacks that report into the run's folder."""
     toml = trainer.recipe.to_toml()
     write_whole(folder / "recipe.toml", toml.encode())
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
-        callbacks.History(folder / "metrics.jsonl"),
-        callbacks.TensorBoard(folder, toml, trainer.corpus.vocab),
+        callbacks.Forgiving(callbacks.History(folder / "metrics.jsonl")),
+        callbacks.Forgiving(callbacks.TensorBoard(folder, toml, trainer.corpus.vocab)),
     ]
 
 
@@ -172,6 +216,7 @@ def _result(trainer: Trainer) -> dict[str, Any]:
         "seconds": round(run.seconds, 2),
         "interrupted": run.interrupted,
         **({"signal": run.signal} if run.interrupted else {}),
+        **({"n_skipped": run.n_skipped} if run.n_skipped else {}),
     }
     if not run.interrupted:
         if trainer.has_valid:

@@ -16,6 +16,7 @@ from charlm.callbacks import (
     Samples,
     Save,
     Schedule,
+    SkipNonFinite,
     StopOnSignal,
     Validate,
 )
@@ -176,6 +177,60 @@ def test_a_second_signal_ends_the_training_at_once(make_run, number):
         fit(run, [StopOnSignal(), *kill])
     assert run.step == 0
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_breaks_a_validation_off_and_leaves_the_end_of_the_epoch_to_be_done(make_run, number):
+    run, measured = make_run(), []
+
+    def score():
+        os.kill(os.getpid(), number)
+        measured.append("the rest of it")
+
+    fit(run, [StopOnSignal(), Validate(score), Samples(lambda: measured.append("sample"))])
+    assert (run.interrupted, run.signal, measured) == (True, number, [])
+    assert (run.epoch, run.step_in_epoch, run.step) == (0, 7, 7)
+    run.interrupted = run.stop = False
+    fit(run, [Validate(lambda: Score(1.0, 1))])
+    assert (run.epoch, run.step) == (2, 14)
+
+
+class Poison(Callback):
+    """Make the gradient of some steps infinite."""
+
+    def __init__(self, *steps):
+        self.steps = steps
+        self.n_seen = 0
+
+    def on_backward_end(self, run):
+        self.n_seen += 1
+        if self.n_seen in self.steps:
+            next(run.model.parameters()).grad.view(-1)[0] = math.inf
+
+
+def test_steps_without_a_finite_gradient_are_left_out_and_the_others_taken(make_run):
+    run = make_run()
+    fit(run, [Poison(3, 4, 9), SkipNonFinite(limit=3)])
+    assert (run.step, run.n_skipped, run.epoch) == (11, 3, 2)
+    assert all(p.isfinite().all() for p in run.model.parameters())
+    assert run.n_chars == 11 * 8
+
+
+def test_a_step_left_out_changes_no_weight_and_begins_with_a_fresh_state(make_run):
+    run, seen = make_run(), []
+
+    class Look(Callback):
+        def on_batch_start(self, run):
+            seen.append((run.model.embed.weight.detach().clone(), run.states[0]))
+
+    fit(run, [Look(), Poison(3), SkipNonFinite()])
+    assert torch.equal(seen[2][0], seen[3][0]) and not torch.equal(seen[3][0], seen[4][0])
+    assert seen[2][1] is not None and seen[3][1] is None and seen[4][1] is not None
+
+
+def test_too_many_steps_left_out_end_the_training(make_run):
+    with pytest.raises(CharlmError, match="no step of the last 3 had a finite gradient; try"):
+        fit(make_run(), [Poison(*range(4, 20)), SkipNonFinite(limit=3)])
 
 
 def test_sigusr1_saves_after_the_present_step_and_the_training_goes_on(make_run):

@@ -1,6 +1,8 @@
 """A training that was stopped goes on as if nothing had happened: the final weights are the same to the bit."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -178,6 +180,29 @@ def test_a_stopped_run_goes_on_to_the_same_weights_best_and_history(corpus, whol
     assert [row for row in rows if "valid_nats" in row] == [row for row in expected_rows if "valid_nats" in row]
     torch.testing.assert_close(model.model.state_dict(), whole[1].model.state_dict(), rtol=0, atol=0)
     assert model.about.result["test_nats"] == whole[1].about.result["test_nats"]
+
+
+def test_a_run_whose_validation_was_broken_off_goes_on_to_the_same_weights_and_history(corpus, whole, tmp_path):
+    """The signal comes when the second validation has begun, and the best so far is the first."""
+
+    class Break(Callback):
+        def on_fit_start(self, run):
+            run.model.register_forward_pre_hook(self.look)
+            self.run = run
+
+        def look(self, model, inputs):
+            if self.run.breakable and not self.run.interrupted and self.run.epoch == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = training.train(recipe(), corpus, tmp_path / "run", [Break()])
+    assert stopped.about.result["signal"] == signal.SIGTERM and stopped.about.counters["epoch"] == 1
+    model = training.train(recipe(), corpus, tmp_path / "run", resume=lambda differs: None)
+    tensors, rows, counters = stored_of(tmp_path / "run")
+    expected_tensors, expected_rows, expected_counters = stored_of(whole[0])
+    torch.testing.assert_close(tensors, expected_tensors, rtol=0, atol=0)
+    assert counters == expected_counters
+    assert [row for row in rows if "valid_nats" in row] == [row for row in expected_rows if "valid_nats" in row]
+    torch.testing.assert_close(model.model.state_dict(), whole[1].model.state_dict(), rtol=0, atol=0)
 
 
 def test_saved_every_so_many_steps_a_killed_run_loses_no_more_than_these(corpus, tmp_path):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, Interrupted
 from charlm.fit import Callback, Run
 from charlm.metrics import Score
 
@@ -94,10 +94,20 @@ class Validate(Callback):
         self.score = score
 
     def on_epoch_end(self, run: Run) -> None:
-        """Measure."""
-        if not run.interrupted:
-            run.record["valid_nats"] = self.score().nats_per_char
-            check_finite(run.record["valid_nats"], run)
+        """Measure; if a signal breaks that off, the epoch's end is still to be done."""
+        if run.interrupted:
+            return
+        try:
+            run.breakable = True
+            nats = self.score().nats_per_char
+        except Interrupted:
+            if run.step_in_epoch == 0:
+                run.epoch, run.step_in_epoch = run.epoch - 1, len(run.feed)
+            return
+        finally:
+            run.breakable = False
+        run.record["valid_nats"] = nats
+        check_finite(nats, run)
 
 
 class Samples(Callback):

@@ -9,6 +9,7 @@ from types import FrameType
 
 from torch import Tensor, nn
 
+from charlm.errors import CharlmError, Interrupted
 from charlm.fit import Callback, Run
 from charlm.schedules import Factor
 
@@ -114,8 +115,37 @@ class EarlyStop(Callback):
         run.stop = run.stop or self.n_worse >= self.patience
 
 
+class SkipNonFinite(Callback):
+    """Leave out the steps whose gradient is not finite, and begin with a fresh state after them.
+
+    Raises:
+        CharlmError: `limit` steps, one after another, had to be left out.
+    """
+
+    kept = ("n_running",)
+
+    def __init__(self, limit: int = 100) -> None:
+        self.limit = limit
+        self.n_running = 0
+
+    def on_backward_end(self, run: Run) -> None:
+        """Look at the gradient, which makes the device wait."""
+        gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+        if nn.utils.get_total_norm(gradients).isfinite():
+            self.n_running = 0
+            return
+        self.n_running += 1
+        run.skip, run.states = True, [None] * run.accumulate
+        if self.n_running == self.limit:
+            raise CharlmError(
+                f"no step of the last {self.limit} had a finite gradient; try a lower --learning-rate or --clip 1"
+            )
+
+
 class StopOnSignal(Callback):
     """Ctrl-C and SIGTERM end the training after the present step, in order; a second one ends it at once.
+
+    A validation is broken off at once, to be done again when the training is resumed.
 
     Where there is SIGUSR1, it has the training saved after the present step, and go on. Signals reach the main thread
     alone; in any other this does nothing.
@@ -125,10 +155,11 @@ class StopOnSignal(Callback):
         """Listen for the signals."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if run.interrupted:
-                raise KeyboardInterrupt
+            at_once = run.interrupted or run.breakable
             run.interrupted = run.stop = True
             run.signal = number
+            if at_once:
+                raise Interrupted(number)
 
         def save(number: int, frame: FrameType | None) -> None:
             run.save = True

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from charlm import __version__
-from charlm.errors import CharlmError, did_you_mean
+from charlm.errors import CharlmError, Interrupted, did_you_mean
 
 COMMANDS = {  # name: (module and function, what it does)
     "train": ("train:train", "Train a model on a text."),
@@ -72,6 +76,23 @@ def cli() -> None:
     """  # noqa: D301  \b keeps click from filling the lines
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: what is open is closed, and nothing half-written stays."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _fail(message: str, code: int) -> NoReturn:
     print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)
@@ -82,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        with cli.make_context("charlm", [a for a in given if a != "--debug"]) as context:
+        with _terminable(), cli.make_context("charlm", [a for a in given if a != "--debug"]) as context:
             cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as error:
@@ -90,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # the reader has seen enough, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except Interrupted as error:
+        _fail("terminated", 128 + error.number)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from charlm.cli.options import folder_option, json_option, read_text, recipe_options, take_recipe
-from charlm.errors import UsageError
+from charlm.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from charlm.corpus import Corpus
@@ -40,11 +42,15 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
 
     if resume is None:
         run = folder / name if name else runs.new_run(choices.model, folder)
-    model = train_model(choices, corpus, run, [Progress(samples)], None if resume is None else _warn)
+    try:
+        model = train_model(choices, corpus, run, [Progress(samples)], None if resume is None else _warn)
+    except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
+        if not (run / "last.safetensors").is_file():
+            raise
+        _stop(run, error.number if isinstance(error, Interrupted) else signal.SIGINT)
     result = model.about.result
     if result["interrupted"]:
-        print(f"charlm: interrupted; `charlm train --resume {run}` goes on", file=sys.stderr)
-        raise SystemExit(128 + result["signal"])
+        _stop(run, result["signal"])
     if as_json:
         print(json.dumps({"run": str(run), **result}))
         return
@@ -54,6 +60,12 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     print(f"\nbits per character: {scores}", file=sys.stderr)
     print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
     print(f"next: charlm sample {run.name} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
+
+
+def _stop(run: Path, number: int) -> NoReturn:
+    """Say how an interrupted run goes on, and exit."""
+    print(f"charlm: interrupted; `charlm train --resume {shlex.quote(str(run))}` goes on", file=sys.stderr)
+    raise SystemExit(128 + number)
 
 
 def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
