@@ -136,9 +136,25 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
         CheckpointError: it is no checkpoint of ours, damaged, cut off, or of a newer format.
     """
     try:
-        data = bytearray(path.read_bytes())
+        if path.exists() and not path.is_file():  # a device may have no end
+            raise InputNotFoundError(f"{path}: is not a file")
+        data = path.read_bytes()
     except OSError as error:
         raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse(data, str(path))
+
+
+def parse(content: bytes | bytearray, path: str) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """Return what is in the bytes of a checkpoint file; see `read`.
+
+    Args:
+        content: the whole file.
+        path: for messages.
+
+    Raises:
+        CheckpointError: see `read`.
+    """
+    data = bytearray(content)
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
     if not bytes(data[8:_HASH_AT]).startswith(b'{"__metadata__":{"charlm"'):
         raise CheckpointError(f"{path}: is not a charlm checkpoint")
@@ -158,22 +174,48 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
         raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
 
 
+def check_sizes(about: Checkpoint, weights: dict[str, Tensor]) -> None:
+    """Check that the model can be made without much more memory and time than the file's size tells.
+
+    Raises:
+        ValueError: an option that asks for more, or weights that do not fit.
+    """
+    n_weights = sum(weight.numel() for weight in weights.values())
+    sizes = {name: value for name, value in about.options.items() if isinstance(value, int)}
+    for name, value in sizes.items():
+        if abs(value) > (max(1, len(weights)) if name == "n_layers" else max(4096, n_weights)):
+            raise ValueError(f"{name} is {value}, too much for what is in the file")
+    if max(sizes.values(), default=0) ** 2 > max(2**20, n_weights):  # larger than a matrix that is there
+        with torch.device("meta"):  # takes no memory, but seconds to import what it needs
+            check_shapes(build(about.model, about.vocab_size, **about.options), weights)
+
+
+def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
+    """Check that a model has just these weights; the shapes of counts are the counting model's business.
+
+    Raises:
+        ValueError: a weight is missing, in excess or of another shape.
+    """
+    own = weights_of(model)
+    if own.keys() != weights.keys():
+        names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
+        raise ValueError(f"weights missing or in excess: {names}")
+    for name, weight in own.items():
+        if weight.shape != weights[name].shape and not isinstance(model, CountingModel):
+            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(weight.shape)}")
+
+
 def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     """Copy weights into a model, converted to its types; one that counts takes over the counts.
 
     Raises:
         ValueError: a weight is missing, in excess or of another shape, or counts do not hold together.
     """
-    own = weights_of(model)
-    if own.keys() != weights.keys():
-        names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
-        raise ValueError(f"weights missing or in excess: {names}")
+    check_shapes(model, weights)
     if isinstance(model, CountingModel):
         model.restore(weights)
         return
-    for name, weight in own.items():
-        if weight.shape != weights[name].shape:
-            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(weight.shape)}")
+    for name, weight in weights_of(model).items():
         weight.data.copy_(weights[name])
 
 
@@ -187,6 +229,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
     checkpoint, tensors = read(path)
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
+        check_sizes(checkpoint, weights)
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
             model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
         set_weights(model, weights)
