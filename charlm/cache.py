@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ from charlm.vocab import Codes, Vocab
 
 FORMAT = 1
 TICK = 0.02  # seconds; clocks of file systems are no finer than 0.01
+N_AHEAD = 1 << 23  # bytes that are handed to the disk at once
 MAX_JSON = 1 << 26  # bytes
 Found = tuple[str, Vocab, Codes]  # SHA-256, vocabulary, indices
 Encode = Callable[[Callable[[Codes], object]], tuple[str, Vocab]]
@@ -80,9 +82,9 @@ def _make(path: Path, about: dict[str, Any], vocab: Vocab | None, encode: Encode
                     return found
             time.sleep(TICK)  # whatever is written to the text from now on changes its stamp
             file.truncate()
-            sha256, known = encode(lambda codes: file.write(codes))
-            told = about | {"sha256": sha256, "points": known.points.tolist(), "is_bytes": known.is_bytes}
-            data = json.dumps(told).encode()
+            sha256, known = encode(partial(_put, file))
+            told = {"n_bytes": file.tell(), "sha256": sha256, "points": known.points.tolist()}
+            data = json.dumps(about | told | {"is_bytes": known.is_bytes}).encode()
             file.write(data + len(data).to_bytes(8, "little"))
             file.flush()
             os.fsync(file.fileno())
@@ -98,6 +100,16 @@ def _make(path: Path, about: dict[str, Any], vocab: Vocab | None, encode: Encode
     return found
 
 
+def _put(file: BinaryIO, codes: Codes) -> None:
+    """Write indices, and have the disk begin with them while the next ones are made."""
+    begin = file.tell()
+    file.write(codes.data)
+    first, stop = (at // N_AHEAD * N_AHEAD for at in (begin, file.tell()))
+    if first < stop and hasattr(os, "posix_fadvise"):
+        file.flush()
+        os.posix_fadvise(file.fileno(), first, stop - first, os.POSIX_FADV_DONTNEED)
+
+
 def _read(file: BinaryIO, about: dict[str, Any], vocab: Vocab | None) -> Found | None:
     """Return what is in a file; None where it is not what is wanted, or damaged."""
     try:
@@ -108,10 +120,9 @@ def _read(file: BinaryIO, about: dict[str, Any], vocab: Vocab | None) -> Found |
         if any(told[name] != value for name, value in about.items() if name != "made_for" or vocab is None):
             return None
         known = Vocab(told["points"], told["is_bytes"])
-        n, rest = divmod(stop, np.dtype(known.dtype).itemsize)
-        if rest or vocab not in (None, known):
+        if told["n_bytes"] != stop or vocab not in (None, known):
             return None
-        return told["sha256"], known, np.memmap(file, known.dtype, "r", 0, (n,))
+        return told["sha256"], known, np.memmap(file, known.dtype, "r", 0, (stop // np.dtype(known.dtype).itemsize,))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

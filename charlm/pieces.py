@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from charlm.errors import DataError, InputNotFoundError
 
 N_PIECE = 1 << 20  # bytes read at a time: they stay in the processor's cache while they are worked on
-N_WHOLE = 1 << 28  # the most bytes that are kept in memory, of what cannot be read twice
+N_WHOLE = 1 << 27  # the most bytes that are kept in memory, of what cannot be read twice
 
 
 class Pieces:
