@@ -98,7 +98,8 @@ def read_once(file: BinaryIO, name: str) -> bytes:
             data += piece
             if len(data) > N_WHOLE:
                 raise DataError(
-                    f"{name}: is no regular file and longer than {N_WHOLE >> 20} MB; write its text to a file first"
+                    f"{name}: cannot be read twice and is longer than {N_WHOLE >> 20} MB; "
+                    "put its text into a file, and name that"
                 )
     except OSError as error:
         raise _unreadable(Path(name), error) from None
