@@ -34,8 +34,8 @@ def read_corpus(choices: Recipe) -> Corpus:
         DataError: a text cannot be used.
     """
     name = " + ".join(choices.corpus)
-    data = b"\n".join(library.read(source) for source in choices.corpus)
-    return make_corpus(data, name, choices.split, choices.bytes, choices.lower, choices.min_count)
+    pieces = library.gather(choices.corpus)
+    return make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
 
 
 def train(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from charlm import callbacks, models
 from charlm.errors import UsageError
-from charlm.feeds import Chunks, Feed, Stream, Windows, hold_out
+from charlm.feeds import Chunks, Drawn, Feed, Stream, Windows, hold_out
 from charlm.fit import Callback
 from charlm.recipe import Recipe
 from charlm.schedules import make_schedule, one_cycle_momentum
@@ -65,7 +65,7 @@ def make_feeds(recipe: Recipe, codes: Tensor) -> tuple[Feed, Feed | None]:
     if recipe.feed == "stream":
         return Stream(codes, recipe.bptt, batch_size), None
 
-    def rows(only: Tensor | None = None) -> Windows | Chunks:
+    def rows(only: Drawn | None = None) -> Windows | Chunks:
         if recipe.feed == "windows":
             return Windows(codes, recipe.n_context, batch_size, recipe.seed, recipe.stride, only)
         return Chunks(codes, recipe.bptt, batch_size, recipe.seed, only)

@@ -1,5 +1,7 @@
 """Corpus: one text, decoded, checked, encoded and split.
 
+A large text is encoded once, into a file of the user's cache folder, and never whole in memory.
+
 The split is contiguous: the first part trains, the next chooses (validation), the last tests. The vocabulary
 comes from the training part alone; any other character is index 0 and is predicted like any other.
 """
@@ -7,13 +9,19 @@ comes from the training part alone; any other character is index 0 and is predic
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from charlm import cache
+from charlm.encode import hashed, points_of, shown, survey
 from charlm.errors import DataError
+from charlm.pieces import Pieces
 from charlm.vocab import Codes, Vocab
 
+N_LARGE = 1 << 24  # bytes from which on a text is encoded into a file
 PARTS = ("train", "valid", "test")
 
 # Shares of the text for train, validation and test. "random20" holds out a random fifth of the *windows* of one
@@ -38,7 +46,7 @@ class Corpus:
         name: where the text came from, for people.
         sha256: SHA-256 of the bytes as they were read, hexadecimal.
         vocab: the vocabulary.
-        codes: the whole text as indices, uint8 or int32, (N,).
+        codes: the whole text as indices, of the vocabulary's `dtype`, (N,); of a large text a file, memory-mapped.
         bounds: first and one-past-last position of each part.
     """
 
@@ -54,21 +62,6 @@ class Corpus:
         return self.codes[first:stop]
 
 
-def decode(data: bytes, name: str) -> str:
-    """Decode UTF-8, keeping byte order mark and line ends as they are.
-
-    Raises:
-        DataError: the bytes are not UTF-8; the message names the offset.
-    """
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name}: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; "
-            "convert the file, or train on its bytes with --bytes"
-        ) from None
-
-
 def bounds_of(n: int, split: str) -> dict[str, tuple[int, int]]:
     """Return first and one-past-last position of each part of a text of `n` characters."""
     cuts = [0, *(round(n * share) for share in np.cumsum(SPLITS[split])[:-1]), n]
@@ -76,7 +69,7 @@ def bounds_of(n: int, split: str) -> dict[str, tuple[int, int]]:
 
 
 def make_corpus(
-    data: bytes,
+    data: bytes | Pieces,
     name: str,
     split: str = "standard",
     as_bytes: bool = False,
@@ -84,6 +77,7 @@ def make_corpus(
     min_count: int = 1,
     vocab: Vocab | None = None,
     min_chars: int = MIN_CHARS,
+    n_large: int = N_LARGE,
 ) -> Corpus:
     """Decode, check, encode and split one text.
 
@@ -96,26 +90,43 @@ def make_corpus(
         min_count: characters seen fewer times in the training part are left out of the vocabulary.
         vocab: use this vocabulary instead of making one.
         min_chars: the fewest characters that make a text.
+        n_large: bytes from which on a text that lies in files is encoded into a file.
 
     Raises:
-        DataError: the text is empty, too short or not UTF-8.
+        DataError: the text is empty, too short or not UTF-8, or it changes while it is read.
+        InputNotFoundError: a file cannot be read.
+        OutputError: there is no place for the file of a large text.
     """
-    sha256 = hashlib.sha256(data).hexdigest()
-    if as_bytes:
-        text, n = "", len(data)
+    pieces = Pieces([data]) if isinstance(data, bytes) else data
+    given = Vocab.of_bytes() if as_bytes and vocab is None else vocab
+
+    def encode(put: Callable[[Codes], object]) -> tuple[str, Vocab]:
+        stamp, sha256, n = pieces.stamp, hashlib.sha256(), 0
+        known = given
+        if known is None:
+            reached, n = survey(points_of(shown(pieces, "reading"), name, as_bytes, lower), min_count)
+            _check_length(n, min_chars, name)
+            known = Vocab(np.flatnonzero(reached < bounds_of(n, split)["train"][1]).tolist())
+        n = 0
+        for points in points_of(hashed(shown(pieces, "encoding"), sha256), name, as_bytes, lower):
+            put(known.encode_points(points))
+            n += len(points)
+        if pieces.stamp != stamp:
+            raise DataError(f"{name}: changed while it was read; try again when nothing writes to it")
+        _check_length(n, min_chars, name)
+        return sha256.hexdigest(), known
+
+    if any(isinstance(part, Path) for part in pieces.parts) and pieces.n_bytes >= n_large:
+        text = {"stamp": pieces.stamp, "lower": lower, "as_bytes": as_bytes}
+        sha256, known, codes = cache.encoded(text, {"split": split, "min_count": min_count}, given, encode)
     else:
-        text = decode(data, name)
-        text = text.lower() if lower else text
-        n = len(text)
+        whole: list[Codes] = []
+        sha256, known = encode(whole.append)
+        codes = np.concatenate(whole)
+    return Corpus(name, sha256, known, codes, bounds_of(len(codes), split))
+
+
+def _check_length(n: int, min_chars: int, name: str) -> None:
     if n < min_chars:
         what = "is empty" if n == 0 else f"has only {n} characters"
         raise DataError(f"{name}: the text {what}; at least {min_chars} are needed")
-
-    bounds = bounds_of(n, split)
-    if as_bytes:
-        vocab = vocab or Vocab.of_bytes()
-        codes = vocab.encode_bytes(data)
-    else:
-        vocab = vocab or Vocab.of_text(text[: bounds["train"][1]], min_count)
-        codes = vocab.encode(text)
-    return Corpus(name, sha256, vocab, codes, bounds)

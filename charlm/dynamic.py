@@ -107,7 +107,7 @@ def gradient_rms(model: CharModel, codes: Tensor, n_context: int | None = None, 
     state: State = None
     with _with_gradients(model):
         for step in range(n_batches):
-            chars, targets = feed.batch(0, step)
+            chars, targets = (part.to(model.device) for part in feed.batch(0, step))
             logits, state = model(chars, state, only_last=n_context is not None)
             state = detach(state) if n_context is None else None
             loss = nats_per_char(logits, targets)

@@ -1,20 +1,25 @@
 """Feeds: which characters a model sees at which step, and what it must predict.
 
 A batch is a pure function of (text, seed, epoch, step). Nothing is hidden in a generator, so going on in the
-middle is a counter, and two runs with one seed read the same batches. The text is one tensor on the device and
-batches are indexed there.
+middle is a counter, and two runs with one seed read the same batches. The text is one tensor, and batches are where
+it is: on the device, or, if it is too large for that, in a memory-mapped file.
 
 Shapes: N characters of text, B batch_size, T characters a sequence.
 """
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from charlm.errors import DataError
+from charlm.shuffle import Places, shuffled
+from charlm.vocab import Codes
 
 Batch = tuple[Tensor, Tensor]  # chars (B, T) and targets (B, T) or (B, 1), both long
 
@@ -39,13 +44,40 @@ class Feed(Protocol):
         ...
 
 
-def shuffled(n: int, seed: int, epoch: int) -> Tensor:
-    """Return 0..n-1 in an order that depends on seed and epoch alone, long, (n,)."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**64)
-    return torch.randperm(n, generator=generator)
+def on_device(codes: Codes, device: torch.device) -> Tensor:
+    """Return a text as a tensor on a device; in memory as it is, if it would take more than a quarter of what is free.
+
+    Args:
+        codes: indices, (N,).
+        device: where they will be needed.
+    """
+    with warnings.catch_warnings():  # a mapped file is read-only, and so are we
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        text = torch.from_numpy(codes)
+    if device.type == "cuda" and text.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
+        return text
+    return text.to(device)
 
 
-def hold_out(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Drawn:
+    """Some of 0..n-1, drawn at random: those at the places from `first` to `stop` of a shuffled order."""
+
+    n: int
+    seed: int
+    first: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Return how many are drawn."""
+        return self.stop - self.first
+
+    def numbers(self, places: Places) -> Places:
+        """Return those at some places from 0 to `len(self) - 1`, int64, (P,)."""
+        return shuffled(self.first + places, self.n, self.seed, epoch=-1)
+
+
+def hold_out(n: int, share: float, seed: int) -> tuple[Drawn, Drawn]:
     """Divide 0..n-1 at random.
 
     Args:
@@ -54,11 +86,10 @@ def hold_out(n: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
         seed: of the draw.
 
     Returns:
-        kept, held_out: long, together (n,).
+        kept, held_out: together 0..n-1.
     """
-    order = shuffled(n, seed, epoch=-1)
     n_held_out = round(n * share)
-    return order[n_held_out:], order[:n_held_out]
+    return Drawn(n, seed, n_held_out, n), Drawn(n, seed, 0, n_held_out)
 
 
 class _Rows:
@@ -66,31 +97,33 @@ class _Rows:
 
     carries_state = False
 
-    def __init__(
-        self, codes: Tensor, length: int, stride: int, batch_size: int, seed: int, only: Tensor | None
-    ) -> None:
+    def __init__(self, codes: Tensor, length: int, stride: int, batch_size: int, seed: int, only: Drawn | None) -> None:
         if len(codes) <= length:
             raise DataError(f"the training part has {len(codes)} characters; sequences of {length} need more")
         self._rows = codes.unfold(0, length + 1, stride)  # (n_rows, T + 1), a view
-        self._only = torch.arange(len(self._rows)) if only is None else only
+        self._only = only
         self._batch_size, self._seed = batch_size, seed
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
     @property
     def n_rows(self) -> int:
         """The number of pieces in the text, held-out ones included."""
         return len(self._rows)
 
+    @property
+    def _n_used(self) -> int:
+        return self.n_rows if self._only is None else len(self._only)
+
     def __len__(self) -> int:
-        return -(-len(self._only) // self._batch_size)
+        return -(-self._n_used // self._batch_size)
 
     def _pick(self, epoch: int, step: int) -> Tensor:
         """Return the rows of a batch, long, (B, T + 1)."""
-        if self._order[0] != epoch:  # kept for the epoch, since it is the same for all its steps
-            order = self._only[shuffled(len(self._only), self._seed, epoch)]
-            self._order = epoch, order.to(self._rows.device)
-        chosen = self._order[1][step * self._batch_size : (step + 1) * self._batch_size]
-        return self._rows[chosen].long()
+        first = step * self._batch_size
+        places = np.arange(first, min(first + self._batch_size, self._n_used))
+        chosen = shuffled(places, self._n_used, self._seed, epoch)
+        if self._only is not None:
+            chosen = self._only.numbers(chosen)
+        return self._rows[torch.from_numpy(chosen).to(self._rows.device)].long()
 
 
 class Windows(_Rows):
@@ -102,7 +135,7 @@ class Windows(_Rows):
         batch_size: B; the last batch of an epoch may be smaller.
         seed: of the order.
         stride: characters from one window's start to the next one's.
-        only: numbers of the windows to use, long; all when None.
+        only: the windows to use; all when None.
 
     Raises:
         DataError: the text is shorter than one window.
@@ -117,7 +150,7 @@ class Windows(_Rows):
         batch_size: int,
         seed: int = 0,
         stride: int = 1,
-        only: Tensor | None = None,
+        only: Drawn | None = None,
     ) -> None:
         super().__init__(codes, n_context, stride, batch_size, seed, only)
 
@@ -137,7 +170,7 @@ class Chunks(_Rows):
         bptt: T, characters in a piece.
         batch_size: B; the last batch of an epoch may be smaller.
         seed: of the order.
-        only: numbers of the pieces to use, long; all when None.
+        only: the pieces to use; all when None.
 
     Raises:
         DataError: the text is shorter than one piece.
@@ -145,7 +178,7 @@ class Chunks(_Rows):
 
     predicts = "all"
 
-    def __init__(self, codes: Tensor, bptt: int, batch_size: int, seed: int = 0, only: Tensor | None = None) -> None:
+    def __init__(self, codes: Tensor, bptt: int, batch_size: int, seed: int = 0, only: Drawn | None = None) -> None:
         super().__init__(codes, bptt, bptt, batch_size, seed, only)
 
     def batch(self, epoch: int, step: int) -> Batch:

@@ -155,7 +155,7 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
     if run.step_in_epoch == 0 or not run.states:
         run.states = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
-        batch = feed.batch(run.epoch, step)
+        batch = [part.to(model.device) for part in feed.batch(run.epoch, step)]  # a large text is not on the device
         n_chars, total = batch[1].numel(), batch[1].new_zeros((), dtype=torch.float32)
         call("on_batch_start", run, callbacks)
         optimizer.zero_grad(set_to_none=True)

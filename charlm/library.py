@@ -12,7 +12,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean
 from charlm.files import write_whole
+from charlm.pieces import Pieces, read_once
 
 TIMEOUT_SECONDS = 20
 N_PIECE = 1 << 16  # bytes read at a time
@@ -137,34 +138,48 @@ def folders() -> list[Path]:
     return [Path("corpora"), *extra, cache_folder()]
 
 
-def read(source: str) -> bytes:
-    """Return the bytes of one source.
+def gather(sources: Sequence[str]) -> Pieces:
+    """Return the bytes of some sources, joined by line breaks; files are read only when the pieces are.
 
     Args:
-        source: a name of the library, a file, a folder (its .txt files in the order of their names), or "-".
+        sources: names of the library, files, folders (their .txt files in the order of their names), or "-".
 
     Raises:
-        InputNotFoundError: it is not there or cannot be read; the message says what was tried.
-        DataError: a folder without texts, or a file of the library that is not what it should be.
+        InputNotFoundError: one is not there or cannot be read; the message says what was tried.
+        DataError: a folder without texts, a file of the library that is not what it should be, or a pipe without end.
     """
+    return Pieces([part for source in sources for part in _parts(source)])
+
+
+def read(source: str) -> bytes:
+    """Return the bytes of one source; see `gather`."""
+    return b"".join(gather([source]))
+
+
+def _parts(source: str) -> Sequence[Path | bytes]:
     name, _, argument = source.partition(":")
     if source == "-":
-        return sys.stdin.buffer.read()
+        return [read_once(sys.stdin.buffer, "-")]
     if not source:
         raise InputNotFoundError("a text needs a name; this one is empty")
     if name in TEXTS and not _exists(Path(source)):
-        return _read_named(name, argument)
+        return [_read_named(name, argument)]
     path = Path(source)
     if not _exists(path):
         hint = did_you_mean(source, TEXTS)
         raise InputNotFoundError(f"{source}: no such file or folder, and no text of `charlm corpora`{hint}")
-    files = sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]
-    if not files:
-        raise DataError(f"{source}: this folder has no .txt files")
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        if not files:
+            raise DataError(f"{source}: this folder has no .txt files")
+        return files
+    if path.is_file() and path.stat().st_size > 0:  # files of /proc say 0
+        return [path]
     try:
-        return b"\n".join(file.read_bytes() for file in files)
+        with path.open("rb", buffering=0) as file:
+            return [read_once(file, source)]
     except OSError as error:
-        raise InputNotFoundError(f"{error.filename}: cannot be read: {error.strerror}") from None
+        raise InputNotFoundError(f"{source}: cannot be read: {error.strerror}") from None
 
 
 def _exists(path: Path) -> bool:

@@ -85,8 +85,8 @@ def evaluate(
     side, each warmed up in the same way: quicker, and nearly the same number (for the curve while training).
 
     Args:
-        model: on the device of `codes`; its mode (train or eval) is kept.
-        codes: the whole text as indices, (N,).
+        model: its mode (train or eval) is kept.
+        codes: the whole text as indices, (N,); only a piece at a time is taken from it.
         first: position of the first character to predict.
         stop: position after the last one.
         n_context: characters in a window; None for a model that carries its state.
@@ -158,18 +158,18 @@ def char_nats(
 def _windowed_nats(
     model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int, n_piece: int
 ) -> Iterator[Tensor]:
-    padded = torch.cat([codes.new_full((n_context,), start), codes])
-    windows = padded.unfold(0, n_context, 1)  # (N + 1, n_context): row p ends just before position p
     for here in _shown(range(first, stop, n_piece)):
         there = min(here + n_piece, stop)
-        logits, _ = model(windows[here:there].long(), only_last=True)
-        yield F.cross_entropy(logits[:, -1], codes[here:there].long(), reduction="none")
+        begin = max(0, here - n_context)
+        read = codes[begin:there].to(model.device).long()
+        padded = F.pad(read, (n_context - (here - begin), 0), value=start)
+        logits, _ = model(padded[:-1].unfold(0, n_context, 1), only_last=True)  # the last row ends before there - 1
+        yield F.cross_entropy(logits[:, -1], padded[n_context:], reduction="none")
 
 
 def _carried_nats(
     model: CharModel, codes: Tensor, first: int, stop: int, n_lanes: int, start: int, n_piece: int
 ) -> Iterator[Tensor]:
-    before = torch.cat([codes.new_full((1,), start), codes])  # before[p] is the character before position p
     length = -(-(stop - first) // n_lanes)
     n_warm = min(N_WARM, first) if n_lanes == 1 else N_WARM
     lane_first = first + length * torch.arange(n_lanes, device=codes.device).unsqueeze(1)  # (B, 1)
@@ -178,9 +178,11 @@ def _carried_nats(
     for offset in _shown(range(-n_warm, length, n_piece)):
         steps = torch.arange(offset, min(offset + n_piece, length), device=codes.device)
         positions = lane_first + steps  # (B, T)
-        logits, state = model(before[positions.clamp(0, len(codes) - 1)].long(), detach(state))
-        counts = (positions >= lane_first) & (positions < lane_stop)
-        targets = codes[positions.clamp(0, len(codes) - 1)].long()
+        inside = positions.clamp(0, len(codes) - 1)
+        before = torch.where(inside > 0, codes[(inside - 1).clamp(min=0)].long(), start)
+        logits, state = model(before.to(model.device), detach(state))
+        counts = ((positions >= lane_first) & (positions < lane_stop)).to(model.device)
+        targets = codes[inside].to(model.device).long()
         yield F.cross_entropy(logits[counts], targets[counts], reduction="none")
 
 
@@ -190,7 +192,7 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
     For the lesson's own protocols, which hold out windows instead of a part of the text.
 
     Args:
-        model: on the device of the feed; its mode is kept.
+        model: its mode is kept.
         feed: whose targets count.
 
     Returns:
@@ -199,7 +201,7 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
     total, n, state = 0.0, 0, None
     with evaluating(model):
         for step in _shown(range(len(feed))):
-            chars, targets = feed.batch(0, step)
+            chars, targets = (part.to(model.device) for part in feed.batch(0, step))
             logits, state = model(chars, state, only_last=feed.predicts == "last")
             state = state if feed.carries_state else None
             total += nats_per_char(logits, targets).item() * targets.numel()

@@ -13,7 +13,7 @@ from charlm import models
 from charlm.checkpoint import Checkpoint
 from charlm.choices import choose_device, make_feeds, make_optimizer, resolve
 from charlm.corpus import Corpus
-from charlm.feeds import Feed
+from charlm.feeds import Feed, on_device
 from charlm.fit import Run
 from charlm.language_model import LanguageModel
 from charlm.metrics import Score, evaluate, evaluate_feed
@@ -27,7 +27,7 @@ class Trainer:
     Attributes:
         recipe: as resolved.
         corpus: the text.
-        codes: the text on the device, (N,).
+        codes: the text, on the device if it is not too large for that, (N,).
         run: for `fit`.
         held_out: held-out windows, where the split is of windows.
     """
@@ -50,7 +50,7 @@ class Trainer:
         recipe = resolve(recipe, device)
         torch.manual_seed(recipe.seed)
         model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
-        codes = torch.from_numpy(corpus.codes).to(device)
+        codes = on_device(corpus.codes, device)
         first, stop = corpus.bounds["train"]
         feed, held_out = make_feeds(recipe, codes[first:stop])
         run = Run(

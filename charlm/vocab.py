@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[Any]  # indices, uint8 up to 256 of them, else int32
+Codes = NDArray[Any]  # indices: uint8 up to 256 of them, int16 up to 2^15, else int32
+Points = NDArray[Any]  # code points, or bytes: uint8 or uint32
 N_CODE_POINTS = 0x110000
 END = -1  # no index: tells a decoder that the text is over
 
 
-def code_points(text: str) -> NDArray[np.uint32]:
-    """Return the Unicode code points of a text, uint32, (N,)."""
+def code_points(text: str) -> Points:
+    """Return the Unicode code points of a text, uint8 where it is ASCII, else uint32, (N,)."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
@@ -29,12 +32,16 @@ class Vocab:
     Args:
         points: code points of the symbols (or byte values), ascending; the first gets index 1.
         is_bytes: symbols are bytes and text is read as UTF-8.
+
+    Attributes:
+        dtype: of indices, the smallest of uint8, int16, int32 (PyTorch computes little with uint16).
     """
 
     def __init__(self, points: Iterable[int], is_bytes: bool = False) -> None:
         self.points = np.array(sorted(set(points)), dtype=np.uint32)
         self.is_bytes = is_bytes
-        self._index_of: Codes = np.zeros(N_CODE_POINTS, dtype=np.uint8 if len(self) <= 256 else np.int32)
+        self.dtype: type = np.uint8 if len(self) <= 2**8 else np.int16 if len(self) <= 2**15 else np.int32
+        self._index_of: Codes = np.zeros(N_CODE_POINTS, dtype=self.dtype)
         self._index_of[self.points] = np.arange(1, len(self))
 
     @classmethod
@@ -74,11 +81,17 @@ class Vocab:
         """Turn text into indices, (N,); what is unknown becomes 0."""
         if self.is_bytes:
             return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
-        return self._index_of[code_points(text)]
+        return self.encode_points(code_points(text))
 
     def encode_bytes(self, data: bytes) -> Codes:
         """Turn bytes into indices, (N,), for a vocabulary of bytes."""
-        return self._index_of[np.frombuffer(data, dtype=np.uint8)]
+        return self.encode_points(np.frombuffer(data, dtype=np.uint8))
+
+    def encode_points(self, points: Points) -> Codes:
+        """Turn code points, or bytes, into indices, (N,)."""
+        if points.dtype == self.dtype == np.uint8:  # much quicker than indexing
+            return np.frombuffer(bytearray(points).translate(self._index_of[:256].tobytes()), dtype=np.uint8)
+        return self._index_of[points]
 
     def decoder(self) -> Callable[[int], str]:
         """Return a function that turns one index after another into text.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from charlm.corpus import MIN_CHARS, PARTS, SPLITS, decode, make_corpus
+from charlm.corpus import MIN_CHARS, PARTS, SPLITS, make_corpus
 from charlm.errors import DataError
 from charlm.vocab import Vocab
 
@@ -113,10 +113,6 @@ def test_what_is_not_utf8_is_named_with_its_place_and_a_way_out(data, what):
     assert what in str(error.value)
     assert "--bytes" in str(error.value)
     assert len(make_corpus(data, "book.txt", as_bytes=True).codes) == len(data)
-
-
-def test_valid_utf8_is_decoded_as_python_does():
-    assert decode("aé€\U0001f600".encode(), "x") == "aé€\U0001f600"
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])

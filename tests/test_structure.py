@@ -16,7 +16,8 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # A module imports from the rows above its own, from its own folder, and from what BESIDE names in its own row.
 ROWS = [
-    ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe", "plots"],
+    ["errors", "files", "vocab", "pieces", "library", "encode", "cache", "corpus", "shuffle", "feeds"]
+    + ["models", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references"],
     ["dynamic"],
     ["fit", "counting"],
@@ -25,7 +26,11 @@ ROWS = [
     ["cli"],
 ]
 BESIDE = {
-    "corpus": {"vocab"},
+    "library": {"pieces"},
+    "encode": {"pieces", "vocab"},
+    "cache": {"library", "vocab"},
+    "corpus": {"vocab", "pieces", "encode", "cache"},
+    "feeds": {"shuffle", "vocab"},
     "counting": {"fit"},
     "mixture": {"language_model"},
     "trainer": {"choices", "language_model"},

@@ -93,8 +93,10 @@ def test_the_empty_text_has_an_empty_vocabulary():
     assert vocab.decode([]) == ""
 
 
-@pytest.mark.parametrize(("n_symbols", "dtype"), [(84, np.uint8), (255, np.uint8), (256, np.int32), (5000, np.int32)])
-def test_codes_take_one_byte_as_long_as_the_largest_index_fits(n_symbols, dtype):
+@pytest.mark.parametrize(
+    ("n_symbols", "dtype"), [(84, np.uint8), (255, np.uint8), (256, np.int16), (2**15 - 1, np.int16), (2**15, np.int32)]
+)
+def test_codes_take_one_byte_two_or_four_as_the_largest_index_needs(n_symbols, dtype):
     vocab = Vocab(range(n_symbols))
     codes = vocab.encode(vocab.symbols)
     assert codes.dtype == dtype

@@ -48,11 +48,12 @@ def evaluate(
     **given: Any,
 ) -> None:
     """See the command's help."""
-    import torch
+    import numpy as np
 
     from charlm import metrics as m
     from charlm import runs
     from charlm.choices import choose_device
+    from charlm.feeds import on_device
     from charlm.language_model import LanguageModel
 
     check_learning(len(run), dynamic, **given)
@@ -70,8 +71,8 @@ def evaluate(
         raise UsageError(
             f"{path}: split {about.recipe['split']} has no part that it has not seen; name a --corpus or --part train"
         )
-    codes = torch.from_numpy(text.codes).to(place)
-    n_unknown = int((text.codes[first:stop] == 0).sum())
+    codes = on_device(text.codes, place)
+    n_unknown = stop - first - int(np.count_nonzero(text.codes[first:stop]))
     report: dict[str, Any] = {
         "model": " + ".join(map(str, paths)),
         "corpus": text.name,

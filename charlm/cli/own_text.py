@@ -77,7 +77,7 @@ def read_for(model: LanguageModel, path: Path, corpus: Sequence[str] = ()) -> Co
     if not corpus and "-" in sources:
         raise UsageError(f"{path}: was trained on standard input; name the text with --corpus")
     text = make_corpus(
-        b"\n".join(library.read(source) for source in sources),
+        library.gather(sources),
         " + ".join(sources),
         "standard" if corpus else recipe["split"],
         about.is_bytes,
@@ -127,9 +127,8 @@ def dynamic_steps(
     Raises:
         CharlmError: a value out of its range, or a text that is needed and is not there.
     """
-    import torch
-
     from charlm import dynamic
+    from charlm.feeds import on_device
 
     steps = dynamic.Steps(
         dynamic.RATE[method] if rate is None else rate,
@@ -139,11 +138,11 @@ def dynamic_steps(
     n_context, start = model.about.n_context, model.vocab.start
     if method == "rms":
         text, first, stop = _part(model, path, "train", "take --dynamic sgd, which needs no training part")
-        codes = torch.from_numpy(text.codes[first:stop]).to(place)
+        codes = on_device(text.codes[first:stop], place)
         steps = replace(steps, rms=dynamic.gradient_rms(model.model, codes, n_context, steps.n_piece))
     if pick and (rate is None or decay is None):
         text, first, stop = _part(model, path, "valid", "give --rate and --decay")
-        codes = torch.from_numpy(text.codes).to(place)
+        codes = on_device(text.codes, place)
         rates = dynamic.RATES[method] if rate is None else (rate,)
         decays = dynamic.DECAYS if decay is None else (decay,)
         steps = dynamic.tune(model.model, codes, first, stop, steps, rates, decays, n_context, start)
@@ -162,9 +161,8 @@ def mixture_weights(
     Raises:
         CharlmError: models or weights that cannot be mixed, or no text to fit on.
     """
-    import torch
-
     from charlm import mixture
+    from charlm.feeds import on_device
 
     mixture.check_alike(models)
     if given is not None:
@@ -180,4 +178,4 @@ def mixture_weights(
             about.recipe["split"],
         ):
             print(f"charlm: {path} had another text or split; it may have seen what is predicted", file=sys.stderr)
-    return mixture.fit_weights(mixture.each_nats(models, torch.from_numpy(text.codes).to(place), first, stop))
+    return mixture.fit_weights(mixture.each_nats(models, on_device(text.codes, place), first, stop))
