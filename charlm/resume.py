@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlm import processes
 from charlm.fit import Callback, Run
 from charlm.models.base import to_device
 
@@ -23,15 +24,17 @@ def snapshot(run: Run, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Te
     """Return what is to be stored: JSON, and tensors by name.
 
     Args:
-        run: between two steps.
+        run: between two steps. All processes call this; what the first one returns is of all of them.
         callbacks: all of the training.
     """
+    everyone = processes.gather((run.states, _generators(run.model.device)))
     tree = {
         "counters": {name: getattr(run, name) for name in COUNTERS},
-        "finished": not run.interrupted and (run.stop or run.epoch >= run.n_epochs),
-        "states": run.states,
+        "finished": not run.interrupted and run.ended,
+        "states": [state for states, _ in everyone for state in states],
         "optimizer": run.optimizer.state_dict(),
-        "generators": _generators(run.model.device),
+        "generators": everyone[0][1],
+        "other_generators": [generators for _, generators in everyone[1:]],
         "callbacks": [
             [type(callback).__name__, {name: getattr(callback, name) for name in callback.kept}]
             for callback in callbacks
@@ -53,7 +56,7 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
         tensors: likewise; others are passed over.
 
     Returns:
-        what is not as it was then (torch, device, threads), so that rounding may differ.
+        what is not as it was then (torch, device, threads, processes), so that rounding may differ.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: this is no snapshot of such a training.
@@ -65,7 +68,7 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
     for name, value in counters.items():
         setattr(run, name, to_device(value, device))
     run.stop = tree["finished"]
-    run.states = [to_device(state, device) for state in tree["states"]]
+    run.states = to_device(processes.own_states(tree["states"], run.model, run.accumulate), device)
     run.optimizer.load_state_dict(tree["optimizer"])
     keeping = [callback for callback in callbacks if callback.kept]
     for callback, (name, values) in zip(keeping, tree["callbacks"], strict=True):
@@ -73,11 +76,14 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
             raise ValueError(f"it has {name} where {type(callback).__name__} is needed")
         for key, value in values.items():
             setattr(callback, key, to_device(value, device))
-    torch.set_rng_state(tree["generators"]["cpu"])
-    if device.type == "cuda" and "cuda" in tree["generators"]:
-        torch.cuda.set_rng_state(tree["generators"]["cuda"], device)
+    generators = [tree["generators"], *tree.get("other_generators", [])]
+    if processes.rank() < len(generators):  # a process that was not there then draws its own numbers
+        own = generators[processes.rank()]
+        torch.set_rng_state(own["cpu"])
+        if device.type == "cuda" and "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"], device)
     now, then = _made_with(device), tree["made_with"]
-    return [f"{what}: {then[what]} then, {now[what]} now" for what in now if now[what] != then[what]]
+    return [f"{what}: {then[what]} then, {now[what]} now" for what in then if now[what] != then[what]]
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:
@@ -88,7 +94,8 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
 
 def _made_with(device: torch.device) -> dict[str, str]:
     """Return what the rounding of a sum may depend on."""
-    return {"torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads())}
+    counts = {"threads": str(torch.get_num_threads()), "processes": str(processes.n_processes())}
+    return {"torch": torch.__version__, "device": device.type} | counts
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm import callbacks, checkpoint
+from charlm import callbacks, checkpoint, processes
 from charlm.checkpoint import Checkpoint
 from charlm.choices import schedule_callback
 from charlm.corpus import Corpus
@@ -45,11 +45,13 @@ def train(
 ) -> LanguageModel:
     """Train a model, or let it count if it is one that counts.
 
+    Several processes call this alike; the first one evaluates and writes.
+
     Args:
         recipe: all choices.
         corpus: the text, split as the recipe says.
         folder: for weights, metrics.jsonl, TensorBoard events and the recipe. None keeps nothing.
-        extra: further callbacks, after all others.
+        extra: further callbacks, after all others; those that keep nothing need not be on all processes.
         resume: go on with the training in the folder, which must have been made from the same recipe and text; called
             with what is not as it was then and may change the rounding. None: the folder must not exist.
 
@@ -62,7 +64,7 @@ def train(
         OutputError: the folder exists or cannot be written.
         CheckpointError: there is nothing to go on with.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus)
         run = trainer.run
         kept: dict[str, tuple[Checkpoint, dict[str, Tensor]]] = {}
@@ -78,12 +80,14 @@ def train(
             beside = None
             if name == "last" and not counts:
                 about.resume, beside = snapshot(run, listed)
-            checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
+            if processes.is_first():
+                checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
 
-        score = partial(trainer.score, "valid", N_LANES) if trainer.has_valid else None
+        valid = partial(trainer.score, "valid", N_LANES)
+        score = partial(processes.from_first, valid) if trainer.has_valid else None
         counts = isinstance(run.model, CountingModel)
         listed = [] if counts else _steering(trainer, score)
-        if folder is not None:
+        if folder is not None and processes.is_first():
             listed += _reports(trainer, folder, is_new=resume is None)
         listed += [callbacks.Save(save, recipe.save_steps, recipe.save_minutes), *extra]
         if resume is not None:
@@ -97,9 +101,9 @@ def train(
         name = "best" if "best" in kept else "last"
         about, weights = kept[name]
         run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
-        about.result = _result(trainer)
+        about.result = processes.from_first(partial(_result, trainer))
         write(name, about)
-        if folder is not None:
+        if folder is not None and processes.is_first():
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
         return LanguageModel(run.model.eval(), about)

@@ -18,7 +18,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references"],
-    ["dynamic"],
+    ["dynamic", "processes"],
     ["fit", "counting"],
     ["checkpoint", "callbacks", "runs", "resume"],
     ["language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],

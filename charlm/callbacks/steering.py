@@ -10,6 +10,7 @@ from types import FrameType
 from torch import Tensor, nn
 
 from charlm.fit import Callback, Run
+from charlm.processes import n_processes
 from charlm.schedules import Factor
 
 
@@ -118,20 +119,24 @@ class StopOnSignal(Callback):
     """Ctrl-C and SIGTERM end the training after the present step, in order; a second one ends it at once.
 
     Where there is SIGUSR1, it has the training saved after the present step, and go on. Signals reach the main thread
-    alone; in any other this does nothing.
+    alone; in any other this does nothing. Of several processes, one that is asked is enough; they agree on it after
+    the step.
     """
 
     def on_fit_start(self, run: Run) -> None:
         """Listen for the signals."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if run.interrupted:
+            if run.asked_to_end:
                 raise KeyboardInterrupt
-            run.interrupted = run.stop = True
-            run.signal = number
+            run.asked_to_end = number
+            if n_processes() == 1:
+                run.agree()
 
         def save(number: int, frame: FrameType | None) -> None:
-            run.save = True
+            run.asked_to_save = True
+            if n_processes() == 1:
+                run.agree()
 
         wanted = {signal.SIGINT: stop, signal.SIGTERM: stop}
         if hasattr(signal, "SIGUSR1"):

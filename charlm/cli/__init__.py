@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
 from charlm import __version__
-from charlm.errors import CharlmError, did_you_mean
+from charlm.errors import CharlmError, UsageError, did_you_mean
 
 COMMANDS = {  # name: (module and function, what it does)
     "train": ("train:train", "Train a model on a text."),
@@ -38,6 +39,11 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name != "train" and "WORLD_SIZE" in os.environ:
+            from charlm.processes import launched
+
+            if launched():
+                raise UsageError(f"`charlm {cmd_name}` runs in one process; start it without torchrun")
         module, function = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(f"charlm.cli.{module}"), function)
         return command
@@ -73,6 +79,8 @@ def cli() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(2)  # the first process may say the same: then torchrun ends this one before it speaks
     print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)
 
