@@ -18,6 +18,8 @@ Shapes: B rows of a batch, T characters.
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -34,7 +36,7 @@ from charlm.models.base import CharModel, State, to_device
 Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=30)  # that others wait while the first evaluates
-_KEY = "charlm/run"
+_RUN, _PORT = "charlm/run", "charlm/port"  # in the store of `torchrun`
 
 
 def launched() -> bool:
@@ -52,9 +54,41 @@ def joined() -> Iterator[None]:
     has_cuda = torch.cuda.is_available()
     if has_cuda and _local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(_local_rank())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo")
+    place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"]), "store": _meeting_point()}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo", **place)
     yield
+    largest(0)  # the first one's store must not go before the others have
     dist.destroy_process_group()  # not after an error: who else has failed may never come to this place
+
+
+def _meeting_point() -> dist.Store:
+    """Return a store that the first process has just opened.
+
+    The store of `torchrun` lives on when processes are started again, and with it all that those before left there
+    for one another; whoever took that for news would wait for a process that is gone. So it holds no more than where
+    to find the new store, and an old one is known by nobody answering.
+    """
+    host, shared = os.environ["MASTER_ADDR"], _launch_store()
+    if shared is None:  # not by `torchrun`: nothing is started again
+        return dist.TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=os.environ["RANK"] == "0")
+    if os.environ["RANK"] == "0":
+        own = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)
+        shared.set(_PORT, str(own.port))
+        return own
+    while True:
+        port = int(shared.get(_PORT))
+        try:
+            socket.create_connection((host, port), 5).close()
+            return dist.TCPStore(host, port, is_master=False)
+        except (OSError, dist.DistError):
+            time.sleep(0.1)
+
+
+def _launch_store() -> dist.TCPStore | None:
+    """Return the store of `torchrun`, which outlives the processes."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    return dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
 
 
 def rank() -> int:
@@ -241,18 +275,11 @@ def _deal(states: list[State], axes: Any, n_pieces: int) -> list[State]:
 
 def remember(run: str) -> None:
     """Leave the name of the run for processes that `torchrun` starts in the place of these."""
-    if (store := _store()) is not None:
-        store.set(_KEY, run)
+    if (shared := _launch_store()) is not None:
+        shared.set(_RUN, run)
 
 
 def recall() -> str | None:
     """Return what was left by processes that failed and in whose place these were started; None for the first."""
-    store = _store()
-    return store.get(_KEY).decode() if store is not None and store.check([_KEY]) else None
-
-
-def _store() -> dist.TCPStore | None:
-    """Return the memory of `torchrun`, which outlives the processes."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    return dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    shared = _launch_store()
+    return shared.get(_RUN).decode() if shared is not None and shared.check([_RUN]) else None
