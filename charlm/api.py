@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from charlm import library, processes, recipe, runs, training
+from charlm import launch, library, processes, recipe, runs, training
 from charlm.corpus import Corpus, make_corpus
 from charlm.language_model import LanguageModel
 from charlm.recipe import Recipe
@@ -60,7 +60,7 @@ def train(
     """
     start = recipe.load(base) if isinstance(base, str) else base
     choices = start.changed(**{"corpus": [str(corpus)]} | changes)
-    with processes.joined():
+    with launch.joined():
         with processes.in_turn():
             text = read_corpus(choices)
         return training.train(choices, text, None if folder is None else Path(folder))

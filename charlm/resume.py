@@ -1,7 +1,8 @@
 """All that a training needs to go on as if nothing had happened, beside the weights.
 
 Optimiser, hidden states, random generators, counters, and what callbacks keep are one tree of dictionaries, lists,
-tuples, numbers and tensors. For a checkpoint, the tree becomes JSON and the tensors get names.
+tuples, numbers and tensors. For a checkpoint, the tree becomes JSON and the tensors get names. Of several processes,
+the states and generators of all are kept, and of the first what is the same for all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from charlm import processes
 from charlm.fit import Callback, Run
-from charlm.models.base import to_device
+from charlm.metrics import evaluating
+from charlm.models.base import CharModel, State, to_device
 
 PREFIX = "resume/"  # of the names of these tensors, to tell them from weights
 COUNTERS = ("epoch", "step_in_epoch", "step", "n_chars", "sum_nats", "seconds")
@@ -68,7 +70,7 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
     for name, value in counters.items():
         setattr(run, name, to_device(value, device))
     run.stop = tree["finished"]
-    run.states = to_device(processes.own_states(tree["states"], run.model, run.accumulate), device)
+    run.states = to_device(own_states(tree["states"], run.model, run.accumulate), device)
     run.optimizer.load_state_dict(tree["optimizer"])
     keeping = [callback for callback in callbacks if callback.kept]
     for callback, (name, values) in zip(keeping, tree["callbacks"], strict=True):
@@ -84,6 +86,50 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
             torch.cuda.set_rng_state(own["cuda"], device)
     now, then = _made_with(device), tree["made_with"]
     return [f"{what}: {then[what]} then, {now[what]} now" for what in then if now[what] != then[what]]
+
+
+def own_states(states: list[State], model: CharModel, n_pieces: int) -> list[State]:
+    """Return this process's part of the states of a whole batch, whatever number of processes left them.
+
+    Args:
+        states: of all pieces of all processes, in the order of the rows; None for a piece that was not read.
+        model: whose states they are.
+        n_pieces: in which a process reads its rows, then and now.
+
+    Returns:
+        a state for each piece of this process.
+    """
+    if len(states) == n_pieces * processes.n_processes():
+        return states[processes.rank() * n_pieces : (processes.rank() + 1) * n_pieces]
+    read = [state for state in states if state is not None]
+    own = _deal(read, _batch_axes(model), n_pieces) if read else []
+    return own + [None] * (n_pieces - len(own))
+
+
+def _batch_axes(model: CharModel) -> Any:
+    """Return, in the place of each tensor of a state, which of its axes is B; None where none is."""
+
+    def axes(one: State, two: State) -> Any:
+        if isinstance(one, tuple):
+            return tuple(axes(*parts) for parts in zip(one, two, strict=True))
+        if not isinstance(one, Tensor):
+            return None
+        return next((i for i in range(one.dim()) if one.shape[i] != two.shape[i]), None)
+
+    with evaluating(model):
+        return axes(*(model(torch.zeros(n, 2, dtype=torch.long, device=model.device))[1] for n in (1, 2)))
+
+
+def _deal(states: list[State], axes: Any, n_pieces: int) -> list[State]:
+    """Join states along their batch axes and return this process's rows of them, in pieces."""
+    if isinstance(axes, tuple):
+        parts = [_deal([state[i] for state in states], axis, n_pieces) for i, axis in enumerate(axes)]
+        return list(zip(*parts, strict=False))
+    if axes is None:
+        return states[:1] * n_pieces
+    whole = torch.cat(states, axes)
+    first, stop = processes.own_rows(whole.shape[axes])
+    return [piece.contiguous() for piece in whole.narrow(axes, first, stop - first).chunk(n_pieces, axes)]
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:

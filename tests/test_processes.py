@@ -21,6 +21,7 @@ from charlm.feeds import Chunks, Stream, Windows
 from charlm.fit import Callback, Run, fit
 from charlm.models import build
 from charlm.recipe import Recipe
+from charlm.resume import own_states
 
 # what takes seconds to import is imported once, in the process from which all others are forked
 multiprocessing.set_forkserver_preload(["pytest", "torch._dynamo", "torch.utils.tensorboard", "charlm.training"])
@@ -241,8 +242,8 @@ def test_what_several_processes_cannot_do_is_one_line(two):
     few, counts, gpus, mps = two[1]["refused"][1]
     assert few == "2 processes for a batch of 1; take fewer, or a larger --batch-size"
     assert counts == "model ngram counts in one process; start it without torchrun"
-    assert gpus.startswith("a process needs a cuda device of its own and there are ")
-    assert mps.startswith("a process needs a mps device of its own and there are 1; take torchrun --nproc-per-node 1")
+    assert gpus.startswith("each process needs its own GPU and there are ")
+    assert mps == "several processes cannot add up gradients on mps; take --device cpu"
 
 
 def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
@@ -260,9 +261,9 @@ def test_states_of_a_batch_are_dealt_out_again_row_by_row(name):
     model = build(name, 4, **{"n_embed": 8} | options).eval()
     chars = CODES.view(-1, 40)[:7]
     states = [model(piece)[1] for piece in chars.split([3, 2, 1, 1])]  # of two processes, in two pieces each
-    now = processes.own_states(states, model, 1)  # in this one process, in one piece
+    now = own_states(states, model, 1)  # in this one process, in one piece
     torch.testing.assert_close(now, [model(chars)[1]])
-    assert processes.own_states([None] * 4, model, 1) == [None]
+    assert own_states([None] * 4, model, 1) == [None]
 
 
 KILLED = """

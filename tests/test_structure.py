@@ -19,7 +19,7 @@ ROWS = [
     ["errors", "files", "vocab", "corpus", "library", "feeds", "models", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references"],
     ["dynamic", "processes"],
-    ["fit", "counting"],
+    ["fit", "counting", "launch"],
     ["checkpoint", "callbacks", "runs", "resume"],
     ["language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],

@@ -40,7 +40,7 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name != "train" and "WORLD_SIZE" in os.environ:
-            from charlm.processes import launched
+            from charlm.launch import launched
 
             if launched():
                 raise UsageError(f"`charlm {cmd_name}` runs in one process; start it without torchrun")

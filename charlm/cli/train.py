@@ -34,13 +34,13 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     elif name or any(value not in (None, ()) for value in given.values()):
         raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
 
-    from charlm import processes
+    from charlm import launch, processes
     from charlm.callbacks import Progress
     from charlm.training import train as train_model
 
-    if resume is None and "-" in choices.corpus and processes.launched():
+    if resume is None and "-" in choices.corpus and launch.launched():
         raise UsageError("several processes cannot all read standard input; give --corpus a file")
-    with processes.joined():
+    with launch.joined():
         with processes.in_turn():
             if resume is None:
                 choices, corpus = read_text(choices)
@@ -65,9 +65,9 @@ def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
 
     There is where this process stands in for one that failed: `torchrun` starts it again with the same command.
     """
-    from charlm import processes, runs
+    from charlm import launch, runs
 
-    if (left := processes.recall()) is not None:
+    if (left := launch.recall()) is not None:
         run = Path(left)
         goes_on = (run / "last.safetensors").is_file()
         if not goes_on:
@@ -75,7 +75,7 @@ def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
         return run, goes_on
     run = folder / name if name else runs.new_run(model, folder)
     if not run.exists():  # what is there already is not ours, and will be refused
-        processes.remember(str(run.absolute()))
+        launch.remember(str(run.absolute()))
     return run, False
 
 
