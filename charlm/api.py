@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from charlm import library, recipe, runs, training
+from charlm import launch, library, processes, recipe, runs, training
 from charlm.corpus import Corpus, make_corpus
 from charlm.language_model import LanguageModel
 from charlm.recipe import Recipe
@@ -44,7 +44,7 @@ def train(
     folder: str | Path | None = None,
     **changes: Any,
 ) -> LanguageModel:
-    """Train a model on a text.
+    """Train a model on a text. In a program that `torchrun` started, all processes train it together.
 
     Args:
         corpus: a name of the library, a file or a folder of .txt files.
@@ -60,4 +60,7 @@ def train(
     """
     start = recipe.load(base) if isinstance(base, str) else base
     choices = start.changed(**{"corpus": [str(corpus)]} | changes)
-    return training.train(choices, read_corpus(choices), None if folder is None else Path(folder))
+    with launch.joined():
+        with processes.in_turn():
+            text = read_corpus(choices)
+        return training.train(choices, text, None if folder is None else Path(folder))

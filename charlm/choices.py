@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from charlm import callbacks, models
+from charlm import callbacks, models, processes
 from charlm.errors import UsageError
 from charlm.feeds import Chunks, Drawn, Feed, Stream, Windows, hold_out
 from charlm.fit import Callback
@@ -16,17 +16,17 @@ HELD_OUT = 0.2  # share of the windows that the split "random20" holds out
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes cuda, then mps, then cpu.
+    """Return the device of that name; "auto" takes cuda, then mps, then cpu. Each process has a GPU of its own.
 
     Raises:
-        UsageError: the device is not there.
+        UsageError: the device is not there, or there are fewer than processes.
     """
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(device for device, is_there in there.items() if is_there))
+        name = next(device for device, is_there in there.items() if is_there)
     if not there[name]:
         raise UsageError(f"device {name} is not there; this machine has: {', '.join(d for d in there if there[d])}")
-    return torch.device(name)
+    return processes.own_device(torch.device(name))
 
 
 def resolve(recipe: Recipe, device: torch.device) -> Recipe:
@@ -43,12 +43,18 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
+    batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
+    n = processes.n_processes()
+    if n > 1 and issubclass(architecture, models.CountingModel):
+        raise UsageError(f"model {recipe.model} counts in one process; start it without torchrun")
+    if n > batch_size:
+        raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer, or a larger --batch-size")
     return recipe.changed(
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,
         n_context=architecture.n_context or recipe.n_context,
-        batch_size=recipe.batch_size or (512 if feed == "windows" else 32),
+        batch_size=batch_size,
         bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlm import processes
 from charlm.feeds import Feed
 from charlm.metrics import nats_per_char
 from charlm.models.base import CharModel, State, detach
@@ -37,11 +38,14 @@ class Run:
         share: of the batch that the piece being read is; 1 where a batch is read at once.
         record: what callbacks measured during the present hook, for the callbacks after them in the list.
         stop: set it to end the training after this step.
-        save: set it to have the training saved after this step.
-        skip: set it before the optimiser's step to leave that out, and the batch's loss with it.
+        save: set it, on all processes, to have the training saved after this step.
+        skip: set it, on all processes, to leave out the optimiser's step, and the batch's loss with it.
         n_skipped: steps left out.
         interrupted: a signal ended it; what takes long is to be left out.
         signal: number of that signal.
+        asked_to_end: number of a signal that is still to be agreed upon.
+        asked_to_save: a signal that is still to be agreed upon.
+        clock: seconds of training at the end of the step before, the same on all processes.
         breakable: a signal may raise `Interrupted` at once, because what is being done can be done again.
     """
 
@@ -69,6 +73,9 @@ class Run:
     n_skipped: int = 0
     interrupted: bool = False
     signal: int = 0
+    asked_to_end: int = 0
+    asked_to_save: bool = False
+    clock: float = 0.0
     breakable: bool = False
 
     @property
@@ -80,8 +87,13 @@ class Run:
     def done(self) -> float:
         """The share of the training that is done, from 0 to 1, by epochs or by minutes, whichever is more."""
         by_epochs = (self.epoch + self.step_in_epoch / len(self.feed)) / self.n_epochs
-        by_minutes = self.seconds / (60 * self.minutes) if self.minutes else 0.0
+        by_minutes = self.clock / (60 * self.minutes) if self.minutes else 0.0
         return min(1.0, max(by_epochs, by_minutes))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the training came to its end, and was not cut short by an error."""
+        return self.stop or self.epoch >= self.n_epochs
 
     def advance(self, loss: Tensor, n_chars: int) -> None:
         """Count one step of `n_chars` predictions at a mean loss, nats, ()."""
@@ -90,7 +102,15 @@ class Run:
         self.n_chars += n_chars
         self.step += 1
         self.step_in_epoch += 1
-        self.stop = self.stop or (self.minutes is not None and self.done >= 1)
+
+    def agree(self) -> None:
+        """Let all processes have one clock, and do what any of them was asked to: stop, save."""
+        asked_to_save, self.asked_to_save = self.asked_to_save, False
+        self.clock, stop, signal, save = processes.largest(self.seconds, self.stop, self.asked_to_end, asked_to_save)
+        self.save = self.save or bool(save)
+        self.signal = self.signal or int(signal)
+        self.interrupted = self.interrupted or bool(signal)
+        self.stop = bool(stop) or self.interrupted or (self.minutes is not None and self.done >= 1)
 
     def pass_over(self) -> None:
         """Count a batch that gave no step."""
@@ -159,7 +179,7 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         n_chars, total = batch[1].numel(), batch[1].new_zeros((), dtype=torch.float32)
         call("on_batch_start", run, callbacks)
         optimizer.zero_grad(set_to_none=True)
-        for i, (chars, targets) in enumerate(zip(*(part.chunk(run.accumulate) for part in batch), strict=True)):
+        for i, (chars, targets) in enumerate(processes.pieces(batch, run.accumulate)):
             run.share = targets.numel() / n_chars
             with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
                 logits, state = model(chars, run.states[i], only_last=feed.predicts == "last")
@@ -168,6 +188,7 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             run.states[i] = detach(state) if feed.carries_state else None
             (smooth * run.share).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() * run.share
+        processes.add_up(model.parameters(), total)
         call("on_backward_end", run, callbacks)
         if run.skip:
             run.pass_over()
@@ -175,6 +196,7 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         optimizer.step()
         run.advance(total, n_chars)
         call("on_batch_end", run, callbacks)
+        run.agree()
         if run.stop:
             break
 
@@ -182,7 +204,7 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
 @contextmanager
 def started(run: Run, callbacks: Sequence[Callback]) -> Iterator[None]:
     """Call `on_fit_start` of every callback, and `on_fit_end` of those for which that went well, whatever happens."""
-    run.started = time.perf_counter()
+    run.started, run.clock = time.perf_counter(), run.seconds_before
     begun: list[Callback] = []
     try:
         for callback in callbacks:
@@ -207,3 +229,4 @@ def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             if run.step_in_epoch == len(run.feed) and not run.interrupted:  # else its end is still to be done
                 run.epoch, run.step_in_epoch = run.epoch + 1, 0
             call("on_epoch_end", run, callbacks)
+            run.agree()

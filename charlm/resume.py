@@ -1,7 +1,8 @@
 """All that a training needs to go on as if nothing had happened, beside the weights.
 
 Optimiser, hidden states, random generators, counters, and what callbacks keep are one tree of dictionaries, lists,
-tuples, numbers and tensors. For a checkpoint, the tree becomes JSON and the tensors get names.
+tuples, numbers and tensors. For a checkpoint, the tree becomes JSON and the tensors get names. Of several processes,
+the states and generators of all are kept, and of the first what is the same for all.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlm import processes
 from charlm.fit import Callback, Run
-from charlm.models.base import to_device
+from charlm.metrics import evaluating
+from charlm.models.base import CharModel, State, to_device
 
 PREFIX = "resume/"  # of the names of these tensors, to tell them from weights
 COUNTERS = ("epoch", "step_in_epoch", "step", "n_skipped", "n_chars", "sum_nats", "seconds")
@@ -23,15 +26,17 @@ def snapshot(run: Run, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Te
     """Return what is to be stored: JSON, and tensors by name.
 
     Args:
-        run: between two steps.
+        run: between two steps. All processes call this; what the first one returns is of all of them.
         callbacks: all of the training.
     """
+    everyone = processes.gather((run.states, _generators(run.model.device)))
     tree = {
         "counters": {name: getattr(run, name) for name in COUNTERS},
-        "finished": not run.interrupted and (run.stop or run.epoch >= run.n_epochs),
-        "states": run.states,
+        "finished": not run.interrupted and run.ended,
+        "states": [state for states, _ in everyone for state in states],
         "optimizer": run.optimizer.state_dict(),
-        "generators": _generators(run.model.device),
+        "generators": everyone[0][1],
+        "other_generators": [generators for _, generators in everyone[1:]],
         "callbacks": [
             [type(callback).__name__, {name: getattr(callback, name) for name in callback.kept}]
             for callback in callbacks
@@ -53,7 +58,7 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
         tensors: likewise; others are passed over.
 
     Returns:
-        what is not as it was then (torch, device, threads), so that rounding may differ.
+        what is not as it was then (torch, device, threads, processes), so that rounding may differ.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: this is no snapshot of such a training.
@@ -65,7 +70,7 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
     for name, value in counters.items():
         setattr(run, name, to_device(value, device))
     run.stop = tree["finished"]
-    run.states = [to_device(state, device) for state in tree["states"]]
+    run.states = to_device(own_states(tree["states"], run.model, run.accumulate), device)
     run.optimizer.load_state_dict(tree["optimizer"])
     keeping = [callback for callback in callbacks if callback.kept]
     for callback, (name, values) in zip(keeping, tree["callbacks"], strict=True):
@@ -73,11 +78,58 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
             raise ValueError(f"it has {name} where {type(callback).__name__} is needed")
         for key, value in values.items():
             setattr(callback, key, to_device(value, device))
-    torch.set_rng_state(tree["generators"]["cpu"])
-    if device.type == "cuda" and "cuda" in tree["generators"]:
-        torch.cuda.set_rng_state(tree["generators"]["cuda"], device)
+    generators = [tree["generators"], *tree.get("other_generators", [])]
+    if processes.rank() < len(generators):  # a process that was not there then draws its own numbers
+        own = generators[processes.rank()]
+        torch.set_rng_state(own["cpu"])
+        if device.type == "cuda" and "cuda" in own:
+            torch.cuda.set_rng_state(own["cuda"], device)
     now, then = _made_with(device), tree["made_with"]
-    return [f"{what}: {then[what]} then, {now[what]} now" for what in now if now[what] != then[what]]
+    return [f"{what}: {then[what]} then, {now[what]} now" for what in then if now[what] != then[what]]
+
+
+def own_states(states: list[State], model: CharModel, n_pieces: int) -> list[State]:
+    """Return this process's part of the states of a whole batch, whatever number of processes left them.
+
+    Args:
+        states: of all pieces of all processes, in the order of the rows; None for a piece that was not read.
+        model: whose states they are.
+        n_pieces: in which a process reads its rows, then and now.
+
+    Returns:
+        a state for each piece of this process.
+    """
+    if len(states) == n_pieces * processes.n_processes():
+        return states[processes.rank() * n_pieces : (processes.rank() + 1) * n_pieces]
+    read = [state for state in states if state is not None]
+    own = _deal(read, _batch_axes(model), n_pieces) if read else []
+    return own + [None] * (n_pieces - len(own))
+
+
+def _batch_axes(model: CharModel) -> Any:
+    """Return, in the place of each tensor of a state, which of its axes is B; None where none is."""
+
+    def axes(one: State, two: State) -> Any:
+        if isinstance(one, tuple):
+            return tuple(axes(*parts) for parts in zip(one, two, strict=True))
+        if not isinstance(one, Tensor):
+            return None
+        return next((i for i in range(one.dim()) if one.shape[i] != two.shape[i]), None)
+
+    with evaluating(model):
+        return axes(*(model(torch.zeros(n, 2, dtype=torch.long, device=model.device))[1] for n in (1, 2)))
+
+
+def _deal(states: list[State], axes: Any, n_pieces: int) -> list[State]:
+    """Join states along their batch axes and return this process's rows of them, in pieces."""
+    if isinstance(axes, tuple):
+        parts = [_deal([state[i] for state in states], axis, n_pieces) for i, axis in enumerate(axes)]
+        return list(zip(*parts, strict=False))
+    if axes is None:
+        return states[:1] * n_pieces
+    whole = torch.cat(states, axes)
+    first, stop = processes.own_rows(whole.shape[axes])
+    return [piece.contiguous() for piece in whole.narrow(axes, first, stop - first).chunk(n_pieces, axes)]
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:
@@ -88,7 +140,8 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
 
 def _made_with(device: torch.device) -> dict[str, str]:
     """Return what the rounding of a sum may depend on."""
-    return {"torch": torch.__version__, "device": device.type, "threads": str(torch.get_num_threads())}
+    counts = {"threads": str(torch.get_num_threads()), "processes": str(processes.n_processes())}
+    return {"torch": torch.__version__, "device": device.type} | counts
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

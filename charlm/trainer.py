@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import charlm
-from charlm import models
+from charlm import models, processes
 from charlm.checkpoint import Checkpoint
 from charlm.choices import choose_device, make_feeds, make_optimizer, resolve
 from charlm.corpus import Corpus
@@ -50,6 +50,8 @@ class Trainer:
         recipe = resolve(recipe, device)
         torch.manual_seed(recipe.seed)
         model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
+        processes.alike(model)
+        processes.own_seed(recipe.seed)
         codes = on_device(corpus.codes, device)
         first, stop = corpus.bounds["train"]
         feed, held_out = make_feeds(recipe, codes[first:stop])

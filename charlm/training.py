@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm import callbacks, checkpoint
+from charlm import callbacks, checkpoint, processes
 from charlm.checkpoint import Checkpoint
 from charlm.choices import schedule_callback
 from charlm.corpus import Corpus
@@ -47,11 +47,13 @@ def train(
 ) -> LanguageModel:
     """Train a model, or let it count if it is one that counts.
 
+    Several processes call this alike; the first one evaluates and writes.
+
     Args:
         recipe: all choices.
         corpus: the text, split as the recipe says.
         folder: for weights, metrics.jsonl, TensorBoard events and the recipe. None keeps nothing.
-        extra: further callbacks, after all others.
+        extra: further callbacks, after all others; those that keep nothing need not be on all processes.
         resume: go on with the training in the folder, which must have been made from the same recipe and text; called
             with what is not as it was then and may change the rounding. None: the folder must not exist.
 
@@ -64,11 +66,11 @@ def train(
         OutputError: the folder exists or cannot be written.
         CheckpointError: there is nothing to go on with.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus)
-        score = partial(trainer.score, "valid", N_LANES) if trainer.has_valid else None
-        counts = isinstance(trainer.run.model, CountingModel)
-        listed = [] if counts else _steering(trainer, score)
+        valid = partial(trainer.score, "valid", N_LANES)
+        score = partial(processes.from_first, valid) if trainer.has_valid else None
+        listed = [] if isinstance(trainer.run.model, CountingModel) else _steering(trainer, score)
         with _workplace(folder, is_new=resume is None):
             return _train(trainer, folder, listed, extra, resume, score)
 
@@ -99,9 +101,10 @@ def _train(
         beside = None
         if name == "last" and not isinstance(run.model, CountingModel):
             about.resume, beside = snapshot(run, listed)
-        checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
+        if processes.is_first():
+            checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
 
-    if folder is not None:
+    if folder is not None and processes.is_first():
         listed += _reports(trainer, folder)
     listed += [callbacks.Save(save, recipe.save_steps, recipe.save_minutes), *extra]
     if resume is not None:
@@ -115,9 +118,9 @@ def _train(
     name = "best" if "best" in kept else "last"
     about, weights = kept[name]
     run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
-    about.result = _result(trainer)
+    about.result = processes.from_first(partial(_result, trainer))
     write(name, about)
-    if folder is not None:
+    if folder is not None and processes.is_first():
         try:
             with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
@@ -133,12 +136,12 @@ def _say(message: str) -> None:
 
 @contextmanager
 def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
-    """Make the run's folder, if it is a new one, and be the only one to write there.
+    """Make the run's folder, if it is a new one, and be the only one to write there; of several processes the first.
 
     Raises:
         OutputError: it exists already, cannot be made, or somebody else trains there.
     """
-    if folder is None:
+    if folder is None or not processes.is_first():
         yield
         return
     try:

@@ -191,6 +191,7 @@ def test_a_signal_breaks_a_validation_off_and_leaves_the_end_of_the_epoch_to_be_
     assert (run.interrupted, run.signal, measured) == (True, number, [])
     assert (run.epoch, run.step_in_epoch, run.step) == (0, 7, 7)
     run.interrupted = run.stop = False
+    run.asked_to_end = 0
     fit(run, [Validate(lambda: Score(1.0, 1))])
     assert (run.epoch, run.step) == (2, 14)
 

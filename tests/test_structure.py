@@ -19,8 +19,8 @@ ROWS = [
     ["errors", "files", "vocab", "pieces", "library", "encode", "cache", "corpus", "shuffle", "feeds"]
     + ["models", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references"],
-    ["dynamic"],
-    ["fit", "counting"],
+    ["dynamic", "processes"],
+    ["fit", "counting", "launch"],
     ["checkpoint", "callbacks", "runs", "resume"],
     ["language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],

@@ -12,6 +12,7 @@ from torch import Tensor
 from charlm.errors import CharlmError, Interrupted
 from charlm.fit import Callback, Run
 from charlm.metrics import Score
+from charlm.processes import n_processes
 
 
 def check_finite(nats: float, run: Run) -> None:
@@ -98,7 +99,7 @@ class Validate(Callback):
         if run.interrupted:
             return
         try:
-            run.breakable = True
+            run.breakable = n_processes() == 1  # others would wait for ever
             nats = self.score().nats_per_char
         except Interrupted:
             if run.step_in_epoch == 0:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 from charlm.fit import Callback, Run
+from charlm.processes import n_processes
 
 
 class Save(Callback):
@@ -27,7 +27,11 @@ class Save(Callback):
     ) -> None:
         self.save, self.every_steps, self.every_minutes = save, every_steps, every_minutes
         self.best_nats = math.inf
-        self._saved = time.perf_counter()
+        self._saved = 0.0
+
+    def on_fit_start(self, run: Run) -> None:
+        """Start the clock."""
+        self._saved = run.clock
 
     def on_batch_end(self, run: Run) -> None:
         """Save the last when it is time; an epoch's last step is saved with the epoch."""
@@ -43,15 +47,15 @@ class Save(Callback):
         self._save_if_due(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """Save the last, whatever ended the training."""
-        if run.step:
+        """Save the last, whatever ended the training; of several processes, none is there to help after an error."""
+        if run.step and (run.ended or n_processes() == 1):
             self._save_last(run)
 
     def _save_if_due(self, run: Run) -> None:
         by_steps = self.every_steps is not None and run.step % self.every_steps == 0
-        if run.save or by_steps or time.perf_counter() - self._saved > 60 * self.every_minutes:
+        if run.save or by_steps or run.clock - self._saved >= 60 * self.every_minutes:
             self._save_last(run)
-            self._saved, run.save = time.perf_counter(), False
+            self._saved, run.save = run.clock, False
 
     def _save_last(self, run: Run) -> None:
         """Save the last, unless its weights have run away: what was saved before is better than they are."""

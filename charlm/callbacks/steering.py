@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from charlm.errors import CharlmError, Interrupted
 from charlm.fit import Callback, Run
+from charlm.processes import n_processes
 from charlm.schedules import Factor
 
 
@@ -145,24 +146,29 @@ class SkipNonFinite(Callback):
 class StopOnSignal(Callback):
     """Ctrl-C and SIGTERM end the training after the present step, in order; a second one ends it at once.
 
-    A validation is broken off at once, to be done again when the training is resumed.
+    In a single process a validation is broken off at once, to be done again when the training is resumed.
 
     Where there is SIGUSR1, it has the training saved after the present step, and go on. Signals reach the main thread
-    alone; in any other this does nothing.
+    alone; in any other this does nothing. Of several processes, one that is asked is enough; they agree on it after
+    the step.
     """
 
     def on_fit_start(self, run: Run) -> None:
         """Listen for the signals."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            at_once = run.interrupted or run.breakable
-            run.interrupted = run.stop = True
-            run.signal = number
-            if at_once:
+            if run.asked_to_end:
+                raise Interrupted(number)
+            run.asked_to_end = number
+            if n_processes() == 1:
+                run.agree()
+            if run.breakable:
                 raise Interrupted(number)
 
         def save(number: int, frame: FrameType | None) -> None:
-            run.save = True
+            run.asked_to_save = True
+            if n_processes() == 1:
+                run.agree()
 
         wanted = {signal.SIGINT: stop, signal.SIGTERM: stop}
         if hasattr(signal, "SIGUSR1"):

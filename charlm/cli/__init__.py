@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +16,7 @@ from typing import NoReturn
 import click
 
 from charlm import __version__
-from charlm.errors import CharlmError, Interrupted, did_you_mean
+from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
 
 COMMANDS = {  # name: (module and function, what it does)
     "train": ("train:train", "Train a model on a text."),
@@ -42,6 +43,11 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name != "train" and "WORLD_SIZE" in os.environ:
+            from charlm.launch import launched
+
+            if launched():
+                raise UsageError(f"`charlm {cmd_name}` runs in one process; start it without torchrun")
         module, function = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(f"charlm.cli.{module}"), function)
         return command
@@ -94,6 +100,8 @@ def _terminable() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(2)  # the first process may say the same: then torchrun ends this one before it speaks
     print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +18,7 @@ from charlm.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from charlm.corpus import Corpus
+    from charlm.language_model import LanguageModel
     from charlm.recipe import Recipe
 
 
@@ -29,42 +32,79 @@ if TYPE_CHECKING:
 def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     if resume is None:
-        choices, corpus = read_text(take_recipe(given))
-    else:
-        if name or any(value not in (None, ()) for value in given.values()):
-            raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
-        choices, corpus, run = _stopped(resume, folder)
+        choices = take_recipe(given)
+    elif name or any(value not in (None, ()) for value in given.values()):
+        raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
 
-    from charlm import runs
+    from charlm import launch, processes
     from charlm.callbacks import Progress
-    from charlm.metrics import bits
     from charlm.training import train as train_model
 
-    if resume is None:
-        run = folder / name if name else runs.new_run(choices.model, folder)
-    try:
-        model = train_model(choices, corpus, run, [Progress(samples)], None if resume is None else _warn)
-    except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
-        if not (run / "last.safetensors").is_file():
-            raise
-        _stop(run, error.number if isinstance(error, Interrupted) else signal.SIGINT)
+    if resume is None and "-" in choices.corpus and launch.launched():
+        raise UsageError("several processes cannot all read standard input; give --corpus a file")
+    with launch.joined():
+        with processes.in_turn():
+            if resume is None:
+                choices, corpus = read_text(choices)
+            else:
+                choices, corpus, run = _stopped(resume, folder)
+        goes_on = resume is not None
+        if resume is None:
+            run, goes_on = processes.from_first(partial(_place, name, choices.model, folder))
+        shown = [Progress(samples)] if processes.is_first() else []
+        try:
+            model = train_model(choices, corpus, run, shown, _warn if goes_on else None)
+        except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
+            if not (run / "last.safetensors").is_file():
+                raise
+            _stop(run, error.number if isinstance(error, Interrupted) else signal.SIGINT)
+        if model.about.result["interrupted"]:
+            _stop(run, model.about.result["signal"])
+        if processes.is_first():
+            _show(model, run, as_json, choices.seed)
+
+
+def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
+    """Return the folder of a new run, and whether there is something in it to go on with.
+
+    There is where this process stands in for one that failed: `torchrun` starts it again with the same command.
+    """
+    from charlm import launch, runs
+
+    if (left := launch.recall()) is not None:
+        run = Path(left)
+        goes_on = (run / "last.safetensors").is_file()
+        if not goes_on:
+            shutil.rmtree(run, ignore_errors=True)  # it failed before anything was saved
+        return run, goes_on
+    run = folder / name if name else runs.new_run(model, folder)
+    if not run.exists():  # what is there already is not ours, and will be refused
+        launch.remember(str(run.absolute()))
+    return run, False
+
+
+def _show(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
+    """Print what came out of a training."""
+    from charlm.metrics import bits
+
     result = model.about.result
-    if result["interrupted"]:
-        _stop(run, result["signal"])
     if as_json:
         print(json.dumps({"run": str(run), **result}))
         return
-    print(model.sample(length=400, temperature=0.8, seed=choices.seed).strip())
+    print(model.sample(length=400, temperature=0.8, seed=seed).strip())
     shown = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
     scores = ", ".join(f"{part} {bits(result[f'{part}_nats']):.3f}" for part in shown)
     print(f"\nbits per character: {scores}", file=sys.stderr)
     print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
-    print(f"next: charlm sample {run.name} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
+    print(f"next: charlm sample {run.name} | charlm compare | tensorboard --logdir {run.parent}", file=sys.stderr)
 
 
 def _stop(run: Path, number: int) -> NoReturn:
     """Say how an interrupted run goes on, and exit."""
-    print(f"charlm: interrupted; `charlm train --resume {shlex.quote(str(run))}` goes on", file=sys.stderr)
+    from charlm import processes
+
+    if processes.is_first():
+        print(f"charlm: interrupted; `charlm train --resume {shlex.quote(str(run))}` goes on", file=sys.stderr)
     raise SystemExit(128 + number)
 
 
@@ -86,5 +126,9 @@ def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
 
 def _warn(differences: list[str]) -> None:
     """Say what may change the rounding of a resumed training."""
+    from charlm import processes
+
+    if not processes.is_first():
+        return
     for difference in differences:
         print(f"charlm: not as it was when it stopped: {difference}; results may differ by rounding", file=sys.stderr)
