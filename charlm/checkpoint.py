@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from charlm.errors import CheckpointError, InputNotFoundError
 from charlm.files import write_whole
-from charlm.models import CharModel, CountingModel, build
 from charlm.vocab import N_CODE_POINTS, Vocab
+
+if TYPE_CHECKING:  # what only reads a file, to write text with it, does without torch
+    import torch
+    from torch import Tensor
+
+    from charlm.models import CharModel
 
 FORMAT = 1
 KEY = "charlm"
@@ -115,26 +118,36 @@ def save(
     Raises:
         OutputError: the file cannot be written.
     """
+    from safetensors.torch import save as to_bytes
+
     weights = {
         name: weight.detach().to("cpu", dtype if weight.is_floating_point() else None).contiguous()
         for name, weight in weights_of(model).items()
     }
     weights |= beside or {}
     text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(about), separators=(",", ":"))
-    data = bytearray(safetensors.torch.save(weights, {KEY: text}))
+    data = bytearray(to_bytes(weights, {KEY: text}))
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
     assert data[digits] == _NO_HASH.encode(), "safetensors lays out its header in another way"
     data[digits] = hashlib.sha256(data).hexdigest().encode()
     write_whole(path, data)
 
 
-def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
+def read(
+    path: Path, load_tensors: Callable[[bytes], dict[str, Any]] | None = None
+) -> tuple[Checkpoint, dict[str, Any]]:
     """Read a checkpoint's description and tensors: the weights and, with a slash in their names, what `resume` needs.
+
+    Args:
+        path: of the file.
+        load_tensors: from safetensors; None for PyTorch's tensors.
 
     Raises:
         InputNotFoundError: there is no such file, or it cannot be opened.
         CheckpointError: it is no checkpoint of ours, damaged, cut off, or of a newer format.
     """
+    if load_tensors is None:
+        from safetensors.torch import load as load_tensors
     try:
         data = bytearray(path.read_bytes())
     except OSError as error:
@@ -148,7 +161,7 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
     try:
         n_header = int.from_bytes(data[:8], "little")
         about = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
-        weights = safetensors.torch.load(bytes(data))
+        weights = load_tensors(bytes(data))
         del about["sha256"]
         version = about.pop("format")
         if version != FORMAT:
@@ -164,6 +177,8 @@ def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     Raises:
         ValueError: a weight is missing, in excess or of another shape, or counts do not hold together.
     """
+    from charlm.models import CountingModel
+
     own = weights_of(model)
     if own.keys() != weights.keys():
         names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
@@ -184,6 +199,10 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
         InputNotFoundError: there is no such file, or it cannot be opened.
         CheckpointError: the file is damaged or foreign, or its weights do not fit its architecture.
     """
+    import torch
+
+    from charlm.models import build
+
     checkpoint, tensors = read(path)
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
