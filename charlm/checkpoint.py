@@ -133,21 +133,23 @@ def save(
     write_whole(path, data)
 
 
-def read(
-    path: Path, load_tensors: Callable[[bytes], dict[str, Any]] | None = None
-) -> tuple[Checkpoint, dict[str, Any]]:
+def _to_torch(data: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load as load_tensors
+
+    return load_tensors(data)
+
+
+def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch) -> tuple[Checkpoint, dict[str, Any]]:
     """Read a checkpoint's description and tensors: the weights and, with a slash in their names, what `resume` needs.
 
     Args:
         path: of the file.
-        load_tensors: from safetensors; None for PyTorch's tensors.
+        load_tensors: from a file's bytes, by safetensors; for PyTorch unless another one is given.
 
     Raises:
         InputNotFoundError: there is no such file, or it cannot be opened.
         CheckpointError: it is no checkpoint of ours, damaged, cut off, or of a newer format.
     """
-    if load_tensors is None:
-        from safetensors.torch import load as load_tensors
     try:
         data = bytearray(path.read_bytes())
     except OSError as error:

@@ -48,12 +48,12 @@ def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | Non
     """Return what reads quickest: steps in numpy for the architectures that have them, on a CPU; else the model itself.
 
     Args:
-        model: what it has learned later on does not reach the reader.
+        model: its mode is set to evaluation; what it learns later on may not reach the reader.
         n_context: characters in a window; None for a model that carries its state.
         n_texts: how many texts are written at once; None for one.
     """
     name = next((name for name, architecture in MODELS.items() if architecture is type(model)), "")
-    weights = model.state_dict()
+    weights = model.eval().state_dict()
     if all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights.values()):
         steps = prepare(name, {key: weight.numpy() for key, weight in weights.items()}, n_context)
         if steps is not None:
@@ -74,7 +74,7 @@ def generate(
     """Yield one character index after another, without end.
 
     Args:
-        model: as it is now, or a reader that has read nothing.
+        model: its mode is set to evaluation; or a reader that has read nothing.
         prime: what was written so far, at least one character, shorter than a window only if the caller wants so.
         n_context: characters in a window; None for a model that carries its state.
         temperature: see `draw.Choice`.

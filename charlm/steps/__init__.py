@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from charlm.steps.base import Steps, Weights
@@ -53,8 +54,9 @@ def prepare(name: str, arrays: Mapping[str, NDArray[Any]], n_context: int | None
     make = getattr(importlib.import_module(f"charlm.steps.{module}"), function)
     try:
         weights = Weights(arrays)
-        steps: Steps = make(weights)
-    except ValueError:
+        with np.errstate(over="raise", invalid="raise"):  # weights that have run away
+            steps: Steps = make(weights)
+    except (ValueError, FloatingPointError):
         return None
     return steps if not weights.arrays and steps.n_context in (None, n_context) else None
 

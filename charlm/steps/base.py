@@ -189,7 +189,7 @@ class Steps:
         Returns:
             logits: float, (V,), or (B, V); the next call writes over them.
         """
-        with np.errstate(over="ignore"):  # exp(x) may well be infinite in 1 / (1 + exp(x))
+        with np.errstate(over="ignore", invalid="ignore"):  # exp(x) may well be infinite in 1 / (1 + exp(x))
             for char in chars:
                 x: Any = char
                 if isinstance(char, np.ndarray):
