@@ -94,7 +94,7 @@ class Choice:
         shares = logits.astype(np.float64)
         shares[..., 0] = -np.inf
         most = np.maximum.reduce(shares, axis=-1, keepdims=True)
-        if not np.isfinite(most).all():
+        if not (math.isfinite(most.item()) if most.size == 1 else np.isfinite(most).all()):
             raise CharlmError("the model's output is not a number; train it again, with a lower --learning-rate")
         if self.temperature == 0:
             best: Numbers = np.equal(np.arange(shares.shape[-1]), shares.argmax(axis=-1)[..., None])
