@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from charlm.errors import CheckpointError, InputNotFoundError
 from charlm.files import write_whole
-from charlm.models import CharModel, CountingModel, build
 from charlm.vocab import N_CODE_POINTS, Vocab
+
+if TYPE_CHECKING:  # what only reads a file, to write text with it, does without torch
+    import torch
+    from torch import Tensor
+
+    from charlm.models import CharModel
 
 FORMAT = 1
 KEY = "charlm"
@@ -89,13 +92,6 @@ class Checkpoint:
         return Vocab(self.symbols, self.is_bytes)
 
 
-def weights_of(model: CharModel) -> dict[str, Tensor]:
-    """Return all that a model learned, parameters and counts, by name; what is shared once."""
-    named = model.state_dict(keep_vars=True)
-    first_name = {id(weight): name for name, weight in reversed(named.items())}
-    return {name: weight for name, weight in named.items() if first_name[id(weight)] == name}
-
-
 def save(
     path: Path,
     model: CharModel,
@@ -115,21 +111,35 @@ def save(
     Raises:
         OutputError: the file cannot be written.
     """
+    from safetensors.torch import save as to_bytes
+
+    from charlm.weights import weights_of
+
     weights = {
         name: weight.detach().to("cpu", dtype if weight.is_floating_point() else None).contiguous()
         for name, weight in weights_of(model).items()
     }
     weights |= beside or {}
     text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(about), separators=(",", ":"))
-    data = bytearray(safetensors.torch.save(weights, {KEY: text}))
+    data = bytearray(to_bytes(weights, {KEY: text}))
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
     assert data[digits] == _NO_HASH.encode(), "safetensors lays out its header in another way"
     data[digits] = hashlib.sha256(data).hexdigest().encode()
     write_whole(path, data)
 
 
-def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
+def _to_torch(data: bytes) -> dict[str, Tensor]:
+    from safetensors.torch import load as load_tensors
+
+    return load_tensors(data)
+
+
+def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch) -> tuple[Checkpoint, dict[str, Any]]:
     """Read a checkpoint's description and tensors: the weights and, with a slash in their names, what `resume` needs.
+
+    Args:
+        path: of the file.
+        load_tensors: from a file's bytes, by safetensors; for PyTorch unless another one is given.
 
     Raises:
         InputNotFoundError: there is no such file, or it cannot be opened.
@@ -137,19 +147,22 @@ def read(path: Path) -> tuple[Checkpoint, dict[str, Tensor]]:
     """
     try:
         if path.exists() and not path.is_file():  # a device may have no end
-            raise InputNotFoundError(f"{path}: is not a file")
+            raise InputNotFoundError(f"{path}: cannot be read: it is not a file")
         data = path.read_bytes()
     except OSError as error:
         raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(data, str(path))
+    return parse(data, str(path), load_tensors)
 
 
-def parse(content: bytes | bytearray, path: str) -> tuple[Checkpoint, dict[str, Tensor]]:
+def parse(
+    content: bytes | bytearray, path: str, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch
+) -> tuple[Checkpoint, dict[str, Any]]:
     """Return what is in the bytes of a checkpoint file; see `read`.
 
     Args:
         content: the whole file.
         path: for messages.
+        load_tensors: see `read`.
 
     Raises:
         CheckpointError: see `read`.
@@ -164,7 +177,7 @@ def parse(content: bytes | bytearray, path: str) -> tuple[Checkpoint, dict[str, 
     try:
         n_header = int.from_bytes(data[:8], "little")
         about = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
-        weights = safetensors.torch.load(bytes(data))
+        weights = load_tensors(bytes(data))
         del about["sha256"]
         version = about.pop("format")
         if version != FORMAT:
@@ -174,51 +187,6 @@ def parse(content: bytes | bytearray, path: str) -> tuple[Checkpoint, dict[str, 
         raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
 
 
-def check_sizes(about: Checkpoint, weights: dict[str, Tensor]) -> None:
-    """Check that the model can be made without much more memory and time than the file's size tells.
-
-    Raises:
-        ValueError: an option that asks for more, or weights that do not fit.
-    """
-    n_weights = sum(weight.numel() for weight in weights.values())
-    sizes = {name: value for name, value in about.options.items() if isinstance(value, int)}
-    for name, value in sizes.items():
-        if abs(value) > (max(1, len(weights)) if name == "n_layers" else max(4096, n_weights)):
-            raise ValueError(f"{name} is {value}, too much for what is in the file")
-    if max(sizes.values(), default=0) ** 2 > max(2**20, n_weights):  # larger than a matrix that is there
-        with torch.device("meta"):  # takes no memory, but seconds to import what it needs
-            check_shapes(build(about.model, about.vocab_size, **about.options), weights)
-
-
-def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Check that a model has just these weights; the shapes of counts are the counting model's business.
-
-    Raises:
-        ValueError: a weight is missing, in excess or of another shape.
-    """
-    own = weights_of(model)
-    if own.keys() != weights.keys():
-        names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
-        raise ValueError(f"weights missing or in excess: {names}")
-    for name, weight in own.items():
-        if weight.shape != weights[name].shape and not isinstance(model, CountingModel):
-            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(weight.shape)}")
-
-
-def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Copy weights into a model, converted to its types; one that counts takes over the counts.
-
-    Raises:
-        ValueError: a weight is missing, in excess or of another shape, or counts do not hold together.
-    """
-    check_shapes(model, weights)
-    if isinstance(model, CountingModel):
-        model.restore(weights)
-        return
-    for name, weight in weights_of(model).items():
-        weight.data.copy_(weights[name])
-
-
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:
     """Read a checkpoint and make its model, in float32 and evaluation mode.
 
@@ -226,10 +194,15 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Che
         InputNotFoundError: there is no such file, or it cannot be opened.
         CheckpointError: the file is damaged or foreign, or its weights do not fit its architecture.
     """
+    import torch
+
+    from charlm.models import build
+    from charlm.weights import check_sizes, set_weights
+
     checkpoint, tensors = read(path)
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
-        check_sizes(checkpoint, weights)
+        check_sizes(checkpoint.model, checkpoint.vocab_size, checkpoint.options, weights)
         with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
             model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
         set_weights(model, weights)

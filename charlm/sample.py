@@ -1,65 +1,68 @@
-"""Sampling: a generator of characters.
+"""Sampling from a model in memory: a generator of characters.
 
-Shapes: T characters, V vocab_size.
+Shapes: B texts, T characters, V vocab_size.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from charlm.errors import CharlmError, UsageError
-from charlm.models.base import CharModel
+from charlm.draw import Choice, Reader, draws, uniforms
+from charlm.models import MODELS, CharModel
+from charlm.models.base import State
+from charlm.steps import prepare
 
 
-def next_probs(
-    logits: Tensor,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-) -> Tensor:
-    """Turn logits into the probabilities to draw from. Index 0, which is no symbol, gets none.
+class Plain:
+    """A model as a reader, by the model's own forward pass.
 
     Args:
-        logits: float, (V,).
-        temperature: divides the logits; 0 puts all on the most probable.
-        top_k: keep the k most probable. Reference: Fan et al. (2018), arXiv:1805.04833.
-        top_p: keep the fewest that together have this probability. Reference: Holtzman et al. (2020),
-            arXiv:1904.09751.
-        min_p: keep those at least this share as probable as the most probable. Reference: Nguyen et al. (2024),
-            arXiv:2407.01082.
-
-    Raises:
-        CharlmError: a logit is not finite.
-
-    Returns:
-        probabilities, float64, on the CPU, (V,).
+        model: its mode is set to evaluation.
+        n_texts: B, how many texts are written at once; None for one.
     """
-    logits = logits.detach().to("cpu", torch.float64).clone()
-    if not logits.isfinite().all():
-        raise CharlmError("the model's output is not a number; train it again, with a lower --learning-rate")
-    logits[0] = -math.inf
-    if temperature == 0:
-        return torch.zeros_like(logits).scatter(0, logits.argmax(), 1.0)
-    probs = torch.softmax((logits - logits.max()) / temperature, dim=0)
-    ranked, order = probs.sort(descending=True, stable=True)
-    keep = torch.ones_like(ranked, dtype=torch.bool)
-    if top_k is not None:
-        keep[top_k:] = False
-    if top_p is not None:
-        keep &= ranked.cumsum(0) - ranked < top_p
-    if min_p is not None:
-        keep &= ranked >= min_p * ranked[0]
-    probs = probs.scatter(0, order, ranked * keep)
-    return probs / probs.sum()
+
+    def __init__(self, model: CharModel, n_texts: int | None = None) -> None:
+        self.model, self.n_texts = model.eval(), n_texts
+        self.state: State = None
+
+    def reset(self) -> None:
+        """Forget what was read."""
+        self.state = None
+
+    @torch.inference_mode()
+    def read(self, chars: Sequence[int | NDArray[Any]]) -> NDArray[Any]:
+        """Return the logits after some characters, float, (V,) or (B, V); see `draw.Reader`."""
+        rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in chars], axis=1)  # (B, T)
+        batch = torch.from_numpy(rows).to(self.model.device, torch.long)
+        logits, self.state = self.model(batch, self.state, only_last=True)
+        last = logits[:, -1].double().cpu().numpy()  # (B, V)
+        return last[0] if self.n_texts is None else last  # type: ignore[no-any-return]
+
+
+def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Reader:
+    """Return what reads quickest: steps in numpy for the architectures that have them, on a CPU; else the model itself.
+
+    Args:
+        model: its mode is set to evaluation; what it learns later on may not reach the reader.
+        n_context: characters in a window; None for a model that carries its state.
+        n_texts: how many texts are written at once; None for one.
+    """
+    name = next((name for name, architecture in MODELS.items() if architecture is type(model)), "")
+    weights = model.eval().state_dict()
+    if all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights.values()):
+        steps = prepare(name, {key: weight.numpy() for key, weight in weights.items()}, n_context)
+        if steps is not None:
+            return steps
+    return Plain(model, n_texts)
 
 
 def generate(
-    model: CharModel,
+    model: CharModel | Reader,
     prime: Sequence[int],
     n_context: int | None = None,
     temperature: float = 1.0,
@@ -70,60 +73,19 @@ def generate(
 ) -> Iterator[int]:
     """Yield one character index after another, without end.
 
-    A model that carries a state reads each character once; one with a window slides it. The draw is on the CPU by a
-    generator of its own.
-
     Args:
-        model: its mode is set to evaluation.
+        model: its mode is set to evaluation; or a reader that has read nothing.
         prime: what was written so far, at least one character, shorter than a window only if the caller wants so.
         n_context: characters in a window; None for a model that carries its state.
-        temperature: see `next_probs`.
-        top_k: see `next_probs`.
-        top_p: see `next_probs`.
-        min_p: see `next_probs`.
+        temperature: see `draw.Choice`.
+        top_k: see `draw.Choice`.
+        top_p: see `draw.Choice`.
+        min_p: see `draw.Choice`.
         seed: of the draw; None takes a fresh one.
 
     Raises:
         UsageError: an option out of its range.
     """
-    if not 0 <= temperature < math.inf:
-        raise UsageError(f"temperature is {temperature}; it must be 0 (greedy) or more, and finite")
-    if seed is not None and not 0 <= seed < 2**64:
-        raise UsageError(f"seed is {seed}; it must be at least 0 and below 2**64")
-    if top_k is not None and top_k < 1:
-        raise UsageError(f"top-k is {top_k}; it must be at least 1")
-    for name, share in (("top-p", top_p), ("min-p", min_p)):
-        if share is not None and not 0 < share <= 1:
-            raise UsageError(f"{name} is {share}; it must be above 0 and at most 1")
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    read = list(prime) if n_context is None else list(prime)[-n_context:]
-    return _draws(model, read, n_context, generator, temperature, top_k, top_p, min_p)
-
-
-def _draws(
-    model: CharModel,
-    read: list[int],
-    n_context: int | None,
-    generator: torch.Generator,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    min_p: float | None,
-) -> Iterator[int]:
-    device = model.device
-    model.eval()
-    state = None
-    while True:
-        with torch.inference_mode():
-            logits, state = model(torch.tensor([read], device=device), state, only_last=True)
-            probs = next_probs(logits[0, -1], temperature, top_k, top_p, min_p)
-            index = int(torch.multinomial(probs, 1, generator=generator))
-        yield index
-        if n_context is None:
-            read = [index]
-        else:
-            read, state = [*read[1 - n_context :], index] if n_context > 1 else [index], None
+    choice, uniform = Choice(temperature, top_k, top_p, min_p), uniforms(seed)
+    reader = reader_of(model, n_context) if isinstance(model, CharModel) else model
+    return draws(reader, prime, uniform, choice, n_context)

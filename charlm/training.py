@@ -29,6 +29,7 @@ from charlm.models import CountingModel
 from charlm.recipe import Recipe
 from charlm.resume import restore, snapshot
 from charlm.trainer import Trainer
+from charlm.weights import set_weights
 
 N_LANES = 32  # lanes in which the validation part is read while training
 
@@ -170,7 +171,7 @@ def _go_on(
     if about.corpus["sha256"] != trainer.corpus.sha256:
         raise DataError(f"{trainer.corpus.name}: the text has changed since {folder} was trained on it")
     try:
-        checkpoint.set_weights(trainer.run.model, weights)
+        set_weights(trainer.run.model, weights)
         differs(restore(trainer.run, listed, about.resume, tensors))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: there is nothing to go on with: {error}") from None

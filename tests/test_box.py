@@ -1,5 +1,8 @@
 """The model in the box: small, there without training or network, and as good as it says."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -30,6 +33,16 @@ def test_the_box_writes_on_after_supposing(box):
     words = text.split()[1:-1]
     common = {"the", "of", "and", "to", "in", "is", "a", "that", "as", "it", "which", "be", "for", "with", "not"}
     assert sum(word.strip(".,;:\"'-_()!?") in common for word in words) / len(words) > 0.15
+
+
+def test_the_box_writes_without_torch(box):
+    code = "import sys; from charlm.cli import main;\ntry: main()\n"
+    code += "finally: print('torch' in sys.modules, file=sys.stderr)"
+    options = ["sample", str(runs.boxed()), "--seed", "3", "--length", "60", "--prime", "supposing", "--num", "2"]
+    done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=True)
+    assert done.stderr == "False\n"
+    texts = ["supposing" + box.sample("supposing", 60, temperature=0.8, seed=seed) + "\n" for seed in (3, 4)]
+    assert done.stdout == f"{'-' * 20}\n".join(texts)
 
 
 def test_the_box_knows_its_text_and_how_it_was_trained(box):

@@ -15,6 +15,7 @@ from charlm.fit import Callback, Run, fit
 from charlm.models import build
 from charlm.recipe import Recipe
 from charlm.resume import restore, snapshot
+from charlm.weights import set_weights
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 FEEDS = {
@@ -70,7 +71,7 @@ def resumed(cycle, stored, *arguments, change=lambda tree: tree, **options):
     run, listed = make(cycle, *arguments, **options)
     weights, (packed, tensors) = stored
     torch.manual_seed(99)
-    checkpoint.set_weights(run.model, weights)
+    set_weights(run.model, weights)
     restore(run, listed, change(json.loads(json.dumps(packed))), tensors)
     fit(run, listed)
     return weights_of(run)

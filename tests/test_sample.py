@@ -3,25 +3,27 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.errors import UsageError
+from charlm.draw import Choice, uniforms
+from charlm.errors import CharlmError, UsageError
 from charlm.models import MODELS, CountingModel, build, options_of
-from charlm.sample import generate, next_probs
+from charlm.sample import Plain, generate
 
 V = 9
 PROBS = torch.tensor([0.0, 0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
 # The same, in another order than by size, and index 0 the most probable of all.
-LOGITS = torch.tensor([9.0, math.log(0.1), math.log(0.4), math.log(0.2), math.log(0.3)])
+LOGITS = np.log(np.array([1e4, 0.1, 0.4, 0.2, 0.3], np.float32))
 READERS = [name for name, architecture in MODELS.items() if architecture.n_context is None]
 WINDOWS = [("char3", 3), ("loop", 1), ("loop", 4), ("lstm", 4)]
 
 
-def take(n, *arguments, **options):
-    return list(itertools.islice(generate(*arguments, **options), n))
+def take(n, indices):
+    return list(itertools.islice(indices, n))
 
 
 def small(name):
@@ -67,9 +69,10 @@ def watched(model):
     ],
 )
 def test_probabilities_are_those_computed_by_hand(options, expected):
-    probs = next_probs(LOGITS, **options)
-    assert probs.dtype == torch.float64
-    torch.testing.assert_close(probs, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-8)
+    probs = Choice(**options).probs(LOGITS)
+    assert probs.dtype == np.float64
+    np.testing.assert_allclose(probs, expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_array_equal(Choice(**options).probs(np.stack([LOGITS, LOGITS[::-1], LOGITS]))[::2], [probs] * 2)
 
 
 @settings(deadline=None, max_examples=100)
@@ -81,26 +84,58 @@ def test_probabilities_are_those_computed_by_hand(options, expected):
     st.none() | st.floats(1e-6, 1),
 )
 def test_probabilities_sum_to_one_and_index_0_has_none(logits, temperature, top_k, top_p, min_p):
-    logits = torch.tensor(logits)
-    before = logits.clone()
-    probs = next_probs(logits, temperature, top_k, top_p, min_p)
-    assert probs.sum().item() == pytest.approx(1)
+    logits = np.array(logits, np.float32)
+    before = logits.copy()
+    probs = Choice(temperature, top_k, top_p, min_p).probs(logits)
+    assert probs.sum() == pytest.approx(1)
     assert probs[0] == 0
     assert (probs >= 0).all()
-    assert probs[1:][logits[1:].argmax()] == probs.max()  # the most probable is always kept
-    assert torch.equal(logits, before)
+    everything = Choice(temperature).probs(logits)
+    assert everything[probs > 0].max() == everything.max()  # the most probable is always kept
+    assert np.array_equal(logits, before)
 
 
 def test_of_equally_probable_ones_as_many_are_kept_as_asked_for():
-    assert (next_probs(torch.zeros(6), top_k=2) > 0).sum() == 2
-    assert (next_probs(torch.zeros(6), top_p=0.5) > 0).sum() == 3  # 0.2 each
-    assert (next_probs(torch.zeros(6), min_p=1.0) > 0).sum() == 5
+    assert (Choice(top_k=2).probs(np.zeros(6)) > 0).sum() == 2
+    assert (Choice(top_p=0.5).probs(np.zeros(6)) > 0).sum() == 3  # 0.2 each
+    assert (Choice(min_p=1.0).probs(np.zeros(6)) > 0).sum() == 5
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_an_error(wrong):
+    logits = np.array([[0, 1, 2], [0, wrong, 2]], np.float32)
+    for row in (logits, logits[1]):
+        with pytest.raises(CharlmError, match="not a number"):
+            Choice().probs(row)
+
+
+def test_what_has_no_probability_is_never_drawn_at_the_edges():
+    largest = 1 - 2**-53  # of the uniform numbers
+    for logits in ([5, 0, 0, 0], [5, 3, -1e9, -1e9], [5, -1e9, 3, -1e9], [5, -1e9, 1, 3], [5, 0.1, 0.2, 0.3]):
+        for choice in (Choice(), Choice(top_k=1), Choice(0), Choice(0.7, min_p=0.9)):
+            probs = choice.probs(np.array(logits, np.float32))
+            assert choice.index(np.array(logits, np.float32), 0.0) == np.flatnonzero(probs)[0]
+            assert choice.index(np.array(logits, np.float32), largest) == np.flatnonzero(probs)[-1]
+
+
+@given(st.integers(1, 5), st.integers(2, 30), st.integers(0, 2**32))
+def test_many_are_drawn_as_each_alone(n_texts, vocab_size, seed):
+    generator = np.random.default_rng(seed)
+    logits, uniform = generator.normal(size=(n_texts, vocab_size)).astype(np.float32), generator.random(n_texts)
+    for choice in (Choice(), Choice(0), Choice(0.5, top_k=3), Choice(2.0, top_p=0.5)):
+        alone = [choice.index(row, number) for row, number in zip(logits, uniform.tolist(), strict=True)]
+        assert choice.index(logits, uniform).tolist() == alone
+
+
+def test_uniform_numbers_are_those_of_a_generator_with_the_seed():
+    generator = np.random.Generator(np.random.PCG64(7))
+    assert take(1000, uniforms(7)) == [generator.random() for _ in range(1000)]
 
 
 def test_draws_have_the_probabilities(fixed_probs):
     n = 4000
     model = fixed_probs([0.5, 0.2, 0.15, 0.1, 0.05])
-    counts = torch.bincount(torch.tensor(take(n, model, [1], seed=3)), minlength=5)
+    counts = torch.bincount(torch.tensor(take(n, generate(model, [1], seed=3))), minlength=5)
     expected = n * PROBS
     assert counts[0] == 0
     chi_square = (((counts - expected) ** 2) / expected)[1:].sum().item()
@@ -110,15 +145,15 @@ def test_draws_have_the_probabilities(fixed_probs):
 @pytest.mark.parametrize(("name", "n_context"), [("gru", None), ("loop", 4)])
 def test_the_same_seed_gives_the_same_text_and_another_another(name, n_context):
     model = small(name)
-    texts = [take(40, model, [1, 2, 3, 4], n_context, seed=seed) for seed in (5, 5, 6, None, None)]
+    texts = [take(40, generate(model, [1, 2, 3, 4], n_context, seed=seed)) for seed in (5, 5, 6, None, None)]
     assert texts[0] == texts[1]
     assert len({tuple(text) for text in texts}) == 4
 
 
 def test_sampling_does_not_touch_the_global_random_generator():
     model, before = small("gru"), torch.get_rng_state()
-    take(5, model, [1], seed=3)
-    take(5, model, [1])
+    take(5, generate(model, [1], seed=3))
+    take(5, generate(model, [1]))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -127,7 +162,7 @@ def test_sampling_does_not_touch_the_global_random_generator():
 def test_step_by_step_the_logits_are_those_of_reading_at_once(name):
     model, prime = small(name), [1, 5, 2]
     _, given_back = watched(model)
-    drawn = take(12, model, prime, seed=1)
+    drawn = take(12, generate(Plain(model), prime, seed=1))
     whole, _ = model(torch.tensor([prime + drawn[:-1]]))
     torch.testing.assert_close(torch.cat(given_back[:12], dim=1), whole[:, len(prime) - 1 :])
 
@@ -137,8 +172,9 @@ def test_step_by_step_the_logits_are_those_of_reading_at_once(name):
 def test_the_likelihood_of_what_was_drawn_agrees_with_the_entropy_of_the_draws(name):
     n, model = 800, small(name)
     if not isinstance(model, CountingModel):
-        model.head.register_forward_hook(lambda module, inputs, logits: 12 * logits)  # far from uniform
-    drawn = take(n, model, [1], seed=2)
+        for parameter in model.head.parameters():
+            parameter.mul_(12)  # far from uniform
+    drawn = take(n, generate(model, [1], seed=2))
     logits = model(torch.tensor([[1, *drawn[:-1]]]))[0][0].double()
     logits[:, 0] = -math.inf  # no symbol, and never drawn
     log_probs = logits.log_softmax(-1)
@@ -154,7 +190,7 @@ def test_the_likelihood_of_what_was_drawn_agrees_with_the_entropy_of_the_draws(n
 def test_every_character_is_read_once(name):
     model, prime = small(name), [1, 5, 2]
     read, given_back = watched(model)
-    drawn = take(6, model, prime, seed=1)
+    drawn = take(6, generate(Plain(model), prime, seed=1))
     assert [chars.tolist() for chars in read] == [[prime]] + [[[index]] for index in drawn[:-1]]
     assert {logits.shape for logits in given_back} == {(1, 1, V)}  # and one position is paid for
 
@@ -163,7 +199,7 @@ def test_every_character_is_read_once(name):
 def test_a_window_slides_over_the_text(name, n_context):
     model, prime = small(name), [1, 5, 2, 7][-n_context:]
     read, _ = watched(model)
-    text = prime + take(9, model, prime, n_context, seed=1)
+    text = prime + take(9, generate(Plain(model), prime, n_context, seed=1))
     assert [chars.tolist() for chars in read] == [[text[i : i + n_context]] for i in range(9)]
 
 
@@ -171,20 +207,20 @@ def test_a_window_slides_over_the_text(name, n_context):
 def test_of_a_long_prime_a_window_sees_the_end(name, n_context):
     model, prime = small(name), [1, 5, 2, 7, 3, 3, 8, 4]
     read, _ = watched(model)
-    take(1, model, prime, n_context, seed=1)
+    take(1, generate(Plain(model), prime, n_context, seed=1))
     assert read[0].tolist() == [prime[-n_context:]]
 
 
 def test_a_window_that_is_not_full_yet_grows():
     read, _ = watched(model := small("loop"))
-    text = [1] + take(5, model, [1], n_context=3, seed=1)
+    text = [1] + take(5, generate(Plain(model), [1], n_context=3, seed=1))
     assert [chars.tolist() for chars in read] == [[text[max(0, i - 2) : i + 1]] for i in range(5)]
 
 
 def test_the_prime_is_left_as_it_was_and_dropout_is_off():
     model = build("gru", V, n_hidden=8, n_layers=2, dropout=0.5, head_dropout=0.5).train()
     prime = [1, 2, 3]
-    texts = [take(20, model, prime, temperature=0) for _ in range(2)]
+    texts = [take(20, generate(model, prime, temperature=0)) for _ in range(2)]
     assert texts[0] == texts[1]
     assert prime == [1, 2, 3]
 

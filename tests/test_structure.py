@@ -17,12 +17,12 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # A module imports from the rows above its own, from its own folder, and from what BESIDE names in its own row.
 ROWS = [
     ["errors", "files", "vocab", "pieces", "library", "encode", "cache", "corpus", "shuffle", "feeds"]
-    + ["models", "schedules", "recipe", "plots"],
+    + ["models", "steps", "draw", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references"],
-    ["dynamic", "processes"],
+    ["dynamic", "processes", "weights"],
     ["fit", "counting", "launch"],
     ["checkpoint", "callbacks", "runs", "resume"],
-    ["language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
+    ["writer", "language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],
 ]
 BESIDE = {
@@ -32,6 +32,7 @@ BESIDE = {
     "corpus": {"vocab", "pieces", "encode", "cache"},
     "feeds": {"shuffle", "vocab"},
     "counting": {"fit"},
+    "language_model": {"writer"},
     "mixture": {"language_model"},
     "trainer": {"choices", "language_model"},
     "training": {"choices", "language_model", "trainer"},
@@ -105,7 +106,7 @@ def test_a_public_name_can_be_imported(name):
     assert getattr(charlm, name).__doc__
 
 
-@pytest.mark.parametrize("package", ["charlm.callbacks", "charlm.models"])
+@pytest.mark.parametrize("package", ["charlm.callbacks", "charlm.models", "charlm.steps"])
 def test_a_folder_exports_what_it_lists(package):
     module = importlib.import_module(package)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []

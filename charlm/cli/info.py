@@ -84,10 +84,11 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
 
     from charlm import checkpoint, runs
     from charlm.metrics import bits
+    from charlm.weights import weights_of
 
     path = runs.find_checkpoint(run, folder)
     model, about = checkpoint.load(path)
-    weights = checkpoint.weights_of(model)
+    weights = weights_of(model)
     if as_json:
         shapes = {name: list(weight.shape) for name, weight in weights.items()}
         print(json.dumps({"path": str(path), **asdict(about), "weights": shapes}))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.options import device_option, folder_option, json_option
 from charlm.cli.own_text import check_learning, dynamic_steps, learning_options, mixture_weights
 from charlm.errors import DataError, InputNotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from charlm.writer import Writer
 
 
 def _read_prime(path: str) -> str:
@@ -74,29 +77,31 @@ def sample(
     if dynamic is not None and not prime:
         raise UsageError("--dynamic learns from the prime; give --prime or --prime-file")
 
-    import torch
+    from charlm import runs, writer
 
-    from charlm import runs
-    from charlm.choices import choose_device
-    from charlm.language_model import LanguageModel
-
-    place = choose_device(device)
     paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
-    models = [LanguageModel.load(path, place) for path in paths]
-    model = models[0]
-    if len(models) > 1:
-        from charlm.mixture import mix
+    is_plain = len(paths) == 1 and dynamic is None and device in ("auto", "cpu")
+    model: Writer | None = writer.load(paths[0]) if is_plain else None
+    if model is None:
+        import torch
 
-        model = mix(models, mixture_weights(models, paths, place, weights))
-    if dynamic is not None:
-        from charlm.dynamic import learn
+        from charlm.choices import choose_device
+        from charlm.language_model import LanguageModel
 
-        codes = torch.from_numpy(model.vocab.encode(model.prepare(prime, options["unknown"]))).to(place)
-        steps = dynamic_steps(model, paths[0], place, dynamic, rate, decay, piece, pick=False)
-        learn(model.model, codes, steps, model.about.n_context, model.vocab.start)
-    for i in range(num):
-        seed_i = None if seed is None else seed + i
-        texts = model.stream(prime, seed=seed_i, **options)
+        place = choose_device(device)
+        models = [LanguageModel.load(path, place) for path in paths]
+        model = network = models[0]
+        if len(models) > 1:
+            from charlm.mixture import mix
+
+            model = mix(models, mixture_weights(models, paths, place, weights))
+        if dynamic is not None:
+            from charlm.dynamic import learn
+
+            codes = torch.from_numpy(network.vocab.encode(network.prepare(prime, options["unknown"]))).to(place)
+            steps = dynamic_steps(network, paths[0], place, dynamic, rate, decay, piece, pick=False)
+            learn(network.model, codes, steps, network.about.n_context, network.vocab.start)
+    for i, texts in enumerate(model.streams(num, prime, seed=seed, **options)):
         if as_json:
             print(json.dumps({"prime": prime, "text": "".join(texts)}, ensure_ascii=False), flush=True)
             continue

@@ -1,0 +1,169 @@
+"""What writing costs: our steps beside a plain PyTorch loop, many texts beside the rate of matrices, the start.
+
+    python benchmarks/sampling.py
+
+One text: `generate` beside the bare modules (embedding, nn.LSTM or the like, linear, softmax, multinomial) in inference
+mode, in turns, in characters a second; the ratio is the median over the rounds, with their middle half. The share of
+the floor is the time of a single product of a vector with one matrix of as many weights as a step reads, over ours.
+Many texts: 256 at once, as a share of the operations that one large matrix product makes in the same time. The start:
+the whole of `charlm sample nietzsche --length 1` beside `python -c "import torch"`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from charlm.draw import Choice, draws, uniforms
+from charlm.models import CharModel, build
+from charlm.sample import generate, reader_of
+
+VOCAB_SIZE, N_TEXTS = 90, 256
+SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+    "lstm 2 x 512": ("lstm", {"n_layers": 2, "n_hidden": 512}),
+    "rnn 256": ("rnn", {"n_hidden": 256}),
+    "gru 256": ("gru", {"n_hidden": 256}),
+    "gru 512": ("gru", {"n_hidden": 512}),
+}
+
+
+def processor() -> str:
+    """Return the processor's name, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def rate(work: Callable[[int], object], n_seconds: float) -> Callable[[], float]:
+    """Return a function that does some work for about so many seconds and returns how much of it a second."""
+    work(1)
+    n, took = 1, 0.0
+    while took < n_seconds / 4:
+        n *= 2
+        began = time.perf_counter()
+        work(n)
+        took = time.perf_counter() - began
+    n = max(1, round(n * n_seconds / took))
+
+    def turn() -> float:
+        began = time.perf_counter()
+        work(n)
+        return n / (time.perf_counter() - began)
+
+    return turn
+
+
+def plain(model: CharModel) -> Iterator[int]:
+    """Yield characters by the model's modules and nothing around them."""
+    generator, char, state = torch.Generator(), torch.tensor([[1]]), None
+    embed, layers, linear = model.embed, model.layers, model.head[-1]  # type: ignore[index]
+    while True:
+        with torch.inference_mode():
+            features, state = layers(embed(char), state)  # type: ignore[operator]
+            probs = torch.softmax(linear(features[0, -1]), dim=-1)
+            char = torch.multinomial(probs, 1, generator=generator).view(1, 1)
+            index = int(char)
+        yield index
+
+
+def take(indices: Iterator[object]) -> Callable[[int], object]:
+    """Return a function that takes the next n."""
+    return lambda n: sum(1 for _ in islice(indices, n))
+
+
+def product_of(x: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> Callable[[int], object]:
+    """Return a function that multiplies n times."""
+    return lambda n: [np.dot(x, matrix, out=result) for _ in range(n)]
+
+
+def n_read(model: CharModel) -> int:
+    """Return how many weights a step has to read: all matrices but the embedding and what is folded into it."""
+    skipped = ("embed.weight", "layers.weight_ih_l0")
+    return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and name not in skipped)
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Return the median and the middle half."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def interleaved(turns: list[Callable[[], float]], n_rounds: int) -> list[list[float]]:
+    """Return what each turn gives in each round; who begins changes from round to round."""
+    results: list[list[float]] = [[] for _ in turns]
+    for i in range(n_rounds):
+        for k in range(len(turns)):
+            j = (i + k) % len(turns)
+            results[j].append(turns[j]())
+    return results
+
+
+def writing(n_seconds: float, n_rounds: int) -> None:
+    """Print the table of one text and of many."""
+    print(f"{'model':14}{'plain':>8}{'ours':>9}  {'ratio':20}{'of the floor':20}{'256 texts':>11}  of the matrix rate")
+    matrix = np.random.default_rng(0).standard_normal((1024, 2048), np.float32)
+    vectors, result = matrix[:N_TEXTS, :1024].copy(), np.empty((N_TEXTS, 2048), np.float32)
+    for name, (architecture, options) in SHAPES.items():
+        model = build(architecture, VOCAB_SIZE, **options).eval()
+        n_weights = n_read(model)
+        floor_matrix = np.ones((512, n_weights // 512), np.float32)
+        floor_result = np.empty(n_weights // 512, np.float32)
+        numbers = map(np.array, zip(*(uniforms(seed) for seed in range(N_TEXTS)), strict=True))
+        turns = [
+            rate(take(plain(model)), n_seconds),
+            rate(take(generate(model, [1], seed=1)), n_seconds),
+            rate(product_of(floor_matrix[:, 0].copy(), floor_matrix, floor_result), n_seconds),
+            rate(take(draws(reader_of(model), [1], numbers, Choice())), n_seconds),
+            rate(product_of(vectors, matrix, result), n_seconds),
+        ]
+        bare, ours, floor, many, product = interleaved(turns, n_rounds)
+        ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+        of_floor = [a / b for a, b in zip(ours, floor, strict=True)]
+        of_product = [a * n_weights / (b * matrix.size) for a, b in zip(many, product, strict=True)]
+        print(
+            f"{name:14}{statistics.median(bare):8,.0f}{statistics.median(ours):9,.0f}  {spread(ratios, 1):20}"
+            f"{spread(of_floor):20}{statistics.median(many) * N_TEXTS:11,.0f}  {spread(of_product)}",
+            flush=True,
+        )
+
+
+def start(n_rounds: int) -> None:
+    """Print how long it takes to start."""
+
+    def seconds(*command: str) -> Callable[[], float]:
+        def turn() -> float:
+            began = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            return time.perf_counter() - began
+
+        return turn
+
+    sample, torch_alone = interleaved(
+        [seconds("-m", "charlm", "sample", "nietzsche", "--length", "1"), seconds("-c", "import torch")], n_rounds
+    )
+    print(
+        f"start: charlm sample nietzsche --length 1: {spread(sample)} s; import torch: {spread(torch_alone)} s; ",
+        end="",
+    )
+    print(f"ratio {spread([a / b for a, b in zip(sample, torch_alone, strict=True)])}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=0.15, help="of each turn")
+    parser.add_argument("--rounds", type=int, default=9)
+    given = parser.parse_args()
+    print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
+    writing(given.seconds, given.rounds)
+    start(min(given.rounds, 5))

@@ -1,0 +1,195 @@
+"""Drawing characters: from logits to probabilities to an index, over and over.
+
+An index is found where the running sum of the probabilities passes a uniform number in [0, 1). That number comes from
+numpy's PCG64, one generator for each text, so a seed stands for the same text however the logits were computed, and
+however many texts are written at once.
+
+Shapes: ... nothing for one text, B for many, T characters, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import CharlmError, UsageError
+
+N_DRAWS = 256  # uniform numbers taken from a generator at once
+COLDEST = 1e-260  # below it a difference of float32 logits, divided by it, might not be a float64 any more
+Numbers = NDArray[Any]
+
+
+class Reader(Protocol):
+    """Something that reads characters and says what it expects next."""
+
+    def reset(self) -> None:
+        """Forget what was read."""
+
+    def read(self, chars: Sequence[int | Numbers]) -> Numbers:
+        """Read characters and return the logits of the next one.
+
+        Args:
+            chars: one step each, an index for all texts or one for each, (B,).
+
+        Returns:
+            logits: float, (V,) as long as all texts are equal, else (B, V); the next call may write over them.
+        """
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How to choose from probabilities.
+
+    Attributes:
+        temperature: divides the logits; 0 puts all on the most probable.
+        top_k: keep the k most probable. Reference: Fan et al. (2018), arXiv:1805.04833.
+        top_p: keep the fewest that together have this probability. Reference: Holtzman et al. (2020),
+            arXiv:1904.09751.
+        min_p: keep those at least this share as probable as the most probable. Reference: Nguyen et al. (2024),
+            arXiv:2407.01082.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if not 0 <= self.temperature < math.inf:
+            raise UsageError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top-k is {self.top_k}; it must be at least 1")
+        for name, share in (("top-p", self.top_p), ("min-p", self.min_p)):
+            if share is not None and not 0 < share <= 1:
+                raise UsageError(f"{name} is {share}; it must be above 0 and at most 1")
+
+    def probs(self, logits: Numbers) -> Numbers:
+        """Turn logits into the probabilities to draw from. Index 0, which is no symbol, gets none.
+
+        Args:
+            logits: float, (..., V).
+
+        Returns:
+            probabilities, float64, (..., V).
+
+        Raises:
+            CharlmError: the largest logit is not finite.
+        """
+        shares = self.shares(logits)
+        shares /= shares.sum(axis=-1, keepdims=True)
+        return shares
+
+    def shares(self, logits: Numbers) -> Numbers:
+        """Return what is in proportion to `probs`, which saves a division by the sum."""
+        shares = logits.astype(np.float64)
+        shares[..., 0] = -np.inf
+        most = np.maximum.reduce(shares, axis=-1, keepdims=True)
+        if not (math.isfinite(most.item()) if most.size == 1 else np.isfinite(most).all()):
+            raise CharlmError("the model's output is not a number; train it again, with a lower --learning-rate")
+        if self.temperature == 0:
+            best: Numbers = np.equal(np.arange(shares.shape[-1]), shares.argmax(axis=-1)[..., None])
+            return best.astype(np.float64)
+        np.subtract(shares, most, out=shares)
+        np.divide(shares, max(self.temperature, COLDEST), out=shares)
+        np.exp(shares, out=shares)
+        if self.top_k is None and self.top_p is None and self.min_p is None:
+            return shares
+        order = np.argsort(-shares, axis=-1, kind="stable")
+        ranked = np.take_along_axis(shares, order, axis=-1)
+        keep = ranked >= (self.min_p or 0) * ranked[..., :1]
+        if self.top_k is not None:
+            keep[..., self.top_k :] = False
+        if self.top_p is not None:
+            keep &= ranked.cumsum(axis=-1) - ranked < self.top_p * ranked.sum(axis=-1, keepdims=True)
+        np.put_along_axis(shares, order, ranked * keep, axis=-1)
+        return shares
+
+    def index(self, logits: Numbers, uniform: Any) -> Any:
+        """Draw.
+
+        Args:
+            logits: float, (..., V).
+            uniform: in [0, 1), (...).
+
+        Returns:
+            the index, (...).
+        """
+        sums = np.add.accumulate(self.shares(logits), axis=-1)
+        passed = uniform * sums[..., -1]  # below the last sum, however it is rounded, so what is found has a share
+        if isinstance(uniform, float):
+            return int(sums.searchsorted(passed, "right"))
+        return (sums <= passed[:, None]).sum(axis=-1)
+
+
+def uniforms(seed: int | None) -> Iterator[float]:
+    """Return uniform numbers in [0, 1) without end, by PCG64 of a seed; None takes a fresh one.
+
+    Raises:
+        UsageError: the seed is out of its range.
+    """
+    if seed is not None and not 0 <= seed < 2**64:
+        raise UsageError(f"seed is {seed}; it must be at least 0 and below 2**64")
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
+
+
+def draws(
+    reader: Reader, prime: Sequence[int], uniform: Iterable[Any], choice: Choice, n_context: int | None = None
+) -> Iterator[Any]:
+    """Yield one character index after another, as long as there are uniform numbers.
+
+    A reader that carries a state reads each character once; for one with a window, the window slides.
+
+    Args:
+        reader: it has read nothing.
+        prime: what was written so far, at least one character, shorter than a window only if the caller wants so.
+        uniform: each a number, or those of B texts, float64, (B,).
+        choice: how to draw.
+        n_context: characters in a window; None for a model that carries its state.
+
+    Yields:
+        the index, or those of B texts, (B,).
+
+    Raises:
+        CharlmError: the model's output is not a number.
+    """
+    read: list[Any] = list(prime) if n_context is None else list(prime)[-n_context:]
+    for number in uniform:
+        index = choice.index(reader.read(read), number)
+        yield index
+        if n_context is None:
+            read = [index]
+        else:
+            read = [*read[1 - n_context :], index] if n_context > 1 else [index]
+            reader.reset()
+
+
+def columns(steps: Iterator[Numbers], n_texts: int) -> list[Iterator[int]]:
+    """Take apart what is drawn for many texts at once.
+
+    Args:
+        steps: the indices of all texts, (B,), step by step.
+        n_texts: B.
+
+    Returns:
+        the indices of each text; the one that goes ahead makes the steps, the others find them made.
+    """
+    made: list[Numbers] = []
+
+    def column(i: int) -> Iterator[int]:
+        for step in itertools.count():
+            if step == len(made):
+                made.append(next(steps))
+            yield int(made[step][i])
+
+    return [column(i) for i in range(n_texts)]

@@ -1,0 +1,100 @@
+"""The frame of the steps of stacked layers with PyTorch's names: embedding, layers, head.
+
+Shapes: ... nothing for one text, B for many, V vocab_size, E n_embed, H n_hidden, G gates, K what a layer reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+
+from charlm.steps.base import Array, Char, Layer, Linear, Rows, Steps, Table, Weights, laid_out
+
+MakeLayer = Callable[..., Layer]  # from W_ih, W_hh, b_ih, b_hh, and embeddings in the first layer
+
+
+class Gates:
+    """W [h; x] + b for all gates of a layer at once; a subclass says what becomes of them.
+
+    Args:
+        weight: W_hh, and in upper layers W_ih below it, as they are multiplied by, (H, G * H) or (K, G * H).
+        given: b, (G * H,), or in the first layer the table of W_ih e + b.
+        n_hidden: H.
+    """
+
+    n_gates = 1
+
+    def __init__(self, weight: Array, given: Array | Table, n_hidden: int) -> None:
+        self.weight, self.given, self.n_hidden = weight, given, n_hidden
+
+    @classmethod
+    def made(cls, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, embed: Array | None = None) -> Self:
+        """Return a layer from PyTorch's parameters, and from the embeddings if it is the first."""
+        w_ih, w_hh, bias = (cls.arranged(array) for array in (w_ih, w_hh, b_ih + b_hh))
+        if embed is not None:
+            return cls(laid_out(w_hh), Table(embed @ w_ih.T + bias), w_hh.shape[1])
+        return cls(laid_out(np.concatenate([w_hh, w_ih], axis=1)), bias, w_hh.shape[1])
+
+    @staticmethod
+    def arranged(gates: Array) -> Array:
+        """Return the gates, (G * H, ...), in the order and with the signs in which a step wants them."""
+        return gates
+
+    @property
+    def states(self) -> list[Array]:
+        """Return h."""
+        return [self.hidden]
+
+    def allocate(self, rows: Rows) -> None:
+        """Make room for so many texts."""
+        self.both = np.zeros((*rows, len(self.weight)), np.float32)
+        self.hidden, self.inputs = self.both[..., : self.n_hidden], self.both[..., self.n_hidden :]
+        self.gates = np.empty((*rows, self.weight.shape[1]), np.float32)
+        if isinstance(self.given, Table):
+            self.given.allocate(rows)
+
+    def sums(self, x: Char | Array) -> Array:
+        """Return W [h; x] + b, (..., G * H)."""
+        if isinstance(self.given, Table):
+            given = self.given.step(x)  # type: ignore[arg-type]
+        else:
+            given, self.inputs[...] = self.given, x
+        np.dot(self.both, self.weight, out=self.gates)
+        return np.add(self.gates, given, out=self.gates)
+
+
+def head_of(weights: Weights, embed: Array, n_hidden: int) -> tuple[Linear, bool]:
+    """Take the head out of the weights, and say whether its last matrix is that of the embeddings."""
+    vocab_size, n_embed = embed.shape
+    is_tied, between = "head.2.weight" not in weights.arrays, "head.1.weight" in weights.arrays
+    first = [weights.linear("head.1", n_hidden, n_embed)] if between else []
+    bias = weights.take("head.2.bias", vocab_size)
+    matrix = embed if is_tied else weights.take("head.2.weight", vocab_size, n_embed if between else n_hidden)
+    if matrix.shape[1] != (n_embed if between else n_hidden):
+        raise ValueError("the head does not fit the layers")
+    return Linear(*first, (laid_out(matrix), bias)), is_tied
+
+
+def stacked(weights: Weights, make: MakeLayer, n_gates: int, name: str = "layers.{}_l{}") -> Steps:
+    """Prepare the steps of stacked layers.
+
+    Args:
+        weights: of the model.
+        make: a layer, from PyTorch's parameters.
+        n_gates: G.
+        name: of a parameter of a layer.
+    """
+    n_layers = weights.count(name.format("weight_hh", "{}"))
+    n_hidden = weights.shape(name.format("weight_hh", 0), 2)[1]
+    embed = weights.take("embed.weight", weights.vocab_size, weights.n_embed)
+    layers = []
+    for i in range(n_layers):
+        n_in, n_out = n_hidden if i else weights.n_embed, n_gates * n_hidden
+        shapes = {"weight_ih": (n_out, n_in), "weight_hh": (n_out, n_hidden), "bias_ih": (n_out,), "bias_hh": (n_out,)}
+        parameters = [weights.take(name.format(key, i), *shape) for key, shape in shapes.items()]
+        layers.append(make(*parameters, None if i else embed))
+    head, is_tied = head_of(weights, embed, n_hidden)
+    options = {"n_embed": weights.n_embed, "n_hidden": n_hidden, "n_layers": n_layers, "tied": is_tied}
+    return Steps(layers, head, options)

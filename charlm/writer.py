@@ -1,0 +1,208 @@
+"""Writing text with a model, whatever computes its logits; and a checkpoint that writes without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from charlm import checkpoint
+from charlm.checkpoint import Checkpoint
+from charlm.draw import Choice, Reader, columns, draws, uniforms
+from charlm.errors import CheckpointError, DataError
+from charlm.steps import Steps, agrees, prepare
+from charlm.vocab import END, Vocab
+
+N_TEXTS = 256  # written at once
+
+
+class Writer:
+    """Something that writes text; a subclass says what reads for it.
+
+    Attributes:
+        about: everything that its checkpoint says beside the weights.
+    """
+
+    about: Checkpoint
+
+    def reader(self, n_texts: int | None = None) -> Reader:
+        """Return a reader that has read nothing.
+
+        Args:
+            n_texts: how many texts it is to read at once; None for one.
+        """
+        raise NotImplementedError
+
+    @property
+    def vocab(self) -> Vocab:
+        """The vocabulary."""
+        if not hasattr(self, "_vocab"):
+            self._vocab = self.about.vocab
+        return self._vocab
+
+    def prepare(self, text: str, unknown: str = "error") -> str:
+        """Return the text as the model was shown its own: in lower case if so, without what it does not know.
+
+        Args:
+            text: any.
+            unknown: what to do with characters that were not in the training text: "error", "skip" leaves them out,
+                "map" keeps them, as index 0.
+
+        Raises:
+            DataError: there are such characters, and `unknown` is "error".
+        """
+        text = text.lower() if self.about.recipe.get("lower") else text
+        strange = "" if unknown == "map" else self.vocab.unknown(text)
+        if strange and unknown == "error":
+            raise DataError(
+                f"the model has never seen {', '.join(map(repr, strange[:5]))}; "
+                "leave such characters out with --unknown skip, or keep them as unknown with --unknown map"
+            )
+        return text.translate({ord(char): None for char in strange})
+
+    def streams(
+        self,
+        n_texts: int,
+        prime: str = "",
+        length: int = 300,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        stop: str | None = None,
+        unknown: str = "error",
+    ) -> Iterator[Iterator[str]]:
+        """Write several texts, as `stream` would one by one with the seeds seed, seed + 1, ...; they are one batch.
+
+        Args:
+            n_texts: how many.
+            prime: what was written so far.
+            length: characters (or bytes) to draw.
+            temperature: below 1 plays safe, above 1 takes risks; 0 always takes the most probable.
+            top_k: draw from the k most probable only.
+            top_p: draw from the fewest that together have this probability.
+            min_p: draw from those at least this share as probable as the most probable.
+            seed: of the first text's draws; None takes fresh ones.
+            stop: end before this text would appear.
+            unknown: see `prepare`.
+
+        Raises:
+            DataError: a character in `prime` that the model has never seen.
+            UsageError: an option out of its range.
+        """
+        choice = Choice(temperature, top_k, top_p, min_p)
+        seeds = [None] * n_texts if seed is None else range(seed, seed + n_texts)
+        uniforms(seeds[-1])  # the largest, whose error is to come now
+        codes = self.vocab.encode(self.prepare(prime, unknown)).tolist()
+        n_context = self.about.n_context
+        read = [self.vocab.start] * (n_context or 1) + codes
+        return self._texts(read, seeds, choice, length, stop)
+
+    def _texts(
+        self, read: list[int], seeds: Sequence[int | None], choice: Choice, length: int, stop: str | None
+    ) -> Iterator[Iterator[str]]:
+        n_context = self.about.n_context
+        for first in range(0, len(seeds), N_TEXTS):
+            uniform = [uniforms(seed) for seed in seeds[first : first + N_TEXTS]]
+            if len(uniform) == 1:
+                each = [draws(self.reader(), read, uniform[0], choice, n_context)]
+            else:
+                numbers = map(np.array, zip(*uniform, strict=True))  # one a text, (B,)
+                each = columns(draws(self.reader(len(uniform)), read, numbers, choice, n_context), len(uniform))
+            for indices in each:
+                yield self._text(indices, length, stop)
+
+    def stream(
+        self,
+        prime: str = "",
+        length: int = 300,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        seed: int | None = None,
+        stop: str | None = None,
+        unknown: str = "error",
+    ) -> Iterator[str]:
+        """Write on, and yield the text as it is drawn, without `prime`.
+
+        Args:
+            prime: what was written so far.
+            length: characters (or bytes) to draw.
+            temperature: below 1 plays safe, above 1 takes risks; 0 always takes the most probable.
+            top_k: draw from the k most probable only.
+            top_p: draw from the fewest that together have this probability.
+            min_p: draw from those at least this share as probable as the most probable.
+            seed: of the draws; None takes a fresh one.
+            stop: end before this text would appear.
+            unknown: see `prepare`.
+
+        Raises:
+            DataError: a character in `prime` that the model has never seen.
+            UsageError: an option out of its range.
+        """
+        return next(self.streams(1, prime, length, temperature, top_k, top_p, min_p, seed, stop, unknown))
+
+    def _text(self, indices: Iterator[int], length: int, stop: str | None) -> Iterator[str]:
+        decode_next = self.vocab.decoder()
+        held = ""  # may be the beginning of `stop`
+        for i in range(length + 1):
+            held += decode_next(next(indices) if i < length else END)
+            if not stop:
+                yield held
+                held = ""
+                continue
+            if stop in held:
+                yield held[: held.index(stop)]
+                return
+            n_safe = next(n for n in range(len(held) + 1) if stop.startswith(held[n:]))
+            yield held[:n_safe]
+            held = held[n_safe:]
+        yield held
+
+    def sample(self, prime: str = "", length: int = 300, **options: float | int | str | None) -> str:
+        """Return what `stream` would yield, as one text, without `prime`; the options are those of `stream`."""
+        return "".join(self.stream(prime, length, **options))  # type: ignore[arg-type]
+
+
+@dataclass(eq=False)
+class StepWriter(Writer):
+    """A checkpoint that writes in numpy.
+
+    Attributes:
+        about: what it says beside the weights.
+        weights: by name.
+    """
+
+    about: Checkpoint
+    weights: dict[str, NDArray[Any]]
+
+    def reader(self, n_texts: int | None = None) -> Steps:
+        """Return steps; see `Writer.reader`."""
+        steps = prepare(self.about.model, self.weights, self.about.n_context)
+        assert steps is not None and agrees(steps, self.about.options)  # as `load` made sure
+        return steps
+
+
+def load(path: Path) -> StepWriter | None:
+    """Read a checkpoint file without PyTorch.
+
+    Returns:
+        what writes; None where that needs PyTorch, which also says what is wrong with a file that cannot be used.
+
+    Raises:
+        InputNotFoundError: there is no such file.
+    """
+    try:
+        about, tensors = checkpoint.read(path, safetensors.numpy.load)
+    except CheckpointError:
+        return None
+    weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+    steps = prepare(about.model, weights, about.n_context)
+    return StepWriter(about, weights) if steps is not None and agrees(steps, about.options) else None

@@ -1,0 +1,152 @@
+"""Steps in numpy are the models: the same logits, and the same text for the same seed, for every one of MODELS."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from charlm.draw import Choice, columns, draws, uniforms
+from charlm.models import MODELS, CountingModel, build, options_of
+from charlm.sample import Plain, generate, reader_of
+from charlm.steps import STEPS, agrees, prepare
+
+V, B, T = 23, 3, 300
+STEPPED = [name for name in MODELS if name in STEPS]
+READERS = [name for name in STEPPED if MODELS[name].n_context is None]
+WITHOUT = [name for name in MODELS if name not in STEPS]  # PyTorch writes for these
+SIZES = [
+    {"n_embed": 5, "n_hidden": 16, "n_layers": 1},
+    {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "init": "identity", "order": 3},
+    {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "init": "identity", "head_dropout": 0.5},
+    {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "n_heads": 2, "n_state": 3, "n_rounds": 2, "rank": 3},
+    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9},
+]
+CASES = [
+    pytest.param(name, known, id=f"{name}-{i}")
+    for name in MODELS
+    for i, known in enumerate({k: s[k] for k in s.keys() & options_of(name).keys()} for s in SIZES)
+]
+
+
+def made(name, options):
+    """Return a model whose parameters are all away from what they begin with, ones and zeros among them."""
+    model = build(name, V, **options).eval()
+    if isinstance(model, CountingModel):
+        model.count(torch.randint(1, V, (300,)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)  # more, and some become chaotic
+    return model
+
+
+def weights_of(model):
+    return {name: weight.numpy() for name, weight in model.state_dict().items()}
+
+
+def test_steps_are_those_of_models():
+    assert set(STEPS) <= set(MODELS)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "options"), [case for case in CASES if case.values[0] in READERS])
+def test_step_by_step_the_logits_are_those_of_the_model(name, options):
+    model = made(name, options)
+    steps, chars = prepare(name, weights_of(model)), torch.randint(V, (1, T))
+    wanted = model(chars)[0][0].numpy()
+    found = np.stack([steps.read([char]).copy() for char in chars[0].tolist()])
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    steps.reset()
+    np.testing.assert_array_equal(steps.read(chars[0].tolist()), found[-1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "options"), [case for case in CASES if case.values[0] in READERS])
+def test_many_texts_read_as_each_alone_from_where_they_part(name, options):
+    model = made(name, options)
+    steps, chars = prepare(name, weights_of(model)), torch.randint(V, (B, 30))
+    chars[:, :10] = chars[0, :10]
+    steps.read(chars[0, :10].tolist())
+    for step in range(10, 30):
+        found = steps.read([chars[:, step].numpy()])
+    np.testing.assert_allclose(found, model(chars)[0][:, -1].numpy(), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_window_is_read_from_its_beginning():
+    model = made("char3", {"n_embed": 5, "n_hidden": 7})
+    steps, chars = prepare("char3", weights_of(model), 3), torch.randint(V, (B, 3))
+    for row in chars:
+        steps.reset()
+        np.testing.assert_allclose(steps.read(row.tolist()), model(row[None])[0][0, 0].numpy(), atol=1e-5)
+    steps.reset()
+    np.testing.assert_allclose(steps.read(list(chars.numpy().T)), model(chars)[0][:, 0].numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES[1 :: len(SIZES)])
+def test_the_same_seed_writes_the_same_text_both_ways(name, options):
+    model, n_context = made(name, options), MODELS[name].n_context
+    reader = reader_of(model, n_context)
+    if name in WITHOUT:
+        assert isinstance(reader, Plain)
+        return
+    texts = [list(islice(generate(each, [1, 2, 3], n_context, seed=4), T)) for each in (reader, Plain(model))]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("n_context", [None, 3])
+def test_texts_written_at_once_are_those_written_alone(name, n_context):
+    if MODELS[name].n_context not in (None, n_context):
+        return
+    sizes = {"n_embed": 5, "n_hidden": 6, "n_layers": 2, "order": 3}
+    options = {key: sizes[key] for key in sizes.keys() & options_of(name)}
+    model, prime, choice = made(name, options), [1, 2, 3, 4], Choice(0.9, top_p=0.95)
+    alone = [
+        list(islice(draws(reader_of(model, n_context), prime, uniforms(i), choice, n_context), 30)) for i in range(B)
+    ]
+    numbers = map(np.array, zip(*(uniforms(i) for i in range(B)), strict=True))
+    steps = draws(reader_of(model, n_context, B), prime, numbers, choice, n_context)
+    assert [list(islice(column, 30)) for column in columns(steps, B)] == alone
+
+
+@pytest.mark.parametrize(("name", "options"), [case for case in CASES if case.values[0] in STEPPED])
+def test_the_options_shown_by_the_weights_are_those_of_the_model(name, options):
+    everything = options_of(name) | options
+    model = build(name, V, **everything)
+    weights = weights_of(model)
+    if options.get("tied"):
+        del weights["head.2.weight"]  # as a checkpoint stores it
+    steps = prepare(name, weights, MODELS[name].n_context)
+    assert agrees(steps, everything)
+    for key in everything:
+        assert not agrees(steps, {k: v for k, v in everything.items() if k != key}) or "dropout" in key or key == "init"
+    wrong = {"n_embed": 6, "n_hidden": 6, "n_layers": 9, "tied": not options.get("tied"), "init": "x", "dropout": 1.0}
+    for key in wrong.keys() & everything.keys():
+        assert not agrees(steps, everything | {key: wrong[key]})
+    assert not agrees(steps, everything | {"new": 1})
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_weights_that_do_not_fit_have_no_steps(name):
+    sizes = {"n_embed": 5, "n_hidden": 6, "n_layers": 2, "n_rounds": 2, "rank": 4}
+    model = build(name, V, **{key: sizes[key] for key in sizes.keys() & options_of(name)})
+    for key, weight in weights_of(model).items():
+        others = weights_of(model)
+        del others[key]
+        if key != "head.2.weight":  # a tied head has none
+            assert prepare(name, others, model.n_context) is None
+        assert prepare(name, weights_of(model) | {key: weight[:-1]}, model.n_context) is None
+        assert prepare(name, weights_of(model) | {key: weight[None]}, model.n_context) is None
+        assert prepare(name, weights_of(model) | {key: weight.astype(np.int64)}, model.n_context) is None
+    assert prepare(name, weights_of(model) | {"bonus": np.zeros(2, np.float32)}, model.n_context) is None
+    assert prepare("gruu", weights_of(model), model.n_context) is None
+
+
+def test_a_model_of_other_numbers_or_of_another_class_is_read_by_pytorch():
+    class Own(MODELS["gru"]):
+        pass
+
+    assert isinstance(reader_of(made("gru", {}).double()), Plain)
+    assert isinstance(reader_of(Own(V)), Plain)
+    assert isinstance(reader_of(made("char3", {}), n_context=4), Plain)
