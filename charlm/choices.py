@@ -39,7 +39,7 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
-    if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
+    if recipe.split == "random20" and architecture.counts_text:
         raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")

@@ -114,6 +114,7 @@ def _train(
     if isinstance(run.model, CountingModel):
         count(run, trainer.train_codes, score, listed)
     else:
+        run.model.count(trainer.train_codes)
         fit(run, listed)
 
     name = "best" if "best" in kept else "last"

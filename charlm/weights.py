@@ -33,6 +33,12 @@ def check_sizes(name: str, vocab_size: int, options: dict[str, Any], weights: di
             check_shapes(build(name, vocab_size, **options), weights)
 
 
+def counting_parts(model: CharModel) -> dict[str, CountingModel]:
+    """Return the parts of a model that count, by the beginning of their weights' names; it may be one itself."""
+    parts = model.named_modules()
+    return {f"{name}." if name else "": part for name, part in parts if isinstance(part, CountingModel)}
+
+
 def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
     """Check that a model has just these weights; the shapes of counts are the counting model's business.
 
@@ -43,20 +49,22 @@ def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
     if own.keys() != weights.keys():
         names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
         raise ValueError(f"weights missing or in excess: {names}")
+    counts = tuple(counting_parts(model))
     for name, weight in own.items():
-        if weight.shape != weights[name].shape and not isinstance(model, CountingModel):
+        if weight.shape != weights[name].shape and not name.startswith(counts):
             raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(weight.shape)}")
 
 
 def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Copy weights into a model, converted to its types; one that counts takes over the counts.
+    """Copy weights into a model, converted to its types; what counts takes over the counts.
 
     Raises:
         ValueError: a weight is missing, in excess or of another shape, or counts do not hold together.
     """
     check_shapes(model, weights)
-    if isinstance(model, CountingModel):
-        model.restore(weights)
-        return
+    counting = counting_parts(model)
+    for begin, part in counting.items():
+        part.restore({name.removeprefix(begin): w for name, w in weights.items() if name.startswith(begin)})
     for name, weight in weights_of(model).items():
-        weight.data.copy_(weights[name])
+        if not name.startswith(tuple(counting)):
+            weight.data.copy_(weights[name])

@@ -14,6 +14,7 @@ from charlm.models.gru import GRU
 from charlm.models.gru_scratch import GRUScratch
 from charlm.models.loop import Loop
 from charlm.models.lstm import LSTM
+from charlm.models.lstm_ngram import LSTMNGram
 from charlm.models.lstm_scratch import LSTMScratch
 from charlm.models.mamba2 import Mamba2
 from charlm.models.min_gru import MinGRU
@@ -38,6 +39,7 @@ MODELS: dict[str, type[CharModel]] = {
     "lstm": LSTM,
     "lstm-scratch": LSTMScratch,
     "awd-lstm": AWDLSTM,
+    "lstm-ngram": LSTMNGram,
     "mogrifier": Mogrifier,
     "min-gru": MinGRU,
     "min-lstm": MinLSTM,

@@ -43,6 +43,7 @@ class CharModel(nn.Module):
             number and carries a state.
         default_feed: the feed that suits it.
         default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
+        counts_text: it counts the training text, so no part of that can be held out.
         embed: one row a character.
         head: features (B, T, H) to logits (B, T, V).
     """
@@ -50,6 +51,7 @@ class CharModel(nn.Module):
     n_context: int | None = None
     default_feed = "stream"
     default_learning_rate = 5e-3
+    counts_text = False
     embed: nn.Embedding
     head: nn.Module
 
@@ -62,6 +64,13 @@ class CharModel(nn.Module):
     def n_parameters(self) -> int:
         """How many numbers were learned."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def count(self, codes: Tensor) -> None:
+        """Count the training text before the first step; most models have nothing to count.
+
+        Args:
+            codes: the text as indices, (N,).
+        """
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -100,6 +109,8 @@ class CountingModel(CharModel):
     The sizes of its buffers depend on the text, so it also says how to take over stored ones. It defines
     `n_parameters`, the number of its counts, and has no `embed`.
     """
+
+    counts_text = True
 
     def count(self, codes: Tensor) -> None:
         """Count a text, instead of what was counted before.
