@@ -31,9 +31,10 @@ def test_there_are_commands_to_check():
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_readme_has_options_that_exist(line):
     _, name, *arguments = shlex.split(line)
-    command = cli.get_command(click.Context(cli), name)
+    parent = cli.make_context("charlm", [name])
+    command = cli.get_command(parent, name)
     assert command is not None
-    command.make_parser(click.Context(command)).parse_args(arguments)
+    command.make_parser(click.Context(command, parent=parent)).parse_args(arguments)
 
 
 def test_the_model_of_the_readme_is_one_class_and_one_line(monkeypatch):

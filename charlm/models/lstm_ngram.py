@@ -1,6 +1,8 @@
 """An LSTM with counting beside it: what a small text says in so many words need not be learned again.
 
-    p(w | text so far) = (1 - share) * p_lstm(w | text so far) + share * p_ngram(w | the last n - 1 characters)
+    p(w | h) = (1 - share) * p_lstm(w | h) + share * p_ngram(w | the last n - 1 characters of h)
+
+where h is the text so far.
 
 The LSTM (`awd_lstm.py`) is trained as if it were alone, for counts of the training text would tell it each next
 character of that very text. The counts (`ngram.py`, Kneser-Ney) are made before the first step and have their say only
