@@ -1,0 +1,71 @@
+"""Time to the lesson's best: the recipe `quick` beside the lesson's own recipe, extrapolated from steps taken in turn.
+
+    python benchmarks/quick.py
+
+The lesson's LSTM (2 x 512, 64 lanes, bptt 8) got to 1.2524 nats per character after 78 epochs; its published number is
+taken as reached. What is measured here is the time of a step of each, taking turns, and so of all their epochs.
+Whether `quick` gets there is measured by `charlm train --recipe quick --split tail20 --lower --min-count 3`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from charlm import recipe
+from charlm.api import read_corpus
+from charlm.fit import Callback, Run, train_epoch
+from charlm.trainer import Trainer
+
+LESSON_EPOCHS = 78
+N_CHARS = 1 << 15  # in a turn
+
+
+class StopAfter(Callback):
+    """End a turn."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """Stop after so many characters."""
+        run.stop = run.n_chars % N_CHARS == 0
+
+
+def turn(trainer: Trainer) -> float:
+    """Train for `N_CHARS` and return the seconds of a character."""
+    run = trainer.run
+    run.stop, run.step_in_epoch, run.n_chars = False, 0, 0
+    since = time.perf_counter()
+    train_epoch(run, [StopAfter()])
+    return (time.perf_counter() - since) / run.n_chars
+
+
+def main(n_rounds: int) -> None:
+    """Print the times and their ratio."""
+    text = {"split": "tail20", "lower": True, "min_count": 3}
+    quick, lesson = (recipe.load(name).changed(**text) for name in ("quick", "lesson-lstm"))
+    corpus = read_corpus(quick)
+    trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
+    first, stop = corpus.bounds["train"]
+    since = time.perf_counter()
+    trainers[0].run.model.count(trainers[0].train_codes)
+    counting = time.perf_counter() - since
+    ratios, hours = [], []
+    for i in range(n_rounds + 1):
+        ours, theirs = (turn(trainer) for trainer in trainers)
+        if i == 0:
+            continue  # the first round warms up
+        assert quick.epochs is not None
+        seconds = ours * (stop - first) * quick.epochs + counting, theirs * (stop - first) * LESSON_EPOCHS
+        ratios.append(seconds[0] / seconds[1])
+        hours.append([s / 60 for s in seconds])
+    low, ratio, high = statistics.quantiles(ratios, n=4)
+    print(f"{torch.get_num_threads()} threads; minutes: quick {statistics.median(h[0] for h in hours):.1f}", end=", ")
+    print(f"the lesson's recipe {statistics.median(h[1] for h in hours):.1f}; ratio {ratio:.3f} ({low:.3f}-{high:.3f})")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    main(parser.parse_args().rounds)
