@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Char = int | NDArray[np.intp]  # one character for all texts, or (B,)
 Rows = tuple[()] | tuple[int]  # what "..." stands for
-_ONE = np.float32(1)
+_ONE, _MINUS_TWO = np.float32(1), np.float32(-2)
+N_MANY = 4096  # numbers: fewer are done before the quicker way has begun
 
 
 class Weights:
@@ -80,6 +81,20 @@ def sigmoid_(x: Array) -> None:
     np.exp(x, out=x)
     np.add(x, _ONE, out=x)
     np.reciprocal(x, out=x)
+
+
+def tanh(x: Array, out: Array) -> Array:
+    """Write the hyperbolic tangent of x into `out`, which may be x, and return it.
+
+    For many numbers as 1 - 2 / (exp(2 x) + 1): numpy has a quick exp on more processors than a quick tanh.
+    """
+    if x.size < N_MANY:
+        return np.tanh(x, out=out)
+    np.add(x, x, out=out)
+    np.exp(out, out=out)
+    np.add(out, _ONE, out=out)
+    np.divide(_MINUS_TWO, out, out=out)
+    return np.add(out, _ONE, out=out)
 
 
 class Table:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from charlm.steps.base import Array, Char, Linear, Steps, Table, Weights
+from charlm.steps.base import Array, Char, Linear, Steps, Table, Weights, tanh
 from charlm.steps.stacked import Gates, stacked
 
 
@@ -22,7 +22,7 @@ class Elman(Gates):
 
     def step(self, x: Char | Array) -> Array:
         """Return h_t, (..., H)."""
-        return np.tanh(self.sums(x), out=self.hidden)
+        return tanh(self.sums(x), out=self.hidden)
 
 
 class Concat(Gates):
@@ -45,7 +45,7 @@ class Concat(Gates):
         np.maximum(x, 0, out=x)
         hidden = np.dot(x, self.w_hh, out=self.both)
         np.add(hidden, self.bias, out=hidden)
-        return np.tanh(hidden, out=hidden)
+        return tanh(hidden, out=hidden)
 
 
 def rnn(weights: Weights) -> Steps:

@@ -16,7 +16,7 @@ from typing import Self
 
 import numpy as np
 
-from charlm.steps.base import Array, Char, Linear, Rows, Steps, Table, Weights, laid_out, sigmoid_
+from charlm.steps.base import Array, Char, Linear, Rows, Steps, Table, Weights, laid_out, sigmoid_, tanh
 from charlm.steps.stacked import stacked
 
 
@@ -65,7 +65,7 @@ class GRU:
         np.add(n, self.bias, out=n)
         np.multiply(n, self.r, out=n)
         np.add(n, given[..., rz.shape[-1] :], out=n)
-        np.tanh(n, out=n)
+        tanh(n, out=n)
         np.subtract(hidden, n, out=hidden)
         np.multiply(hidden, self.z, out=hidden)
         np.add(hidden, n, out=hidden)

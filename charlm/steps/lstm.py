@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from charlm.steps.base import Array, Char, Rows, Steps, Weights, sigmoid_
+from charlm.steps.base import Array, Char, Rows, Steps, Weights, sigmoid_, tanh
 from charlm.steps.stacked import Gates, stacked
 
 AWD = "layers.layers.{1}.{0}_l0"  # a parameter's name in `awd-lstm`
@@ -44,11 +44,11 @@ class LSTM(Gates):
         """Return h_t, (..., H)."""
         self.sums(x)
         sigmoid_(self.ifo)
-        np.tanh(self.g, out=self.g)
+        tanh(self.g, out=self.g)
         np.multiply(self.cell, self.f, out=self.cell)
         np.multiply(self.i, self.g, out=self.g)
         np.add(self.cell, self.g, out=self.cell)
-        np.tanh(self.cell, out=self.hidden)
+        tanh(self.cell, out=self.hidden)
         np.multiply(self.hidden, self.o, out=self.hidden)
         return self.hidden
 

@@ -9,7 +9,7 @@ import torch
 from charlm.draw import Choice, columns, draws, uniforms
 from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.sample import Plain, generate, reader_of
-from charlm.steps import STEPS, agrees, prepare
+from charlm.steps import STEPS, agrees, base, prepare
 
 V, B, T = 23, 3, 300
 STEPPED = [name for name in MODELS if name in STEPS]
@@ -150,3 +150,12 @@ def test_a_model_of_other_numbers_or_of_another_class_is_read_by_pytorch():
     assert isinstance(reader_of(made("gru", {}).double()), Plain)
     assert isinstance(reader_of(Own(V)), Plain)
     assert isinstance(reader_of(made("char3", {}), n_context=4), Plain)
+
+
+def test_the_quicker_tanh_of_many_numbers_is_the_usual_one():
+    x = np.concatenate([np.linspace(-20, 20, 10_001), [-1e30, -100, -0.0, 1e-30, 90, 1e30]]).astype(np.float32)
+    with np.errstate(over="ignore"):
+        found = base.tanh(x.copy(), np.empty_like(x))
+        few = base.tanh(x[-6:].copy(), np.empty_like(x[-6:]))
+    np.testing.assert_allclose(found, np.tanh(x.astype(np.float64)), rtol=0, atol=3e-7)
+    np.testing.assert_allclose(few, found[-6:], rtol=0, atol=3e-7)
