@@ -43,7 +43,7 @@ def turn(trainer: Trainer) -> float:
 
 def main(n_rounds: int) -> None:
     """Print the times and their ratio."""
-    text = {"split": "tail20", "lower": True, "min_count": 3}
+    text = {"corpus": ["nietzsche"], "split": "tail20", "lower": True, "min_count": 3}
     quick, lesson = (recipe.load(name).changed(**text) for name in ("quick", "lesson-lstm"))
     corpus = read_corpus(quick)
     trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
