@@ -7,15 +7,14 @@ import signal
 import pytest
 import torch
 
-from charlm import callbacks, checkpoint, training
+from charlm import callbacks, checkpoint, training, weights
 from charlm.corpus import make_corpus
 from charlm.errors import CheckpointError, DataError
 from charlm.feeds import Chunks, Stream, Windows
 from charlm.fit import Callback, Run, fit
-from charlm.models import build
+from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.recipe import Recipe
 from charlm.resume import restore, snapshot
-from charlm.weights import set_weights
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 FEEDS = {
@@ -44,7 +43,7 @@ class After(Callback):
 
 
 def weights_of(run):
-    return {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    return {name: weight.detach().clone() for name, weight in weights.weights_of(run.model).items()}
 
 
 def make(cycle, name="awd-lstm", feed="stream", n_epochs=5, accumulate=2, **options):
@@ -69,9 +68,9 @@ def whole_training(cycle, *arguments, **options):
 def resumed(cycle, stored, *arguments, change=lambda tree: tree, **options):
     """Return the final weights of a fresh training that goes on from what was stored."""
     run, listed = make(cycle, *arguments, **options)
-    weights, (packed, tensors) = stored
+    learned, (packed, tensors) = stored
     torch.manual_seed(99)
-    set_weights(run.model, weights)
+    weights.set_weights(run.model, learned)
     restore(run, listed, change(json.loads(json.dumps(packed))), tensors)
     fit(run, listed)
     return weights_of(run)
@@ -83,6 +82,20 @@ def test_from_every_step_on_the_final_weights_are_the_same_to_the_bit(cycle, nam
     assert len(stored) >= 40
     for after_step in stored if name in ("lstm", "awd-lstm") else stored[::6]:
         torch.testing.assert_close(resumed(cycle, after_step, name, feed, **options), final, rtol=0, atol=0)
+
+
+ALL = [name for name, architecture in MODELS.items() if not issubclass(architecture, CountingModel)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_architecture_goes_on_to_the_same_bits(cycle, name):
+    feed = "windows" if MODELS[name].n_context else "stream"
+    known = options_of(name)
+    dropping = {key: 0.2 for key in ("dropout", "head_dropout") if key in known}
+    final, stored = whole_training(cycle, name, feed, n_epochs=2, **dropping)
+    for after_step in (stored[3], stored[9], stored[-6]):
+        going_on = resumed(cycle, after_step, name, feed, n_epochs=2, **dropping)
+        torch.testing.assert_close(going_on, final, rtol=0, atol=0)
 
 
 def without(part):
@@ -117,9 +130,9 @@ def without(part):
 @pytest.mark.parametrize("part", ["states", "optimizer", "generators", "epoch", "step_in_epoch", "average", "n_steps"])
 def test_leaving_out_any_one_part_is_noticed(cycle, part):
     final, stored = whole_training(cycle)
-    weights, (packed, tensors) = stored[16]  # in the middle of an epoch
+    learned, (packed, tensors) = stored[16]  # in the middle of an epoch
     tensors = tensors | {"fresh": torch.Generator().manual_seed(5).get_state()}
-    changed = resumed(cycle, (weights, (packed, tensors)), change=without(part))
+    changed = resumed(cycle, (learned, (packed, tensors)), change=without(part))
     assert any(not torch.equal(changed[name], final[name]) for name in final)
     torch.testing.assert_close(resumed(cycle, stored[16]), final, rtol=0, atol=0)  # with all of them it is the same
 
