@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from charlm.errors import OutputError
+from charlm.files import sync_folder
 from charlm.library import cache_folder
 from charlm.vocab import Codes, Vocab
 
@@ -92,9 +93,7 @@ def _make(path: Path, about: dict[str, Any], vocab: Vocab | None, encode: Encode
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        sync_folder(path.parent)
         found = _read(file, about, vocab or known)
     assert found is not None
     return found
