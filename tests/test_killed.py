@@ -4,12 +4,14 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 import warnings
 
 import pytest
 import torch
 import torch.utils.tensorboard  # noqa: F401  a forked process need not import it again
+from tqdm import tqdm
 
 from charlm import checkpoint, training
 from charlm.corpus import make_corpus
@@ -38,6 +40,7 @@ def fork(work):
     if child == 0:
         code = 1
         try:
+            tqdm.set_lock(threading.RLock())  # its own is shared with this process, which would wait for one killed
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             work()
             code = 0
