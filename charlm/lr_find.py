@@ -92,7 +92,9 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
     if issubclass(models.find(recipe.model), models.CountingModel):
         raise UsageError(f"model {recipe.model} counts and has no learning rate; `charlm train` will do")
     with torch.random.fork_rng():
-        run = Trainer.make(recipe, corpus).run
+        trainer = Trainer.make(recipe, corpus)
+        run = trainer.run
+        run.model.count(trainer.train_codes)
         run.n_epochs, run.minutes = math.inf, None
         sweep = Sweep(lowest, highest, n_steps)
         fit(run, [sweep])

@@ -8,6 +8,7 @@ import torch
 
 from charlm import checkpoint, training
 from charlm.corpus import make_corpus
+from charlm.lr_find import find_rate
 from charlm.models import build
 from charlm.models.ngram import NGram
 from charlm.recipe import Recipe
@@ -109,3 +110,11 @@ def test_after_a_short_training_it_is_better_than_the_lstm_alone(tmp_path):
     chars = torch.randint(V, (1, 40))
     torch.testing.assert_close(model(chars)[0], trained.model.eval()(chars)[0], rtol=0, atol=0)
     assert about.result["valid_nats"] == nats["lstm-ngram"]
+
+
+def test_a_search_for_the_learning_rate_counts_the_text_too():
+    recipe = Recipe().changed(options={"n_embed": 4, "n_hidden": 8}, batch_size=4, bptt=16, device="cpu")
+    corpus, least = make_corpus(TEXT, "cats"), {}
+    for name in ("lstm-ngram", "lstm"):
+        least[name] = min(find_rate(recipe.changed(model=name), corpus, n_steps=100).nats)
+    assert least["lstm-ngram"] < least["lstm"] - 0.3
