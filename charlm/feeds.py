@@ -43,6 +43,10 @@ class Feed(Protocol):
         """Return the batch at a step of an epoch."""
         ...
 
+    def places(self, epoch: int, step: int) -> Tensor:
+        """Return where in the text the rows of that batch begin, long, (B,)."""
+        ...
+
 
 def on_device(codes: Codes, device: torch.device) -> Tensor:
     """Return a text as a tensor on a device; in memory as it is, if it would take more than a quarter of what is free.
@@ -102,7 +106,7 @@ class _Rows:
             raise DataError(f"the training part has {len(codes)} characters; sequences of {length} need more")
         self._rows = codes.unfold(0, length + 1, stride)  # (n_rows, T + 1), a view
         self._only = only
-        self._batch_size, self._seed = batch_size, seed
+        self._stride, self._batch_size, self._seed = stride, batch_size, seed
 
     @property
     def n_rows(self) -> int:
@@ -116,14 +120,22 @@ class _Rows:
     def __len__(self) -> int:
         return -(-self._n_used // self._batch_size)
 
-    def _pick(self, epoch: int, step: int) -> Tensor:
-        """Return the rows of a batch, long, (B, T + 1)."""
+    def _chosen(self, epoch: int, step: int) -> Tensor:
+        """Return the numbers of the pieces in a batch, int64, (B,)."""
         first = step * self._batch_size
         places = np.arange(first, min(first + self._batch_size, self._n_used))
         chosen = shuffled(places, self._n_used, self._seed, epoch)
         if self._only is not None:
             chosen = self._only.numbers(chosen)
-        return self._rows[torch.from_numpy(chosen).to(self._rows.device)].long()
+        return torch.from_numpy(chosen).to(self._rows.device)
+
+    def _pick(self, epoch: int, step: int) -> Tensor:
+        """Return the rows of a batch, long, (B, T + 1)."""
+        return self._rows[self._chosen(epoch, step)].long()
+
+    def places(self, epoch: int, step: int) -> Tensor:
+        """Return where in the text the rows of a batch begin, long, (B,)."""
+        return self._chosen(epoch, step) * self._stride
 
 
 class Windows(_Rows):
@@ -220,3 +232,7 @@ class Stream:
         """Return chars (B, T) and targets (B, T), long; the same in every epoch."""
         here = slice(step * self._bptt, (step + 1) * self._bptt)
         return self._chars[:, here].long(), self._targets[:, here].long()
+
+    def places(self, epoch: int, step: int) -> Tensor:
+        """Return where in the text the rows of a batch begin, long, (B,)."""
+        return torch.arange(len(self._chars), device=self._chars.device) * self._n + step * self._bptt

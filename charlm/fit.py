@@ -176,13 +176,15 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         run.states = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
         batch = [part.to(model.device) for part in feed.batch(run.epoch, step)]  # a large text is not on the device
+        if model.counts_text:
+            batch.append(feed.places(run.epoch, step).to(model.device))
         n_chars, total = batch[1].numel(), batch[1].new_zeros((), dtype=torch.float32)
         call("on_batch_start", run, callbacks)
         optimizer.zero_grad(set_to_none=True)
-        for i, (chars, targets) in enumerate(processes.pieces(batch, run.accumulate)):
+        for i, (chars, targets, *places) in enumerate(processes.pieces(batch, run.accumulate)):
             run.share = targets.numel() / n_chars
             with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
-                logits, state = model(chars, run.states[i], only_last=feed.predicts == "last")
+                logits, state = model(chars, run.states[i], feed.predicts == "last", *places)
                 loss = nats_per_char(logits, targets)
                 smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
             run.states[i] = detach(state) if feed.carries_state else None

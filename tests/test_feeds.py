@@ -98,6 +98,15 @@ def test_lanes_of_a_stream_go_on_from_batch_to_batch(n, t, b):
 
 
 @patient
+@given(**sizes, epoch=st.integers(0, 3))
+@pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
+def test_the_places_are_where_the_rows_begin(kind, n, t, b, epoch):
+    feed = make(kind, torch.arange(n), t, b)
+    for step in range(len(feed)):
+        assert feed.places(epoch, step).tolist() == feed.batch(epoch, step)[0][:, 0].tolist()
+
+
+@patient
 @given(st.permutations([(epoch, step) for epoch in range(3) for step in range(4)]))
 @pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
 def test_a_batch_is_a_pure_function_of_epoch_and_step(kind, order):

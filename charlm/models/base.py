@@ -43,7 +43,8 @@ class CharModel(nn.Module):
             number and carries a state.
         default_feed: the feed that suits it.
         default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
-        counts_text: it counts the training text, so no part of that can be held out.
+        counts_text: it counts the training text, so no part of that can be held out; the loop tells it where the rows
+            of a batch begin in that text, `places`, long, (B,), after the arguments of `forward`.
         embed: one row a character.
         head: features (B, T, H) to logits (B, T, V).
     """

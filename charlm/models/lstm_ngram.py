@@ -5,15 +5,12 @@
     logits_t = W [h_t; e_t] + b
 
 The counts (`ngram.py`, Kneser-Ney) are made before the first step. Counts of the training text know each next
-character of that very text, so while training each character is expected by the counts of all the others: its own
-occurrence is taken out of them, at every order (leave-one-out). So the LSTM learns how far counting is to be trusted on
-a text that was not counted, and spends its own numbers on what counting cannot know. What the counts expect after the
-last character of a piece is left open while training, because what to take out is not known there: zeros, as likely as
-chance, stand for that.
+character of that very text, and what is said around it. So while training, each of eight parts of the text is expected
+by counts of the other seven (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not
+counted, and spends its own numbers on what counting cannot know. In evaluation all counts have their say.
 
-References: leave-one-out, Ney, Essen, Kneser (1994), On structuring probabilistic dependences in stochastic language
-modelling, Computer Speech and Language 8(1); a network that learns what an n-gram leaves over, Li et al. (2022),
-arXiv:2210.14431.
+References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
+that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
 """
@@ -23,7 +20,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.models.awd_lstm import AWDLSTM, WeightDropLSTM
@@ -31,6 +27,7 @@ from charlm.models.base import State
 from charlm.models.dropout import LockedDropout
 from charlm.models.ngram import NGram
 
+N_FOLDS = 8  # parts of the training text
 SCALE = 3.0  # so that what the counts expect is about as large as an embedding
 
 
@@ -91,6 +88,7 @@ class LSTMNGram(AWDLSTM):
         self.layers = WeightDropLSTM(*layers)
         self.head = Head(n_hidden, vocab_size, head_dropout)
         self.counts = NGram(vocab_size, order)
+        self.others: list[tuple[int, int, NGram]] = []  # a part of the text, from first to stop, and counts of the rest
 
     @property
     def n_parameters(self) -> int:
@@ -98,41 +96,50 @@ class LSTMNGram(AWDLSTM):
         return super().n_parameters + self.counts.n_parameters
 
     def count(self, codes: Tensor) -> None:
-        """Count the training text, (N,)."""
+        """Count the training text, (N,), and it without each of its parts; these are not stored."""
         self.counts.count(codes)
+        self.text, self.others = codes, []
+        for i in range(N_FOLDS):
+            first, stop = len(codes) * i // N_FOLDS, len(codes) * (i + 1) // N_FOLDS
+            others = NGram(self.counts.head.vocab_size, self.counts.head.order).to(self.device)
+            others.count(torch.cat([codes[:first], codes[stop:]]))
+            self.others.append((first, stop, others))
 
-    def expected(self, chars: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return what counting expects after each character.
+    def _held_out(self, chars: Tensor, places: Tensor) -> Tensor:
+        """Return log-probabilities after each character, (B, T, V), by the counts of the other parts of the text."""
+        n_before = self.counts.head.order - 1
+        before = places.unsqueeze(1) + torch.arange(-n_before, 0, device=places.device)
+        known = self.text[before.clamp(min=0).to(self.text.device)].to(chars)  # before the text, its first character
+        read = torch.cat([known, chars], dim=1)
+        log_probs = torch.empty(*chars.shape, self.counts.head.vocab_size, device=chars.device)
+        for first, stop, others in self.others:
+            rows = (first <= places) & (places < stop)
+            nodes, _ = others.features(read[rows])
+            log_probs[rows] = others.head(nodes[:, n_before:])
+        return log_probs
 
-        Args:
-            chars: long, (B, T); while training, from the text that was counted.
-            state: of the counts, long, (B, n).
-
-        Returns:
-            expected: 0 is as likely as chance, float, (B, T, V).
-            state: as above.
-        """
-        nodes, state = self.counts.features(chars, state)
-        if self.training:
-            log_probs = self.counts.head(nodes[:, :-1], without=chars[:, 1:])
-            log_probs = F.pad(log_probs, (0, 0, 0, 1), value=-math.log(self.counts.head.vocab_size))
-        else:
-            log_probs = self.counts.head(nodes)
-        return (log_probs + math.log(self.counts.head.vocab_size)) / SCALE, state
-
-    def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
+    def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a batch of text.
 
         Args:
             chars: character indices, long, (B, T).
             state: of the LSTM, a pair, and of the counts; None starts afresh.
+            places: where in the counted text the rows begin, long, (B,), if they are of it.
 
         Returns:
             features: the last layer's h_1..h_T and what the counts expect, float, (B, T, H + V).
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
-        expected, of_counts = self.expected(chars, of_counts)
-        embedded = self.char_dropout(self.embed(chars), chars, self.embed.num_embeddings)
-        known, of_lstm = self.layers(torch.cat([self.input_dropout(embedded), expected], dim=-1), of_lstm)
+        nodes, of_counts = self.counts.features(chars, of_counts)
+        log_probs = self._held_out(chars, places) if self.others and places is not None else self.counts.head(nodes)
+        expected = (log_probs + math.log(self.counts.head.vocab_size)) / SCALE
+        known, of_lstm = self.layers(torch.cat([self.input_dropout(self.embed(chars)), expected], dim=-1), of_lstm)
         return torch.cat([known, expected], dim=-1), (of_lstm, of_counts)
+
+    def forward(
+        self, chars: Tensor, state: State = None, only_last: bool = False, places: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Predict the character after each one; see `CharModel.forward` and, for the places, `features`."""
+        features, state = self.features(chars, state, places)
+        return self.head(features[:, -1:] if only_last else features), state

@@ -66,7 +66,6 @@ class Smoothed(Trie):
         super().__init__(vocab_size, order, by_neighbours=smoothing == "kneser-ney")
         self.smoothing = smoothing
         self.register_buffer("freed", torch.ones(order, 4), persistent=False)
-        self.freed[:, 0] = 0.0
 
     def replace(self, found: Sequence[Level]) -> None:
         """Put levels 1, ..., n in the place of those there are, and find the discounts anew."""
@@ -74,13 +73,11 @@ class Smoothed(Trie):
         if self.smoothing == "kneser-ney":
             self.freed = self.freed.new_tensor([discounts(counts) for _, counts in found])
 
-    def forward(self, nodes: Tensor, without: Tensor | None = None) -> Tensor:
+    def forward(self, nodes: Tensor) -> Tensor:
         """Return the logarithm of the probability of each symbol.
 
         Args:
             nodes: what `walk` found, long, (B, T, n).
-            without: the symbol that followed each in the text that was counted, long, (B, T): it is taken out of the
-                counts, once, for a text that is to be predicted must not be known already. The discounts stay.
 
         Returns:
             logits: float, (B, T, V).
@@ -88,30 +85,16 @@ class Smoothed(Trie):
         # Far down a long and certain context, what is left for the unseen is below the range of float32.
         exact = torch.float32 if nodes.device.type == "mps" else torch.float64  # mps has no float64
         contexts = nodes.flatten(0, -2)  # (M, n)
-        found = [self.followers(k, contexts[:, k]) for k in range(self.order)]
-        if without is not None:
-            self._take_out(found, without.flatten())
         probs = torch.full((len(contexts), self.vocab_size), 1 / self.vocab_size, dtype=exact, device=nodes.device)
-        for freed_by, (row, symbol, count) in zip(self.freed.to(exact), found, strict=True):
-            freed = freed_by[count.clamp(max=3)]
+        for k in range(self.order):
+            row, symbol, count = self.followers(k, contexts[:, k])
+            freed = self.freed[k, count.clamp(max=3)].to(exact)
             kept = count - freed if self.smoothing == "kneser-ney" else count.to(exact)
             total = probs.new_zeros(len(probs)).index_add_(0, row, kept + freed)  # (M,)
             left = probs.new_zeros(len(probs)).index_add_(0, row, freed)
-            total, left = torch.where(total > 0, total, 1.0), torch.where(total > 0, left, 1.0)
-            probs *= (left / total).unsqueeze(1)
+            probs *= torch.where(total > 0, left / total, 1.0).unsqueeze(1)
             probs.view(-1).index_add_(0, row * self.vocab_size + symbol, kept / total[row])
         return probs.clamp(min=torch.finfo(exact).tiny).log().float().view(*nodes.shape[:-1], self.vocab_size)
-
-    def _take_out(self, found: list[tuple[Tensor, Tensor, Tensor]], symbols: Tensor) -> None:
-        """Lower the counts among `followers` of every level by one occurrence of each symbol, long, (M,)."""
-        is_fewer = torch.ones_like(symbols, dtype=torch.bool)  # whether there is one less at this level
-        for k in reversed(range(self.order)):
-            row, symbol, count = found[k]
-            here = symbol == symbols[row]
-            fewer = count - (here & is_fewer[row]).int()
-            found[k] = row, symbol, fewer
-            if self.by_neighbours:  # the shorter k-gram has a neighbour less if this one is no more
-                is_fewer[row[here]] &= fewer[here] == 0
 
 
 class NGram(CountingModel):

@@ -1,7 +1,6 @@
-"""The LSTM that reads what counts expect: in the text that was counted, each character is expected by the others."""
+"""The LSTM that reads what counts expect: in the text that was counted, each part is expected by the others."""
 
 import math
-from collections import Counter
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from charlm import checkpoint, training
 from charlm.corpus import make_corpus
 from charlm.lr_find import find_rate
 from charlm.models import build
+from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
 from charlm.recipe import Recipe
 
@@ -30,64 +30,42 @@ def counted(codes):
     return model
 
 
-def tables(codes, smoothing, but):
-    """Return the counts of each k-gram, k = 1..n, but for the n-gram that ends at a place."""
-    text = codes.tolist()
-    grams = [Counter(tuple(text[i : i + k]) for i in range(len(text) - k + 1)) for k in range(1, ORDER + 1)]
-    ends = [tuple(text[but - k + 1 : but + 1]) for k in range(1, ORDER + 1)]
-    grams[-1][ends[-1]] -= 1
-    for k in reversed(range(ORDER - 1)):
-        if smoothing == "kneser-ney":  # how many different symbols stand before it, the text's beginning among them
-            grams[k] = Counter(gram[1:] for gram, count in grams[k + 1].items() if count > 0)
-            grams[k][tuple(text[: k + 1])] += 1
-        else:
-            grams[k][ends[k]] -= 1
-    return grams
-
-
-def probs_by_hand(model, grams, context):
-    """Return what follows a context by the formula of `ngram.py`, with the discounts of the model."""
-    probs = [1 / V] * V
-    for k in range(ORDER):
-        counts = [grams[k].get((*context[len(context) - k :], w), 0) for w in range(V)]
-        freed = [model.head.freed[k, min(count, 3)].item() for count in counts]
-        kept = [
-            count - (f if model.head.smoothing == "kneser-ney" else 0) for count, f in zip(counts, freed, strict=True)
-        ]
-        if (total := sum(kept) + sum(freed)) > 0:
-            probs = [(kept[w] + sum(freed) * probs[w]) / total for w in range(V)]
-    return probs
-
-
-@pytest.mark.parametrize("smoothing", ["kneser-ney", "witten-bell"])
-def test_an_occurrence_that_is_taken_out_is_in_no_count(codes, smoothing):
-    model = NGram(V, ORDER, smoothing)
-    model.count(codes)
-    nodes, _ = model.features(codes.unsqueeze(0))
-    log_probs = model.head(nodes[:, :-1], without=codes[1:].unsqueeze(0))[0]
-    for t in range(ORDER - 2, len(codes) - 1):
-        grams = tables(codes, smoothing, but=t + 1)
-        by_hand = probs_by_hand(model, grams, tuple(codes[t - ORDER + 2 : t + 1].tolist()))
-        torch.testing.assert_close(log_probs[t].exp(), torch.tensor(by_hand), atol=1e-5, rtol=1e-5)
+def log_probs_of(model, chars, places=None):
+    """Return what the counts expect, from the features that the head reads."""
+    return model.features(chars, None, places)[0][..., OPTIONS["n_hidden"] :] * 3 - math.log(V)
 
 
 def test_in_evaluation_the_counts_say_all_they_know(counted, codes):
-    expected, _ = counted.eval().expected(codes.unsqueeze(0), None)
-    torch.testing.assert_close(expected * 3 - math.log(V), counted.counts(codes.unsqueeze(0))[0])
+    chars = codes.unsqueeze(0)
+    torch.testing.assert_close(log_probs_of(counted, chars), counted.counts(chars)[0])
 
 
-def test_in_training_nothing_is_expected_after_the_last_character_and_of_none_its_own_occurrence(counted, codes):
-    expected, _ = counted.train().expected(codes.unsqueeze(0), None)
-    assert expected[:, -1].abs().max() == 0
-    nodes, _ = counted.counts.features(codes.unsqueeze(0))
-    others = counted.counts.head(nodes[:, :-1], without=codes[1:].unsqueeze(0))
-    torch.testing.assert_close(expected[:, :-1] * 3 - math.log(V), others)
+def test_each_part_of_the_text_is_expected_by_counts_of_the_others(counted, codes):
+    first = [len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)]
+    places = torch.tensor([0, *first[1:-1], 10, len(codes) - 4])
+    chars = torch.stack([codes[place : place + 4] for place in places.tolist()])
+    log_probs = log_probs_of(counted, chars, places)
+    for row, place in enumerate(places.tolist()):
+        part = next(i for i in range(N_FOLDS) if first[i] <= place < first[i + 1])
+        others = NGram(V, ORDER)
+        others.count(torch.cat([codes[: first[part]], codes[first[part + 1] :]]))
+        n_before = min(place, ORDER - 1)
+        alone = others(codes[None, place - n_before : place + 4])[0][0, n_before:]
+        begun = ORDER - 1 - n_before  # where the text itself has too few characters to look back upon
+        torch.testing.assert_close(log_probs[row, begun:], alone[begun:])
+
+
+def test_a_text_without_rules_teaches_it_nothing():
+    """Were it shown counts of the very characters that it is to predict, it would trust them."""
+    text = bytes(torch.randint(97, 101, (4000,), generator=torch.Generator().manual_seed(1)).tolist())
+    choices = Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=2, batch_size=4, bptt=16, device="cpu")
+    trained = training.train(choices.changed(learning_rate=0.01), make_corpus(text, "noise"))
+    assert trained.about.result["valid_nats"] < 1.05 * math.log(4)
 
 
 def test_what_nothing_was_counted_for_is_as_likely_as_chance():
-    model = build("lstm-ngram", V, **OPTIONS)
-    expected, _ = model.eval().expected(torch.randint(V, (2, 5)), None)
-    assert expected.abs().max() < 1e-6
+    log_probs = log_probs_of(build("lstm-ngram", V, **OPTIONS), torch.randint(V, (2, 5)))
+    torch.testing.assert_close(log_probs, torch.full((2, 5, V), -math.log(V)))
 
 
 def test_in_evaluation_a_text_in_pieces_reads_as_in_one(counted):
