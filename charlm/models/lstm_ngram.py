@@ -53,6 +53,11 @@ class LSTMNGram(AWDLSTM):
         self.counts = NGram(vocab_size, order)
 
     @property
+    def told(self) -> dict[str, Any]:
+        """See `CharModel.told`."""
+        return super().told | {"share": self.share}
+
+    @property
     def n_parameters(self) -> int:
         """How many numbers were learned, counts included."""
         return super().n_parameters + self.counts.n_parameters
