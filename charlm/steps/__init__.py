@@ -34,6 +34,7 @@ STEPS = {  # name in MODELS: module and function
     "min-gru": "min_rnn:min_gru",
     "min-lstm": "min_rnn:min_lstm",
     "mamba2": "mamba2:mamba2",
+    "transformer": "transformer:transformer",
 }
 
 INITS = ("uniform", "identity")  # how weights began

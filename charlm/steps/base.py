@@ -37,9 +37,14 @@ class Weights:
     Args:
         arrays: by the names of the model's `state_dict`.
         told: what they do not show of the model, see `CharModel.told`; a checkpoint's options may be among it.
+
+    Raises:
+        ValueError: an array is empty, or no `vocab_size` told.
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]], told: Mapping[str, Any]) -> None:
+        if not all(array.size for array in arrays.values()):
+            raise ValueError("there are weights without numbers")
         self.arrays, self._told = dict(arrays), told
         self.vocab_size = self.told("vocab_size", int)
 

@@ -184,7 +184,7 @@ def take_levels(weights: Weights, name: str) -> list[Level]:
         name: of the trie in it.
 
     Raises:
-        ValueError: they are no trie, or nothing was counted.
+        ValueError: they are no trie.
     """
     levels: list[Level] = []
     n_above = 1
@@ -193,8 +193,8 @@ def take_levels(weights: Weights, name: str) -> list[Level]:
             take_whole(weights, f"{name}.keys_{k}", np.int64),
             take_whole(weights, f"{name}.counts_{k}", np.int32),
         )
-        if not len(keys) == len(counts) > 0:
-            raise ValueError(f"level {k} is empty, or has not as many counts as keys")
+        if len(keys) != len(counts):
+            raise ValueError(f"level {k} has not as many counts as keys")
         if keys[0] < 0 or int(keys[-1]) >= n_above * weights.vocab_size:
             raise ValueError(f"level {k} has keys out of their range")
         if not (keys[1:] > keys[:-1]).all() or not (counts > 0).all():
