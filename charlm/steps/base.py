@@ -231,7 +231,8 @@ class Steps:
         """Read characters and return the logits of the next one.
 
         Args:
-            chars: one step each, at least one; from the first (B,) on there are B texts, equal until then.
+            chars: one step each, at least one; from the first (B,) on there are B texts, equal until then. Of more
+                than `n_reach` the last ones are read.
 
         Returns:
             logits: float, (V,), or (B, V); the next call writes over them.

@@ -140,7 +140,7 @@ class Attention:
         both[:, 0] /= np.float32(math.sqrt(head_size))
         both[:, :2] = both[:, :2].swapaxes(-1, -2).reshape(both[:, :2].shape)  # number i beside number D / 2 + i
         both = both.reshape(n_embed + 1, -1)
-        self.to_heads = Linear((both[:-1].copy(), both[-1]))
+        self.to_heads = Linear((both[:-1], both[-1]))
         from_heads = weights.take(f"{name}.attention.from_heads.weight", n_embed, n_heads * head_size)
         self.from_heads = Linear((laid_out(from_heads), None))
         self.shape = (3, n_heads, head_size)
