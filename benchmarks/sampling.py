@@ -5,7 +5,9 @@
 One text: `generate` beside the bare modules (embedding, nn.LSTM or the like, linear, softmax, multinomial) in inference
 mode, in turns, in characters a second; the ratio is the median over the rounds, with their middle half. The share of
 the floor is the time of a single product of a vector with one matrix of as many weights as a step reads, over ours.
-Many texts: 256 at once, as a share of the operations that one large matrix product makes in the same time. The start:
+Many texts: 256 at once, as a share of the operations that one large matrix product makes in the same time. For models
+that are no stack of PyTorch's layers, on the default text: steps beside the model's own forward pass, drawn from in the
+same way. The start:
 the whole of `charlm sample nietzsche --length 1` beside `python -c "import torch"`.
 """
 
@@ -24,9 +26,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from charlm.api import read_corpus
 from charlm.draw import Choice, draws, uniforms
+from charlm.library import DEFAULT
 from charlm.models import CharModel, build
-from charlm.sample import generate, reader_of
+from charlm.recipe import Recipe
+from charlm.sample import Plain, generate, reader_of
 
 VOCAB_SIZE, N_TEXTS = 90, 256
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
@@ -35,6 +40,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "gru 256": ("gru", {"n_hidden": 256}),
     "gru 512": ("gru", {"n_hidden": 512}),
 }
+OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "lstm-ngram": {"n_layers": 2, "n_hidden": 512}, "transformer": {}}
 
 
 def processor() -> str:
@@ -138,6 +144,32 @@ def writing(n_seconds: float, n_rounds: int) -> None:
         )
 
 
+def others(n_seconds: float, n_rounds: int) -> None:
+    """Print the table of the models that are no stack of PyTorch's layers."""
+    corpus = read_corpus(Recipe(corpus=(DEFAULT,)))
+    print(f"{'model':14}{'forward':>8}{'steps':>9}  {'ratio':20}{'256, forward':>12}{'steps':>9}  ratio")
+    for name, options in OTHERS.items():
+        model = build(name, len(corpus.vocab), **options).eval()
+        if model.counts_text:
+            model.count(torch.from_numpy(corpus.part("train")))
+        print(f"{name:14}", end="")
+        for n_texts in (1, N_TEXTS):
+            turns = []
+            for reader in (Plain(model, None if n_texts == 1 else n_texts), reader_of(model)):
+                one, many = uniforms(1), zip(*(uniforms(seed) for seed in range(n_texts)), strict=True)
+                indices = draws(reader, [1] * 200, one if n_texts == 1 else map(np.array, many), Choice())
+                turns.append(rate(take(indices), n_seconds))
+            forward, steps = interleaved(turns, n_rounds)
+            ratios = [b / a for a, b in zip(forward, steps, strict=True)]
+            print(
+                f"{statistics.median(forward) * n_texts:{8 if n_texts == 1 else 12},.0f}"
+                f"{statistics.median(steps) * n_texts:9,.0f}  {spread(ratios, 1):20}",
+                end="",
+                flush=True,
+            )
+        print()
+
+
 def start(n_rounds: int) -> None:
     """Print how long it takes to start."""
 
@@ -166,4 +198,5 @@ if __name__ == "__main__":
     given = parser.parse_args()
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
     writing(given.seconds, given.rounds)
+    others(given.seconds, given.rounds)
     start(min(given.rounds, 5))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from charlm.draw import Choice, Reader, draws, uniforms
 from charlm.models import MODELS, CharModel
 from charlm.models.base import State
-from charlm.steps import prepare
+from charlm.steps import STEPS, prepare
 
 
 class Plain:
@@ -54,8 +54,9 @@ def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | Non
     """
     name = next((name for name, architecture in MODELS.items() if architecture is type(model)), "")
     weights = model.eval().state_dict()
-    if all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights.values()):
-        steps = prepare(name, {key: weight.numpy() for key, weight in weights.items()}, n_context)
+    is_float32 = all(w.dtype == torch.float32 or not w.is_floating_point() for w in weights.values())
+    if name in STEPS and model.device.type == "cpu" and is_float32:
+        steps = prepare(name, {key: weight.numpy() for key, weight in weights.items()}, model.told, n_context)
         if steps is not None:
             return steps
     return Plain(model, n_texts)

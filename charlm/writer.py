@@ -185,8 +185,8 @@ class StepWriter(Writer):
 
     def reader(self, n_texts: int | None = None) -> Steps:
         """Return steps; see `Writer.reader`."""
-        steps = prepare(self.about.model, self.weights, self.about.n_context)
-        assert steps is not None and agrees(steps, self.about.options)  # as `load` made sure
+        steps = _prepare(self.about, self.weights)
+        assert steps is not None  # as `load` made sure
         return steps
 
 
@@ -204,5 +204,10 @@ def load(path: Path) -> StepWriter | None:
     except CheckpointError:
         return None
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    steps = prepare(about.model, weights, about.n_context)
-    return StepWriter(about, weights) if steps is not None and agrees(steps, about.options) else None
+    return None if _prepare(about, weights) is None else StepWriter(about, weights)
+
+
+def _prepare(about: Checkpoint, weights: dict[str, NDArray[Any]]) -> Steps | None:
+    told = about.options | {"vocab_size": about.vocab_size}
+    steps = prepare(about.model, weights, told, about.n_context)
+    return steps if steps is not None and agrees(steps, about.options) else None

@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from charlm import api, checkpoint
+from charlm import api, checkpoint, writer
 from charlm.errors import CheckpointError
 
 TINY = {"n_embed": 2, "n_hidden": 3}
@@ -47,8 +47,9 @@ def forge(trained):
 
 
 def refuse(path, data):
-    """Assert that a file of these bytes is refused, and return the message."""
+    """Assert that a file of these bytes is refused, with PyTorch and without, and return the message."""
     path.write_bytes(data)
+    assert writer.load(path) is None
     with pytest.raises(CheckpointError) as error:
         checkpoint.load(path)
     assert str(path) in str(error.value)
@@ -123,6 +124,7 @@ def test_a_description_of_the_wrong_kind_is_refused(key, forge, tmp_path):
         {"options": TINY | {"n_hidden": "3"}},
         {"vocab_size": 1000},
         {"vocab_size": "19"},
+        {"vocab_size": N_SYMBOLS + 2, "symbols": [*range(1, N_SYMBOLS + 2)]},
         {"symbols": None},
         {"symbols": [1, 2, 3]},
         {"symbols": [*range(1, N_SYMBOLS), 1]},

@@ -62,6 +62,11 @@ class CharModel(nn.Module):
         return next(chain(self.parameters(), self.buffers())).device
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What its weights do not show of what it computes: `vocab_size`, and an option here and there."""
+        return {"vocab_size": self.embed.num_embeddings}
+
+    @property
     def n_parameters(self) -> int:
         """How many numbers were learned."""
         return sum(parameter.numel() for parameter in self.parameters())
@@ -108,7 +113,7 @@ class CountingModel(CharModel):
     """A model that is made by counting a text once: it has buffers instead of parameters, and no gradient.
 
     The sizes of its buffers depend on the text, so it also says how to take over stored ones. It defines
-    `n_parameters`, the number of its counts, and has no `embed`.
+    `n_parameters`, the number of its counts, and `told`, for it has no `embed`.
     """
 
     counts_text = True

@@ -22,6 +22,7 @@ Shapes: B batch_size, T characters, V vocab_size, n order, M = B * T.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -118,6 +119,11 @@ class NGram(CountingModel):
         if order > MAX_ORDER:
             raise UsageError(f"order is {order}; it must be at most {MAX_ORDER}")
         self.head = Smoothed(vocab_size, order, smoothing)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """See `CharModel.told`."""
+        return {"vocab_size": self.head.vocab_size, "smoothing": self.head.smoothing}
 
     @property
     def n_parameters(self) -> int:

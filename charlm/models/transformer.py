@@ -18,6 +18,7 @@ remembered (at most M), V vocab_size.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,11 @@ class Transformer(CharModel):
             for name, parameter in self.named_parameters():
                 if name.endswith(("from_heads.weight", "from_hidden.weight")):
                     parameter.div_(math.sqrt(2 * n_layers))  # so many of them add to one sum
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """See `CharModel.told`."""
+        return super().told | {"head_size": self.head_size, "n_memory": self.n_memory}
 
     def features(self, chars: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Read a batch of text, `n_memory` characters at a time, so that the mask stays small however long it is.

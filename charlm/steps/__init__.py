@@ -18,6 +18,7 @@ from charlm.steps.base import Steps, Weights
 __all__ = ["STEPS", "Steps", "agrees", "prepare"]
 
 STEPS = {  # name in MODELS: module and function
+    "ngram": "ngram:ngram",
     "char3": "elman:char3",
     "loop": "elman:loop",
     "concat": "elman:concat",
@@ -28,21 +29,26 @@ STEPS = {  # name in MODELS: module and function
     "lstm": "lstm:lstm",
     "lstm-scratch": "lstm:lstm",
     "awd-lstm": "lstm:awd_lstm",
+    "lstm-ngram": "lstm_ngram:lstm_ngram",
     "mogrifier": "mogrifier:mogrifier",
     "min-gru": "min_rnn:min_gru",
     "min-lstm": "min_rnn:min_lstm",
     "mamba2": "mamba2:mamba2",
+    "transformer": "transformer:transformer",
 }
 
 INITS = ("uniform", "identity")  # how weights began
 
 
-def prepare(name: str, arrays: Mapping[str, NDArray[Any]], n_context: int | None = None) -> Steps | None:
+def prepare(
+    name: str, arrays: Mapping[str, NDArray[Any]], told: Mapping[str, Any], n_context: int | None = None
+) -> Steps | None:
     """Lay a model's weights out for steps.
 
     Args:
         name: of the architecture.
         arrays: the weights, by the names of the model's `state_dict`.
+        told: what they do not show: `vocab_size` and some options, see `CharModel.told`; more does no harm.
         n_context: characters in a window; None for a model that carries its state.
 
     Returns:
@@ -53,7 +59,7 @@ def prepare(name: str, arrays: Mapping[str, NDArray[Any]], n_context: int | None
     module, function = STEPS[name].split(":")
     make = getattr(importlib.import_module(f"charlm.steps.{module}"), function)
     try:
-        weights = Weights(arrays)
+        weights = Weights(arrays, told)
         with np.errstate(over="raise", invalid="raise"):  # weights that have run away
             steps: Steps = make(weights)
     except (ValueError, FloatingPointError):

@@ -15,8 +15,10 @@ Shapes: ... nothing for one text, B for many, V vocab_size, E n_embed, H n_hidde
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ Char = int | NDArray[np.intp]  # one character for all texts, or (B,)
 Rows = tuple[()] | tuple[int]  # what "..." stands for
 _ONE, _MINUS_TWO = np.float32(1), np.float32(-2)
 N_MANY = 4096  # numbers: fewer are done before the quicker way has begun
+T = TypeVar("T")
 
 
 class Weights:
@@ -33,11 +36,33 @@ class Weights:
 
     Args:
         arrays: by the names of the model's `state_dict`.
+        told: what they do not show of the model, see `CharModel.told`; a checkpoint's options may be among it.
+
+    Raises:
+        ValueError: an array is empty, or no `vocab_size` told.
     """
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        self.arrays = dict(arrays)
-        self.vocab_size, self.n_embed = self.shape("embed.weight", 2)
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], told: Mapping[str, Any]) -> None:
+        if not all(array.size for array in arrays.values()):
+            raise ValueError("there are weights without numbers")
+        self.arrays, self._told = dict(arrays), told
+        self.vocab_size = self.told("vocab_size", int)
+
+    def told(self, name: str, kind: type[T]) -> T:
+        """Return what is told and not shown.
+
+        Raises:
+            ValueError: it is not told, or of another type.
+        """
+        value = self._told.get(name)
+        if type(value) is not kind:
+            raise ValueError(f"{name} is {value!r}")
+        return value
+
+    @cached_property
+    def n_embed(self) -> int:
+        """The width of the embedding."""
+        return self.shape("embed.weight", 2)[1]
 
     def shape(self, name: str, n_axes: int) -> tuple[int, ...]:
         """Return the shape of a stored array.
@@ -49,12 +74,12 @@ class Weights:
             raise ValueError(f"{name} is not there, or not of {n_axes} axes")
         return self.arrays[name].shape
 
-    def count(self, name: str) -> int:
-        """Return for how many n = 0, 1, ... there is an array of that name, which has a {} for n."""
-        n = 0
+    def count(self, name: str, first: int = 0) -> int:
+        """Return for how many n = first, first + 1, ... there is an array of that name, which has a {} for n."""
+        n = first
         while name.format(n) in self.arrays:
             n += 1
-        return n
+        return n - first
 
     def take(self, name: str, *shape: int) -> Array:
         """Take an array out, as float32.
@@ -122,14 +147,14 @@ class Layer(Protocol):
     """What goes from one vector to the next and may keep a state."""
 
     @property
-    def states(self) -> Sequence[Array]:
+    def states(self) -> Sequence[NDArray[Any]]:
         """The arrays that are carried from step to step, all zeros at the start."""
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts, with states of zeros."""
 
-    def step(self, x: Any) -> Array:
-        """Go one step: the first layer from a `Char`, every other from the vector of the one below it."""
+    def step(self, x: Any) -> Any:
+        """Go one step: the first layer from a `Char`, every other from the vector of the one below it, in general."""
 
 
 class Linear:
@@ -165,12 +190,19 @@ class Steps:
         head: from the features to the logits.
         options: the model's options, as far as the weights show them.
         n_context: the number of characters that a model with a fixed window needs.
+        n_reach: how many characters, the last one among them, the logits depend on; what is before is not read.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], head: Linear, options: Mapping[str, Any], n_context: int | None = None
+        self,
+        layers: Sequence[Layer],
+        head: Layer,
+        options: Mapping[str, Any],
+        n_context: int | None = None,
+        n_reach: int = sys.maxsize,
     ) -> None:
         self.layers, self.head, self.options, self.n_context = layers, head, options, n_context
+        self.n_reach = n_reach
         self.rows: Rows = ()
         self._allocate()
 
@@ -179,7 +211,7 @@ class Steps:
             layer.allocate(self.rows)
 
     @property
-    def states(self) -> list[Array]:
+    def states(self) -> list[NDArray[Any]]:
         """The states of all layers."""
         return [state for layer in self.layers for state in layer.states]
 
@@ -199,13 +231,14 @@ class Steps:
         """Read characters and return the logits of the next one.
 
         Args:
-            chars: one step each, at least one; from the first (B,) on there are B texts, equal until then.
+            chars: one step each, at least one; from the first (B,) on there are B texts, equal until then. Of more
+                than `n_reach` the last ones are read.
 
         Returns:
             logits: float, (V,), or (B, V); the next call writes over them.
         """
         with np.errstate(over="ignore", invalid="ignore"):  # exp(x) may well be infinite in 1 / (1 + exp(x))
-            for char in chars:
+            for char in chars[-self.n_reach :]:
                 x: Any = char
                 if isinstance(char, np.ndarray):
                     if not self.rows:
@@ -214,4 +247,5 @@ class Steps:
                     x = np.full(self.rows, char)
                 for layer in self.layers:
                     x = layer.step(x)
-            return self.head.step(x)
+            logits: Array = self.head.step(x)
+            return logits

@@ -50,15 +50,16 @@ class Mogrifier(LSTM):
 def mogrifier(weights: Weights) -> Steps:
     """Prepare the steps of `mogrifier`."""
     n_hidden = weights.shape(AWD.format("weight_hh", 0), 2)[1]
-    table = Table(weights.arrays["embed.weight"].astype(np.float32))
+    tables: list[Table] = []
     sizes: list[tuple[int, int]] = []  # of each gate: the width within, and the largest it could have
     n_rounds = weights.count("layers.gates.0.{}.0.weight")
     n_layers = 0
 
-    def make(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, _: Array | None) -> Mogrifier:
+    def make(w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, embed: Array | None) -> Mogrifier:
         nonlocal n_layers
         layer = Mogrifier.made(w_ih, w_hh, b_ih, b_hh)
         layer.rounds = []
+        tables.extend([] if embed is None else [Table(embed)])
         for j in range(n_rounds):
             name = f"layers.gates.{n_layers}.{j}"
             n_by, n_scaled = (n_hidden, w_ih.shape[1]) if j % 2 == 0 else (w_ih.shape[1], n_hidden)
@@ -76,4 +77,4 @@ def mogrifier(weights: Weights) -> Steps:
         raise ValueError("gates of several ranks")
     is_full = all(width == most for width, most in sizes)  # then the rank may have been larger
     options = {"n_rounds": n_rounds, "rank": range(rank, 2**63) if is_full else rank}
-    return Steps([table, *steps.layers], steps.head, {**steps.options, **options})
+    return Steps([*tables, *steps.layers], steps.head, {**steps.options, **options})

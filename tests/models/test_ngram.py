@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm import checkpoint
+from charlm import checkpoint, writer
 from charlm.checkpoint import Checkpoint
 from charlm.corpus import make_corpus
 from charlm.errors import CheckpointError, DataError, UsageError
@@ -168,6 +168,7 @@ def test_witten_bell_of_order_5_needs_the_known_number_of_nats(lower, nats, niet
 
 
 TEXT = [1, 2, 3, 1, 1, 2, 4, 1, 3, 2, 2]
+OPTIONS = {"order": 3, "smoothing": "kneser-ney"}
 
 
 def saved(path, options, change=lambda model: None):
@@ -208,7 +209,8 @@ CRAFTED = {
 
 
 def test_a_file_that_is_right_is_read_and_half_precision_leaves_the_counts_alone(tmp_path):
-    saved(tmp_path / "x", {"order": 3})
+    saved(tmp_path / "x", OPTIONS)
+    assert writer.load(tmp_path / "x") is not None
     model, about = checkpoint.load(tmp_path / "x")
     checkpoint.save(tmp_path / "half", model, about, torch.float16)
     chars = torch.tensor([TEXT])
@@ -218,16 +220,18 @@ def test_a_file_that_is_right_is_read_and_half_precision_leaves_the_counts_alone
 
 @pytest.mark.parametrize(("name", "change"), CRAFTED.values(), ids=CRAFTED)
 def test_counts_that_do_not_hold_together_are_refused(name, change, tmp_path):
-    saved(tmp_path / "x", {"order": 3}, put(name, change))
+    saved(tmp_path / "x", OPTIONS, put(name, change))
     with pytest.raises(CheckpointError, match="level [123]"):
         checkpoint.load(tmp_path / "x")
+    assert writer.load(tmp_path / "x") is None
 
 
-@pytest.mark.parametrize("options", [{"order": 2}, {"order": 4}, {"order": 10**9}, {"order": 3, "smoothing": "x"}])
-def test_options_that_do_not_fit_the_counts_are_refused(options, tmp_path):
-    saved(tmp_path / "x", options)
+@pytest.mark.parametrize("changes", [{"order": 2}, {"order": 4}, {"order": 10**9}, {"smoothing": "x"}], ids=str)
+def test_options_that_do_not_fit_the_counts_are_refused(changes, tmp_path):
+    saved(tmp_path / "x", OPTIONS | changes)
     with pytest.raises(CheckpointError, match="do not fit"):
         checkpoint.load(tmp_path / "x")
+    assert writer.load(tmp_path / "x") is None
 
 
 def test_a_trie_that_lacks_a_suffix_is_odd_but_does_no_harm(tmp_path):
@@ -237,8 +241,10 @@ def test_a_trie_that_lacks_a_suffix_is_odd_but_does_no_harm(tmp_path):
         put("head.keys_3", lambda keys: keys[keys < V][:1])(model)
         put("head.counts_3", lambda counts: counts[: len(model.head.keys_3)])(model)
 
-    saved(tmp_path / "x", {"order": 3}, without_the_gram_2)
+    saved(tmp_path / "x", OPTIONS, without_the_gram_2)
     model, _ = checkpoint.load(tmp_path / "x")
     for read in itertools.product(range(V), repeat=3):
         found = probs(model, list(read))
         assert (found > 0).all() and found.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+        logits = writer.load(tmp_path / "x").reader().read(read)
+        assert logits.tolist() == pytest.approx(found[-1].log().tolist(), rel=1e-5)
