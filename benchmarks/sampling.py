@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from charlm.draw import Choice, draws, uniforms
+from charlm.draw import Choice, draws, uniforms_of_many
 from charlm.models import CharModel, build
 from charlm.sample import generate, reader_of
 
@@ -119,12 +119,11 @@ def writing(n_seconds: float, n_rounds: int) -> None:
         n_weights = n_read(model)
         floor_matrix = np.ones((512, n_weights // 512), np.float32)
         floor_result = np.empty(n_weights // 512, np.float32)
-        numbers = map(np.array, zip(*(uniforms(seed) for seed in range(N_TEXTS)), strict=True))
         turns = [
             rate(take(plain(model)), n_seconds),
             rate(take(generate(model, [1], seed=1)), n_seconds),
             rate(product_of(floor_matrix[:, 0].copy(), floor_matrix, floor_result), n_seconds),
-            rate(take(draws(reader_of(model), [1], numbers, Choice())), n_seconds),
+            rate(take(draws(reader_of(model), [1], uniforms_of_many(range(N_TEXTS)), Choice())), n_seconds),
             rate(product_of(vectors, matrix, result), n_seconds),
         ]
         bare, ours, floor, many, product = interleaved(turns, n_rounds)

@@ -147,10 +147,26 @@ def uniforms(seed: int | None) -> Iterator[float]:
     Raises:
         UsageError: the seed is out of its range.
     """
+    generator = _generator(seed)
+    return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
+
+
+def uniforms_of_many(seeds: Iterable[int | None]) -> Iterator[Numbers]:
+    """Return what `uniforms` returns for each of several seeds, side by side, (B,).
+
+    Raises:
+        UsageError: a seed is out of its range.
+    """
+    generators = [_generator(seed) for seed in seeds]
+    return itertools.chain.from_iterable(
+        np.stack([generator.random(N_DRAWS) for generator in generators], axis=1) for _ in itertools.count()
+    )
+
+
+def _generator(seed: int | None) -> np.random.Generator:
     if seed is not None and not 0 <= seed < 2**64:
         raise UsageError(f"seed is {seed}; it must be at least 0 and below 2**64")
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
+    return np.random.Generator(np.random.PCG64(seed))
 
 
 def draws(
@@ -194,12 +210,12 @@ def columns(steps: Iterator[Numbers], n_texts: int) -> list[Iterator[int]]:
     Returns:
         the indices of each text; the one that goes ahead makes the steps, the others find them made.
     """
-    made: list[Numbers] = []
+    made: list[list[int]] = []
 
     def column(i: int) -> Iterator[int]:
         for step in itertools.count():
             if step == len(made):
-                made.append(next(steps))
-            yield int(made[step][i])
+                made.append(next(steps).tolist())
+            yield made[step][i]
 
     return [column(i) for i in range(n_texts)]
