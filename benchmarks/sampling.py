@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from charlm.api import read_corpus
-from charlm.draw import Choice, draws, uniforms
+from charlm.draw import Choice, draws, uniforms, uniforms_of_many
 from charlm.library import DEFAULT
 from charlm.models import CharModel, build
 from charlm.recipe import Recipe
@@ -125,12 +125,11 @@ def writing(n_seconds: float, n_rounds: int) -> None:
         n_weights = n_read(model)
         floor_matrix = np.ones((512, n_weights // 512), np.float32)
         floor_result = np.empty(n_weights // 512, np.float32)
-        numbers = map(np.array, zip(*(uniforms(seed) for seed in range(N_TEXTS)), strict=True))
         turns = [
             rate(take(plain(model)), n_seconds),
             rate(take(generate(model, [1], seed=1)), n_seconds),
             rate(product_of(floor_matrix[:, 0].copy(), floor_matrix, floor_result), n_seconds),
-            rate(take(draws(reader_of(model), [1], numbers, Choice())), n_seconds),
+            rate(take(draws(reader_of(model), [1], uniforms_of_many(range(N_TEXTS)), Choice())), n_seconds),
             rate(product_of(vectors, matrix, result), n_seconds),
         ]
         bare, ours, floor, many, product = interleaved(turns, n_rounds)
@@ -156,7 +155,7 @@ def others(n_seconds: float, n_rounds: int) -> None:
         for n_texts in (1, N_TEXTS):
             turns = []
             for reader in (Plain(model, None if n_texts == 1 else n_texts), reader_of(model)):
-                one, many = uniforms(1), zip(*(uniforms(seed) for seed in range(n_texts)), strict=True)
+                one, many = uniforms(1), uniforms_of_many(range(n_texts))
                 indices = draws(reader, [1] * 200, one if n_texts == 1 else map(np.array, many), Choice())
                 turns.append(rate(take(indices), n_seconds))
             forward, steps = interleaved(turns, n_rounds)

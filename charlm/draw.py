@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charlm.errors import CharlmError, UsageError
 
 N_DRAWS = 256  # uniform numbers taken from a generator at once
-COLDEST = 1e-260  # below it a difference of float32 logits, divided by it, might not be a float64 any more
+COLDEST = 1e-37  # a temperature below it is taken for it; as a float32 it would soon be 0
 Numbers = NDArray[Any]
 
 
@@ -90,8 +90,11 @@ class Choice:
         return shares
 
     def shares(self, logits: Numbers) -> Numbers:
-        """Return what is in proportion to `probs`, which saves a division by the sum."""
-        shares = logits.astype(np.float64)
+        """Return what is in proportion to `probs`, which saves a division by the sum.
+
+        The exponentials are float32, for which numpy has a quick one on more processors; sums of them need float64.
+        """
+        shares = logits.astype(np.float32, order="F")  # symbol by symbol, for `index`
         shares[..., 0] = -np.inf
         most = np.maximum.reduce(shares, axis=-1, keepdims=True)
         if not (math.isfinite(most.item()) if most.size == 1 else np.isfinite(most).all()):
@@ -100,8 +103,10 @@ class Choice:
             best: Numbers = np.equal(np.arange(shares.shape[-1]), shares.argmax(axis=-1)[..., None])
             return best.astype(np.float64)
         np.subtract(shares, most, out=shares)
-        np.divide(shares, max(self.temperature, COLDEST), out=shares)
-        np.exp(shares, out=shares)
+        if self.temperature != 1:
+            with np.errstate(over="ignore"):  # of the cold: minus infinity, whose exponential is 0
+                np.divide(shares, max(self.temperature, COLDEST), out=shares)
+        shares = np.exp(shares, out=shares).astype(np.float64)
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return shares
         order = np.argsort(-shares, axis=-1, kind="stable")
@@ -118,17 +123,22 @@ class Choice:
         """Draw.
 
         Args:
-            logits: float, (..., V).
-            uniform: in [0, 1), (...).
+            logits: float, (V,), or (B, V).
+            uniform: in [0, 1), of one text or of all, (B,).
 
         Returns:
-            the index, (...).
+            the index, or (B,).
         """
-        sums = np.add.accumulate(self.shares(logits), axis=-1)
-        passed = uniform * sums[..., -1]  # below the last sum, however it is rounded, so what is found has a share
-        if isinstance(uniform, float):
-            return int(sums.searchsorted(passed, "right"))
-        return (sums <= passed[:, None]).sum(axis=-1)
+        shares = self.shares(logits)
+        # What is looked for is below the last sum, however it is rounded, so what is found has a share.
+        if shares.ndim == 1:
+            sums = np.add.accumulate(shares)
+            found = sums.searchsorted(uniform * sums[-1], "right")
+            return int(found) if isinstance(uniform, float) else found
+        sums = shares.T  # (V, B): one addition for all texts is quicker than `accumulate`, which goes text by text
+        for before, row in itertools.pairwise(sums):
+            row += before
+        return (sums <= uniform * sums[-1]).sum(axis=0)
 
 
 def uniforms(seed: int | None) -> Iterator[float]:
@@ -137,10 +147,26 @@ def uniforms(seed: int | None) -> Iterator[float]:
     Raises:
         UsageError: the seed is out of its range.
     """
+    generator = _generator(seed)
+    return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
+
+
+def uniforms_of_many(seeds: Iterable[int | None]) -> Iterator[Numbers]:
+    """Return what `uniforms` returns for each of several seeds, side by side, (B,).
+
+    Raises:
+        UsageError: a seed is out of its range.
+    """
+    generators = [_generator(seed) for seed in seeds]
+    return itertools.chain.from_iterable(
+        np.stack([generator.random(N_DRAWS) for generator in generators], axis=1) for _ in itertools.count()
+    )
+
+
+def _generator(seed: int | None) -> np.random.Generator:
     if seed is not None and not 0 <= seed < 2**64:
         raise UsageError(f"seed is {seed}; it must be at least 0 and below 2**64")
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
+    return np.random.Generator(np.random.PCG64(seed))
 
 
 def draws(
@@ -184,12 +210,12 @@ def columns(steps: Iterator[Numbers], n_texts: int) -> list[Iterator[int]]:
     Returns:
         the indices of each text; the one that goes ahead makes the steps, the others find them made.
     """
-    made: list[Numbers] = []
+    made: list[list[int]] = []
 
     def column(i: int) -> Iterator[int]:
         for step in itertools.count():
             if step == len(made):
-                made.append(next(steps))
-            yield int(made[step][i])
+                made.append(next(steps).tolist())
+            yield made[step][i]
 
     return [column(i) for i in range(n_texts)]

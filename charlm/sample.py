@@ -40,7 +40,7 @@ class Plain:
         rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in chars], axis=1)  # (B, T)
         batch = torch.from_numpy(rows).to(self.model.device, torch.long)
         logits, self.state = self.model(batch, self.state, only_last=True)
-        last = logits[:, -1].double().cpu().numpy()  # (B, V)
+        last = logits[:, -1].float().cpu().numpy()  # (B, V)
         return last[0] if self.n_texts is None else last  # type: ignore[no-any-return]
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
 from charlm import checkpoint
 from charlm.checkpoint import Checkpoint
-from charlm.draw import Choice, Reader, columns, draws, uniforms
+from charlm.draw import Choice, Reader, columns, draws, uniforms, uniforms_of_many
 from charlm.errors import CheckpointError, DataError
 from charlm.steps import Steps, agrees, prepare
 from charlm.vocab import END, Vocab
@@ -109,12 +108,12 @@ class Writer:
     ) -> Iterator[Iterator[str]]:
         n_context = self.about.n_context
         for first in range(0, len(seeds), N_TEXTS):
-            uniform = [uniforms(seed) for seed in seeds[first : first + N_TEXTS]]
-            if len(uniform) == 1:
-                each = [draws(self.reader(), read, uniform[0], choice, n_context)]
+            some = seeds[first : first + N_TEXTS]
+            if len(some) == 1:
+                each = [draws(self.reader(), read, uniforms(some[0]), choice, n_context)]
             else:
-                numbers = map(np.array, zip(*uniform, strict=True))  # one a text, (B,)
-                each = columns(draws(self.reader(len(uniform)), read, numbers, choice, n_context), len(uniform))
+                steps = draws(self.reader(len(some)), read, uniforms_of_many(some), choice, n_context)
+                each = columns(steps, len(some))
             for indices in each:
                 yield self._text(indices, length, stop)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.draw import Choice, uniforms
+from charlm.draw import Choice, uniforms, uniforms_of_many
 from charlm.errors import CharlmError, UsageError
 from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.sample import Plain, generate
@@ -130,6 +130,9 @@ def test_many_are_drawn_as_each_alone(n_texts, vocab_size, seed):
 def test_uniform_numbers_are_those_of_a_generator_with_the_seed():
     generator = np.random.Generator(np.random.PCG64(7))
     assert take(1000, uniforms(7)) == [generator.random() for _ in range(1000)]
+    many = np.array(take(1000, uniforms_of_many([5, 7, None])))
+    assert many[:, 1].tolist() == take(1000, uniforms(7))
+    assert many[:, 0].tolist() == take(1000, uniforms(5))
 
 
 def test_draws_have_the_probabilities(fixed_probs):

@@ -91,11 +91,6 @@ class LSTMNGram(AWDLSTM):
         self.others: list[tuple[int, int, NGram]] = []  # a part of the text, from first to stop, and counts of the rest
 
     @property
-    def told(self) -> dict[str, Any]:
-        """See `CharModel.told`."""
-        return super().told | {"share": self.share}
-
-    @property
     def n_parameters(self) -> int:
         """How many numbers were learned, counts included."""
         return super().n_parameters + self.counts.n_parameters

@@ -126,7 +126,7 @@ class Table:
     """One row of numbers for each character.
 
     Args:
-        rows: (V, N).
+        rows: (V, N), or (V, G, N).
     """
 
     states: Sequence[Array] = ()
@@ -136,11 +136,13 @@ class Table:
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        self.found = np.empty((*rows, self.rows.shape[1]), np.float32)
+        if rows:
+            self.apart = np.ascontiguousarray(np.moveaxis(self.rows, 0, -2))  # (V, N), or (G, V, N)
+            self.found = np.empty((*self.apart.shape[:-2], *rows, self.apart.shape[-1]), np.float32)
 
     def step(self, char: Char) -> Array:
-        """Return the row of a character, (N,), or those of many, (B, N)."""
-        return self.rows[char] if type(char) is int else self.rows.take(char, 0, self.found, "clip")
+        """Return the row of a character, (N,), or those of many, (B, N); with gates (G, ..., N)."""
+        return self.rows[char] if type(char) is int else self.apart.take(char, -2, self.found, "clip")
 
 
 class Layer(Protocol):

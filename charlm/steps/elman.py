@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from charlm.steps.base import Array, Char, Linear, Steps, Table, Weights, tanh
+from charlm.steps.base import Array, Char, Linear, Steps, Weights, tanh
 from charlm.steps.stacked import Gates, stacked
 
 
@@ -22,7 +22,7 @@ class Elman(Gates):
 
     def step(self, x: Char | Array) -> Array:
         """Return h_t, (..., H)."""
-        return tanh(self.sums(x), out=self.hidden)
+        return tanh(self.sums(x)[0], out=self.hidden)
 
 
 class Concat(Gates):
@@ -30,20 +30,20 @@ class Concat(Gates):
 
     Args:
         w_xh: as it is multiplied by, (H, H).
-        table: W_xe e + b_x.
+        table: W_xe e + b_x, (V, H).
         w_hh: the same, (H, H).
         bias: (H,).
     """
 
-    def __init__(self, w_xh: Array, table: Table, w_hh: Array, bias: Array) -> None:
+    def __init__(self, w_xh: Array, table: Array, w_hh: Array, bias: Array) -> None:
         super().__init__(w_xh, table, len(bias))
         self.w_hh, self.bias = w_hh, bias
 
     def step(self, x: Char | Array) -> Array:
         """Return h_t, (..., H)."""
-        x = self.sums(x)
-        np.maximum(x, 0, out=x)
-        hidden = np.dot(x, self.w_hh, out=self.both)
+        both = self.sums(x)[0]
+        np.maximum(both, 0, out=both)
+        hidden = np.dot(both, self.w_hh, out=self.hidden)
         np.add(hidden, self.bias, out=hidden)
         return tanh(hidden, out=hidden)
 
@@ -59,7 +59,7 @@ def loop(weights: Weights, n_context: int | None = None) -> Steps:
     to_hidden, bias_in = weights.linear("embed_to_hidden", e, h)
     w_hh, bias = weights.linear("hidden_to_hidden", h, h)
     x = np.maximum(weights.take("embed.weight", v, e) @ to_hidden + bias_in, 0)  # (V, H)
-    layer = Elman(w_hh, Table(x @ w_hh + bias), h)
+    layer = Elman(w_hh, x @ w_hh + bias, h)
     return Steps([layer], Linear(weights.linear("head", h, v)), {"n_embed": e, "n_hidden": h}, n_context)
 
 
@@ -72,6 +72,6 @@ def concat(weights: Weights) -> Steps:
     """Prepare the steps of `concat`."""
     v, e, h = weights.vocab_size, weights.n_embed, weights.shape("hidden_to_hidden.weight", 2)[1]
     both, bias_in = weights.linear("both_to_hidden", h + e, h)  # the past comes first
-    table = Table(weights.take("embed.weight", v, e) @ both[h:] + bias_in)
+    table = weights.take("embed.weight", v, e) @ both[h:] + bias_in
     layer = Concat(both[:h], table, *weights.linear("hidden_to_hidden", h, h))
     return Steps([layer], Linear(weights.linear("head", h, v)), {"n_embed": e, "n_hidden": h})

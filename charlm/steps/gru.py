@@ -16,21 +16,21 @@ from typing import Self
 
 import numpy as np
 
-from charlm.steps.base import Array, Char, Linear, Rows, Steps, Table, Weights, laid_out, sigmoid_, tanh
-from charlm.steps.stacked import stacked
+from charlm.steps.base import Array, Char, Rows, Steps, Table, Weights, laid_out, sigmoid_, tanh
+from charlm.steps.stacked import Product, stacked
 
 
 class GRU:
     """One layer.
 
     Args:
-        inputs: from what the layer reads to r, z and n, their biases in it: a table, or one matrix.
+        inputs: from what the layer reads to r, z and n, their biases in it, (3, ..., H).
         w_hh: as it is multiplied by, (H, 3 * H).
         bias: b_hn, (H,).
     """
 
-    def __init__(self, inputs: Table | Linear, w_hh: Array, bias: Array) -> None:
-        self.inputs, self.w_hh, self.bias = inputs, w_hh, bias
+    def __init__(self, inputs: Table | Product, w_hh: Array, bias: Array) -> None:
+        self.inputs, self.product, self.bias = inputs, Product(w_hh, 3), bias
 
     @classmethod
     def made(cls, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, embed: Array | None) -> Self:
@@ -39,8 +39,9 @@ class GRU:
         given = b_ih + b_hh * np.repeat(np.array([1, 1, 0], np.float32), h)
         signs = np.repeat(np.array([-1, -1, 1], np.float32), h)  # of r, z and n
         w_ih, w_hh, given = w_ih * signs[:, None], w_hh * signs[:, None], given * signs
-        inputs = Linear((laid_out(w_ih), given)) if embed is None else Table(embed @ w_ih.T + given)
-        return cls(inputs, laid_out(w_hh), b_hh[2 * h :])
+        if embed is not None:
+            return cls(Table((embed @ w_ih.T + given).reshape(-1, 3, h)), laid_out(w_hh), b_hh[2 * h :])
+        return cls(Product(laid_out(w_ih), 3, given), laid_out(w_hh), b_hh[2 * h :])
 
     @property
     def states(self) -> list[Array]:
@@ -49,22 +50,21 @@ class GRU:
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        h = len(self.bias)
         self.inputs.allocate(rows)
-        self.hidden = np.zeros((*rows, h), np.float32)
-        self.gates = np.empty((*rows, 3 * h), np.float32)
-        self.rz = self.gates[..., : 2 * h]
-        self.r, self.z, self.n = np.split(self.gates, 3, axis=-1)
+        self.product.allocate(rows)
+        self.hidden = np.zeros((*rows, len(self.bias)), np.float32)
+        self.rz = self.product.results[:2]
+        self.r, self.z, self.n = self.product.results
 
     def step(self, x: Char | Array) -> Array:
         """Return h_t, (..., H)."""
         given, rz, n, hidden = self.inputs.step(x), self.rz, self.n, self.hidden  # type: ignore[arg-type]
-        np.dot(hidden, self.w_hh, out=self.gates)
-        np.add(rz, given[..., : rz.shape[-1]], out=rz)
+        self.product.step(hidden)
+        np.add(rz, given[:2], out=rz)
         sigmoid_(rz)
         np.add(n, self.bias, out=n)
         np.multiply(n, self.r, out=n)
-        np.add(n, given[..., rz.shape[-1] :], out=n)
+        np.add(n, given[2], out=n)
         tanh(n, out=n)
         np.subtract(hidden, n, out=hidden)
         np.multiply(hidden, self.z, out=hidden)

@@ -37,8 +37,8 @@ class LSTM(Gates):
         """Make room for so many texts."""
         super().allocate(rows)
         self.cell = np.zeros((*rows, self.n_hidden), np.float32)
-        self.i, self.f, self.o, self.g = np.split(self.gates, 4, axis=-1)
-        self.ifo = self.gates[..., : 3 * self.n_hidden]
+        self.i, self.f, self.o, self.g = self.gates
+        self.ifo = self.gates[:3]
 
     def step(self, x: Char | Array) -> Array:
         """Return h_t, (..., H)."""

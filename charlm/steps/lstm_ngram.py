@@ -1,6 +1,8 @@
-"""Steps of `lstm-ngram`: those of `awd-lstm` and of `ngram` side by side.
+"""Steps of `lstm-ngram`: a trie reads each character, and an LSTM what the trie then expects.
 
-    ln p = ln((1 - share) p_lstm + share p_ngram)
+    e = (ln p_ngram + ln V) / 3
+    h = lstm([embedding; e])
+    logits = W [h; e] + b
 
 Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, n order.
 """
@@ -14,79 +16,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.steps.base import Array, Char, Layer, Rows, Steps, Weights
-from charlm.steps.lstm import awd_lstm
+from charlm.steps.base import Array, Char, Layer, Linear, Rows, Steps, Weights
+from charlm.steps.lstm import AWD, LSTM
 from charlm.steps.ngram import Smoothed, Trie, take_levels
+from charlm.steps.stacked import layers_of
 
-Both = tuple[Array, NDArray[np.int64]]  # features of the LSTM, (..., H), and nodes of the trie, (..., n - 1)
+SCALE = np.float32(3)
+
+
+class Told(LSTM):
+    """One layer; the first one is told what the counts expect."""
+
+    def step(self, x: Any) -> Array:
+        """Return h_t, (..., H), from a character and what is expected, (..., V), or from the layer below."""
+        if self.table is not None:
+            x, self.inputs[...] = x
+        return super().step(x)
 
 
 class Beside:
-    """Layers from a character to features, and a trie that reads the same character.
+    """A trie, and the layers that are told.
 
     Args:
-        layers: of the LSTM.
         trie: of the counts.
+        counted: what they expect at a node.
+        layers: of the LSTM.
+        n_hidden: H.
     """
 
-    def __init__(self, layers: Sequence[Layer], trie: Trie) -> None:
-        self.layers: list[Layer] = [*layers, trie]
+    def __init__(self, trie: Trie, counted: Smoothed, layers: Sequence[Layer], n_hidden: int) -> None:
+        self.trie, self.counted, self.layers, self.n_hidden = trie, counted, layers, n_hidden
+        self.by_chance = np.float32(math.log(trie.vocab_size))
 
     @property
     def states(self) -> list[NDArray[Any]]:
-        """Return the states of all layers and the nodes."""
-        return [state for layer in self.layers for state in layer.states]
+        """Return the nodes and the states of all layers."""
+        return [*self.trie.states, *(state for layer in self.layers for state in layer.states)]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
+        self.trie.allocate(rows)
+        self.counted.allocate(rows)
         for layer in self.layers:
             layer.allocate(rows)
+        self.features = np.empty((*rows, self.n_hidden + self.trie.vocab_size), np.float32)
+        self.known, self.expected = self.features[..., : self.n_hidden], self.features[..., self.n_hidden :]
 
-    def step(self, char: Char) -> Both:
-        """Return what both know after one more character."""
-        *learned, trie = self.layers
-        x: Any = char
-        for layer in learned:
+    def step(self, char: Char) -> Array:
+        """Return what the LSTM knows after one more character and what the counts expect, (..., H + V)."""
+        np.add(self.counted.step(self.trie.step(char)), self.by_chance, out=self.expected)
+        np.divide(self.expected, SCALE, out=self.expected)
+        x: Any = char, self.expected
+        for layer in self.layers:
             x = layer.step(x)
-        return x, trie.step(char)
-
-
-class Mixed:
-    """The mixture of what both predict.
-
-    Args:
-        learned: the head of the LSTM.
-        counted: that of the counts.
-        share: of the counts.
-    """
-
-    states: Sequence[Array] = ()
-
-    def __init__(self, learned: Layer, counted: Smoothed, share: float) -> None:
-        self.learned, self.counted = learned, counted
-        self.of_learned, self.of_counted = np.float32(math.log1p(-share)), np.float32(math.log(share))
-
-    def allocate(self, rows: Rows) -> None:
-        """Make room for so many texts."""
-        self.learned.allocate(rows)
-        self.counted.allocate(rows)
-
-    def step(self, known: Both) -> Array:
-        """Return the logits, float, (..., V)."""
-        learned: Array = self.learned.step(known[0])
-        counted = self.counted.step(known[1])
-        learned -= np.maximum.reduce(learned, axis=-1, keepdims=True)
-        learned -= np.log(np.add.reduce(np.exp(learned), axis=-1, keepdims=True)) - self.of_learned
-        counted += self.of_counted
-        return np.logaddexp(learned, counted, out=learned)
+        self.known[...] = x
+        return self.features
 
 
 def lstm_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `lstm-ngram`."""
-    share, levels = weights.told("share", float), take_levels(weights, "counts.head")
-    if not 0 < share < 1:
-        raise ValueError(f"share is {share}")
-    lstm = awd_lstm(weights)
-    trie, counted = Trie(levels[:-1], weights.vocab_size), Smoothed(levels, weights.vocab_size, "kneser-ney")
-    options = {**lstm.options, "order": len(levels), "share": share}
-    return Steps([Beside(lstm.layers, trie)], Mixed(lstm.head, counted, share), options)
+    levels, vocab_size = take_levels(weights, "counts.head"), weights.vocab_size
+    layers, _, options = layers_of(weights, Told.made, Told.n_gates, AWD, n_beside=vocab_size)
+    trie, counted = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney")
+    head = Linear(weights.linear("head.decoder", options["n_hidden"] + vocab_size, vocab_size))
+    return Steps([Beside(trie, counted, layers, options["n_hidden"])], head, {**options, "order": len(levels)})

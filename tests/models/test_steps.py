@@ -145,7 +145,7 @@ def test_the_options_shown_by_the_weights_are_those_of_the_model(name, options):
     for key in everything:
         assert not agrees(steps, {k: v for k, v in everything.items() if k != key}) or "dropout" in key or key == "init"
     wrong = {"n_embed": 6, "n_hidden": 6, "n_layers": 9, "tied": not options.get("tied"), "init": "x", "dropout": 1.0}
-    wrong |= {"order": 33, "smoothing": "none", "share": 0.31, "head_size": 6, "n_memory": 3}
+    wrong |= {"order": 33, "smoothing": "none", "head_size": 6, "n_memory": 3}
     for key in wrong.keys() & everything.keys():
         assert not agrees(steps, everything | {key: wrong[key]})
     assert not agrees(steps, everything | {"new": 1})
