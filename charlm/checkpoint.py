@@ -19,6 +19,7 @@ import safetensors
 
 from charlm.errors import CheckpointError, InputNotFoundError
 from charlm.files import write_whole
+from charlm.recipe import MAX_CONTEXT
 from charlm.vocab import N_CODE_POINTS, Vocab
 
 if TYPE_CHECKING:  # what only reads a file, to write text with it, does without torch
@@ -83,7 +84,7 @@ class Checkpoint:
             raise ValueError("symbols are not code points")
         if len(set(self.symbols)) + 1 != self.vocab_size:
             raise ValueError(f"{len(set(self.symbols))} symbols for a vocab_size of {self.vocab_size}")
-        if self.n_context is not None and self.n_context < 1:
+        if self.n_context is not None and not 1 <= self.n_context <= MAX_CONTEXT:
             raise ValueError(f"n_context is {self.n_context}")
 
     @property

@@ -21,6 +21,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+MAX_CONTEXT = 1 << 20  # characters in a window
 
 
 def _key(default: Any, help: str, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
@@ -94,6 +95,8 @@ class Recipe:
                     raise UsageError(f"{key.name} is {number}; it must be at least {least} and finite")
         if self.seed >= 2**64:
             raise UsageError(f"seed is {self.seed}; it must be below 2**64")
+        if self.n_context > MAX_CONTEXT:
+            raise UsageError(f"n_context is {self.n_context}; it must be at most {MAX_CONTEXT}")
         for name in ("label_smoothing", "ema"):
             if (value := getattr(self, name)) is not None and value >= 1:
                 raise UsageError(f"{name} is {value}; it must be below 1")

@@ -133,6 +133,7 @@ def test_a_description_of_the_wrong_kind_is_refused(key, forge, tmp_path):
         {"symbols": [*range(1, N_SYMBOLS), 1.5]},
         {"symbols": [*range(1, N_SYMBOLS), 300], "is_bytes": True},
         {"n_context": 0},
+        {"n_context": 1 << 40},
         {"n_context": "three"},
     ],
     ids=str,

@@ -91,6 +91,7 @@ def test_there_is_a_recipe_for_every_step_of_the_lesson():
         ({"batch_size": -1}, "at least 1"),
         ({"bptt": 0}, "at least 1"),
         ({"n_context": 0}, "at least 1"),
+        ({"n_context": 10**9}, "n_context is 1000000000; it must be at most 1048576"),
         ({"min_count": 0}, "at least 1"),
         ({"patience": 0}, "at least 1"),
         ({"seed": -1}, "at least 0"),
