@@ -2,7 +2,7 @@
 
     e_t = (ln p_ngram(w | the last n - 1 characters) + ln V) / 3 for every w
     h_t, c_t = lstm([embedding of the character at step t; e_t], h_{t-1}, c_{t-1})
-    logits_t = W [h_t; e_t] + b
+    logits_t = W h_t + b
 
 The counts (`ngram.py`, Kneser-Ney) are made before the first step. Counts of the training text know each next
 character of that very text, and what is said around it. So while training, each of eight parts of the text is expected
@@ -19,54 +19,30 @@ Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_s
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from charlm.models.awd_lstm import AWDLSTM, WeightDropLSTM
 from charlm.models.base import State
-from charlm.models.dropout import LockedDropout
+from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram
 
 N_FOLDS = 8  # parts of the training text
 SCALE = 3.0  # so that what the counts expect is about as large as an embedding
 
 
-class Head(nn.Module):
-    """Logits from what the LSTM knows, with locked dropout, and from what the counts expect, all of it.
-
-    Args:
-        n_hidden: H.
-        vocab_size: V.
-        dropout: of what the LSTM knows.
-    """
-
-    def __init__(self, n_hidden: int, vocab_size: int, dropout: float) -> None:
-        super().__init__()
-        self.n_hidden = n_hidden
-        self.dropout = LockedDropout(dropout)
-        self.decoder = nn.Linear(n_hidden + vocab_size, vocab_size)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Turn features, (B, T, H + V), into logits, (B, T, V)."""
-        known, expected = features[..., : self.n_hidden], features[..., self.n_hidden :]
-        logits: Tensor = self.decoder(torch.cat([self.dropout(known), expected], dim=-1))
-        return logits
-
-
-class LSTMNGram(AWDLSTM):
+class LSTMNGram(LSTM):
     """Predict each next character by an LSTM that reads what counts expect.
 
     Args:
         vocab_size: V.
-        n_embed: E, numbers to describe a character.
-        n_hidden: H, numbers to describe what was read, in each layer.
-        n_layers: L.
         order: n of the n-grams.
-        dropout: locked, between layers.
-        head_dropout: locked, before the head.
-        input_dropout: locked, on the embedding.
-        weight_dropout: share of W_hh set to zero, the same for a whole sequence.
+        n_embed: E.
+        n_hidden: H.
+        n_layers: L.
+        dropout: share set to zero between layers, while training.
+        options: the other options of `Recurrent`.
     """
 
     default_learning_rate = 4e-3
@@ -75,19 +51,15 @@ class LSTMNGram(AWDLSTM):
     def __init__(
         self,
         vocab_size: int,
+        order: int = 7,
         n_embed: int = 42,
         n_hidden: int = 256,
         n_layers: int = 1,
-        order: int = 7,
-        dropout: float = 0.3,
-        head_dropout: float = 0.3,
-        input_dropout: float = 0.0,
-        weight_dropout: float = 0.0,
+        dropout: float = 0.0,
+        **options: Any,
     ) -> None:
-        super().__init__(vocab_size, n_embed=n_embed, n_hidden=n_hidden, input_dropout=input_dropout)
-        layers = n_embed + vocab_size, n_hidden, n_layers, dropout, weight_dropout
-        self.layers = WeightDropLSTM(*layers)
-        self.head = Head(n_hidden, vocab_size, head_dropout)
+        super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
+        self.layers = self.make_layers(n_embed + vocab_size, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.counts = NGram(vocab_size, order)
         self.others: list[tuple[int, int, NGram]] = []  # a part of the text, from first to stop, and counts of the rest
 
@@ -128,15 +100,15 @@ class LSTMNGram(AWDLSTM):
             places: where in the counted text the rows begin, long, (B,), if they are of it.
 
         Returns:
-            features: the last layer's h_1..h_T and what the counts expect, float, (B, T, H + V).
+            features: the last layer's h_1..h_T, float, (B, T, H).
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
         nodes, of_counts = self.counts.features(chars, of_counts)
         log_probs = self._held_out(chars, places) if self.others and places is not None else self.counts.head(nodes)
         expected = (log_probs + math.log(self.counts.head.vocab_size)) / SCALE
-        known, of_lstm = self.layers(torch.cat([self.input_dropout(self.embed(chars)), expected], dim=-1), of_lstm)
-        return torch.cat([known, expected], dim=-1), (of_lstm, of_counts)
+        features, of_lstm = self.layers(torch.cat([self.embed(chars), expected], dim=-1), of_lstm)
+        return features, (of_lstm, of_counts)
 
     def forward(
         self, chars: Tensor, state: State = None, only_last: bool = False, places: Tensor | None = None

@@ -2,7 +2,7 @@
 
     e = (ln p_ngram + ln V) / 3
     h = lstm([embedding; e])
-    logits = W [h; e] + b
+    logits = W h + b
 
 Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, n order.
 """
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.steps.base import Array, Char, Layer, Linear, Rows, Steps, Weights
-from charlm.steps.lstm import AWD, LSTM
+from charlm.steps.base import Array, Char, Layer, Rows, Steps, Weights
+from charlm.steps.lstm import LSTM
 from charlm.steps.ngram import Smoothed, Trie, take_levels
-from charlm.steps.stacked import layers_of
+from charlm.steps.stacked import head_of, layers_of
 
 SCALE = np.float32(3)
 
@@ -41,11 +41,10 @@ class Beside:
         trie: of the counts.
         counted: what they expect at a node.
         layers: of the LSTM.
-        n_hidden: H.
     """
 
-    def __init__(self, trie: Trie, counted: Smoothed, layers: Sequence[Layer], n_hidden: int) -> None:
-        self.trie, self.counted, self.layers, self.n_hidden = trie, counted, layers, n_hidden
+    def __init__(self, trie: Trie, counted: Smoothed, layers: Sequence[Layer]) -> None:
+        self.trie, self.counted, self.layers = trie, counted, layers
         self.by_chance = np.float32(math.log(trie.vocab_size))
 
     @property
@@ -59,24 +58,23 @@ class Beside:
         self.counted.allocate(rows)
         for layer in self.layers:
             layer.allocate(rows)
-        self.features = np.empty((*rows, self.n_hidden + self.trie.vocab_size), np.float32)
-        self.known, self.expected = self.features[..., : self.n_hidden], self.features[..., self.n_hidden :]
+        self.expected = np.empty((*rows, self.trie.vocab_size), np.float32)
 
     def step(self, char: Char) -> Array:
-        """Return what the LSTM knows after one more character and what the counts expect, (..., H + V)."""
+        """Return what the LSTM knows after one more character, (..., H)."""
         np.add(self.counted.step(self.trie.step(char)), self.by_chance, out=self.expected)
         np.divide(self.expected, SCALE, out=self.expected)
         x: Any = char, self.expected
         for layer in self.layers:
             x = layer.step(x)
-        self.known[...] = x
-        return self.features
+        known: Array = x
+        return known
 
 
 def lstm_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `lstm-ngram`."""
     levels, vocab_size = take_levels(weights, "counts.head"), weights.vocab_size
-    layers, _, options = layers_of(weights, Told.made, Told.n_gates, AWD, n_beside=vocab_size)
+    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=vocab_size)
     trie, counted = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney")
-    head = Linear(weights.linear("head.decoder", options["n_hidden"] + vocab_size, vocab_size))
-    return Steps([Beside(trie, counted, layers, options["n_hidden"])], head, {**options, "order": len(levels)})
+    head, is_tied = head_of(weights, embed, options["n_hidden"])
+    return Steps([Beside(trie, counted, layers)], head, {**options, "tied": is_tied, "order": len(levels)})

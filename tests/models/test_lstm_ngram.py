@@ -31,8 +31,11 @@ def counted(codes):
 
 
 def log_probs_of(model, chars, places=None):
-    """Return what the counts expect, from the features that the head reads."""
-    return model.features(chars, None, places)[0][..., OPTIONS["n_hidden"] :] * 3 - math.log(V)
+    """Return what the counts expect: the LSTM's input beside the embeddings."""
+    read = []
+    with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
+        model(chars, None, False, places)
+    return read[0][..., OPTIONS["n_embed"] :] * 3 - math.log(V)
 
 
 def test_in_evaluation_the_counts_say_all_they_know(counted, codes):
@@ -95,4 +98,4 @@ def test_a_search_for_the_learning_rate_counts_the_text_too():
     corpus, least = make_corpus(TEXT, "cats"), {}
     for name in ("lstm-ngram", "lstm"):
         least[name] = min(find_rate(recipe.changed(model=name), corpus, n_steps=100).nats)
-    assert least["lstm-ngram"] < least["lstm"] - 0.3
+    assert least["lstm-ngram"] < least["lstm"] - 0.1
