@@ -40,7 +40,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "gru 256": ("gru", {"n_hidden": 256}),
     "gru 512": ("gru", {"n_hidden": 512}),
 }
-OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "lstm-ngram": {"n_layers": 2, "n_hidden": 512}, "transformer": {}}
+OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "lstm-ngram": {"n_hidden": 512}, "transformer": {}}
 
 
 def processor() -> str:
@@ -156,7 +156,7 @@ def others(n_seconds: float, n_rounds: int) -> None:
             turns = []
             for reader in (Plain(model, None if n_texts == 1 else n_texts), reader_of(model)):
                 one, many = uniforms(1), uniforms_of_many(range(n_texts))
-                indices = draws(reader, [1] * 200, one if n_texts == 1 else map(np.array, many), Choice())
+                indices = draws(reader, [1] * 200, one if n_texts == 1 else many, Choice())
                 turns.append(rate(take(indices), n_seconds))
             forward, steps = interleaved(turns, n_rounds)
             ratios = [b / a for a, b in zip(forward, steps, strict=True)]
