@@ -59,6 +59,7 @@ class LSTMNGram(LSTM):
         **options: Any,
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
+        # The same layers, but wider at the bottom: they read what the counts expect, too.
         self.layers = self.make_layers(n_embed + vocab_size, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.counts = NGram(vocab_size, order)
         self.others: list[tuple[int, int, NGram]] = []  # a part of the text, from first to stop, and counts of the rest
