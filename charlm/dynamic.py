@@ -6,7 +6,8 @@ The text is read in pieces s_1, s_2, ...; once s_i is predicted, and only then, 
 
 with theta_0 the trained weights, L the mean nats per character, R the root of the mean squared gradient of L over
 batches of the training part (a number for each weight), mean(R) that over all weights, decay * R / mean(R) at most
-1, and eps a share of mean(R). The plain version ("sgd") has 1 in place of R + eps and of R / mean(R).
+1, and eps a share of mean(R). The plain version ("sgd") has 1 in place of R + eps and of R / mean(R). What counts
+has no gradient: it counts what was read, whenever that is another 1,024 characters.
 
 It is another game than `metrics.evaluate`: every character is predicted once and from those before it, as there, but
 by a model that has learned from them. The paper reports 1.08 bits per character on the Hutter Prize text.
@@ -30,8 +31,10 @@ from charlm.errors import UsageError
 from charlm.feeds import Stream, Windows
 from charlm.metrics import Score, char_nats, evaluating, nats_per_char
 from charlm.models.base import CharModel, State, detach
+from charlm.weights import counting_parts
 
 N_PIECE = 32  # characters predicted between two steps
+N_COUNTED = 1024  # characters predicted between two counts
 N_BATCHES = 64  # batches of the training part over which squared gradients are averaged
 N_LANES = 8  # pieces in each of these batches
 N_TUNE = 10_000  # characters on which rate and decay are chosen
@@ -79,8 +82,8 @@ def _with_gradients(model: CharModel) -> Iterator[None]:
 
 def _parameters(model: CharModel) -> list[Tensor]:
     parameters: list[Tensor] = list(model.parameters())
-    if not parameters:
-        raise UsageError("this model has no weights, so it cannot learn by gradients; --dynamic is not for it")
+    if not parameters and not counting_parts(model):
+        raise UsageError("this model has neither weights nor counts, so it cannot learn; --dynamic is not for it")
     return parameters
 
 
@@ -97,10 +100,12 @@ def gradient_rms(model: CharModel, codes: Tensor, n_context: int | None = None, 
         one tensor a parameter, of its shape.
 
     Raises:
-        UsageError: the model has no parameters.
+        UsageError: the model has nothing that could learn.
         DataError: the text is too short.
     """
     parameters = _parameters(model)
+    if not parameters:
+        return []
     feed = Stream(codes, n_piece, N_LANES) if n_context is None else Windows(codes, n_context, n_piece * N_LANES)
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     n_batches = min(N_BATCHES, len(feed))
@@ -128,35 +133,42 @@ def _factors(parameters: Sequence[Tensor], steps: Steps) -> tuple[list[Tensor], 
 def _read_and_learn(
     model: CharModel, codes: Tensor, first: int, stop: int, steps: Steps, n_context: int | None, start: int
 ) -> Iterator[Tensor]:
-    """Yield the nats of a piece, then step, over and over; the weights stay changed."""
-    parameters = _parameters(model)
+    """Yield the nats of a piece, then step, over and over; what was learned stays."""
+    parameters, parts = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
-    divisors, shares = _factors(parameters, steps)
+    divisors, shares = _factors(parameters, steps) if parameters else ([], [])
+    here = counted = first
     for nats in char_nats(model, codes, first, stop, n_context, start=start, n_piece=steps.n_piece):
         yield nats.detach()
         if len(nats) == 0:  # still warming up
             continue
-        gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
-        with torch.no_grad():
-            for theta, theta_0, gradient, divisor, share in zip(
-                parameters, trained, gradients, divisors, shares, strict=True
-            ):
-                theta.lerp_(theta_0, share)
-                theta.addcdiv_(gradient, divisor, value=-steps.rate)
+        here += len(nats)
+        if parameters:
+            gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
+            with torch.no_grad():
+                for theta, theta_0, gradient, divisor, share in zip(
+                    parameters, trained, gradients, divisors, shares, strict=True
+                ):
+                    theta.lerp_(theta_0, share)
+                    theta.addcdiv_(gradient, divisor, value=-steps.rate)
+        if here - counted >= N_COUNTED or here == stop:
+            for part in parts:
+                part.count_on(codes[first:here], counted - first)
+            counted = here
 
 
 def learn(model: CharModel, codes: Tensor, steps: Steps, n_context: int | None = None, start: int = 0) -> None:
     """Let a model read a text from its beginning and keep what it learns from it.
 
     Args:
-        model: on the device of `codes`; its weights change.
+        model: on the device of `codes`; its weights and counts change.
         codes: the text, (N,).
         steps: how it learns.
         n_context: characters in a window; None for a model that carries its state.
         start: the index that stands before the text's first character.
 
     Raises:
-        UsageError: the model has no parameters.
+        UsageError: the model has nothing that could learn.
     """
     with _with_gradients(model):
         for _ in _read_and_learn(model, codes, 0, len(codes), steps, n_context, start):
@@ -175,7 +187,7 @@ def evaluate_dynamic(
     """Predict the characters `codes[first:stop]`, each once, and learn from each piece after it is predicted.
 
     Args:
-        model: on the device of `codes`; it gets its weights back at the end, whatever happens.
+        model: on the device of `codes`; it gets its weights and counts back at the end, whatever happens.
         codes: the whole text as indices, (N,).
         first: position of the first character to predict.
         stop: position after the last one.
@@ -187,11 +199,11 @@ def evaluate_dynamic(
         nats and number of characters; the nats are infinite where the weights ran away.
 
     Raises:
-        UsageError: the model has no parameters.
+        UsageError: the model has nothing that could learn.
     """
-    parameters = _parameters(model)
+    parameters, parts, nats = _parameters(model), counting_parts(model).values(), 0.0
     trained = [parameter.detach().clone() for parameter in parameters]
-    nats = 0.0
+    counts = [part.state_dict() for part in parts]
     try:
         with _with_gradients(model):
             for piece in _read_and_learn(model, codes, first, stop, steps, n_context, start):
@@ -202,6 +214,8 @@ def evaluate_dynamic(
         with torch.no_grad():
             for parameter, weights in zip(parameters, trained, strict=True):
                 parameter.copy_(weights)
+        for part, before in zip(parts, counts, strict=True):
+            part.restore(before)
     return Score(nats, stop - first)
 
 
@@ -240,5 +254,7 @@ def tune(
     def best(candidates: list[Steps]) -> Steps:
         return min(candidates, key=nats) if len(candidates) > 1 else candidates[0]
 
+    if not _parameters(model):
+        return steps
     steps = best([replace(steps, rate=rate) for rate in rates])
     return best([replace(steps, decay=decay) for decay in decays])

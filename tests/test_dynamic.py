@@ -151,20 +151,51 @@ def test_rate_and_decay_are_the_best_of_the_grid_on_the_end_of_the_part(cycle, m
     assert (one.rate, one.decay) == (7.0, 0.2)
 
 
-class Counting(CharModel):
-    """A model without parameters."""
+def counted(name, text):
+    model = build(name, V, order=3)
+    model.count(text)
+    return model
+
+
+@pytest.mark.parametrize(("name", "share"), [("ngram", 0.8), ("lstm-ngram", 1.0)])  # the LSTM knows nothing yet
+def test_counts_learn_whatever_the_rate_and_come_back(name, share, cycle, monkeypatch):
+    monkeypatch.setattr(dynamic, "N_COUNTED", 50)
+    model, codes = counted(name, torch.randint(V, (200,))), cycle(400)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    static, steps = evaluate(model, codes, 0, 400), Steps(0.0, 0.0, n_piece=8)
+    assert evaluate_dynamic(model, codes, 0, 56, steps).nats == pytest.approx(evaluate(model, codes, 0, 56).nats)
+    assert evaluate_dynamic(model, codes, 0, 400, steps).nats < share * static.nats
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert evaluate(model, codes, 0, 400) == static
+
+
+def test_counts_learn_every_character_once(cycle):
+    text, codes = torch.randint(V, (200,)), cycle(2500)
+    model, both = counted("ngram", text), counted("ngram", text)
+    learn(model, codes, Steps(0.0, 0.0, n_piece=8))
+    both.count_on(codes, 0)
+    torch.testing.assert_close(model.state_dict(), both.state_dict(), rtol=0, atol=0)
+
+
+def test_counts_have_no_rate_to_be_picked(codes):
+    model, steps = counted("ngram", codes), Steps(0.1, 0.2, gradient_rms(counted("ngram", codes), codes))
+    assert tune(model, codes, 0, 90, steps, (1.0, 2.0), (0.0, 0.5)) is steps
+
+
+class Nothing(CharModel):
+    """A model that has neither parameters nor counts."""
 
     def forward(self, chars, state=None, only_last=False):
         return nn.functional.one_hot(chars, V).double(), None
 
 
-def test_a_model_without_weights_cannot_learn(codes):
+def test_a_model_that_has_nothing_cannot_learn(codes):
     for attempt in (
-        lambda: evaluate_dynamic(Counting(), codes, 0, 90, Steps(0.1, 0.0)),
-        lambda: gradient_rms(Counting(), codes),
-        lambda: learn(Counting(), codes, Steps(0.1, 0.0)),
+        lambda: evaluate_dynamic(Nothing(), codes, 0, 90, Steps(0.1, 0.0)),
+        lambda: gradient_rms(Nothing(), codes),
+        lambda: learn(Nothing(), codes, Steps(0.1, 0.0)),
     ):
-        with pytest.raises(UsageError, match="no weights"):
+        with pytest.raises(UsageError, match="neither weights nor counts"):
             attempt()
 
 

@@ -18,8 +18,8 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors", "files", "vocab", "pieces", "library", "encode", "cache", "corpus", "shuffle", "feeds"]
     + ["models", "steps", "draw", "schedules", "recipe", "plots"],
-    ["metrics", "sample", "references"],
-    ["dynamic", "processes", "weights"],
+    ["metrics", "sample", "references", "weights"],
+    ["dynamic", "processes"],
     ["fit", "counting", "launch"],
     ["checkpoint", "callbacks", "runs", "resume"],
     ["writer", "language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],

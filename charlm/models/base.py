@@ -126,6 +126,15 @@ class CountingModel(CharModel):
         """
         raise NotImplementedError
 
+    def count_on(self, codes: Tensor, n_known: int) -> None:
+        """Count more: a text beside what was counted, or how it goes on.
+
+        Args:
+            codes: the text as indices, (N,).
+            n_known: so many of its first characters were counted before.
+        """
+        raise NotImplementedError
+
     def restore(self, stored: Mapping[str, Tensor]) -> None:
         """Take over what was stored from the `state_dict` of such a model.
 

@@ -81,15 +81,13 @@ class LSTMNGram(LSTM):
 
     def _held_out(self, chars: Tensor, places: Tensor) -> Tensor:
         """Return log-probabilities after each character, (B, T, V), by the counts of the other parts of the text."""
-        n_before = self.counts.head.order - 1
-        before = places.unsqueeze(1) + torch.arange(-n_before, 0, device=places.device)
-        known = self.text[before.clamp(min=0).to(self.text.device)].to(chars)  # before the text, its first character
-        read = torch.cat([known, chars], dim=1)
+        ahead = torch.arange(1 - self.counts.head.order, 0, device=places.device)
+        before = (places.unsqueeze(1) + ahead).clamp(min=0)  # what was before the text is taken for its first character
+        known = self.text[before.to(self.text.device)].to(chars)
         log_probs = torch.empty(*chars.shape, self.counts.head.vocab_size, device=chars.device)
         for first, stop, others in self.others:
             rows = (first <= places) & (places < stop)
-            nodes, _ = others.features(read[rows])
-            log_probs[rows] = others.head(nodes[:, n_before:])
+            log_probs[rows] = others(chars[rows], known[rows])[0]
         return log_probs
 
     def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
@@ -105,8 +103,10 @@ class LSTMNGram(LSTM):
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
-        nodes, of_counts = self.counts.features(chars, of_counts)
-        log_probs = self._held_out(chars, places) if self.others and places is not None else self.counts.head(nodes)
+        if self.others and places is not None:
+            log_probs = self._held_out(chars, places)
+        else:
+            log_probs, of_counts = self.counts(chars, of_counts)
         expected = (log_probs + math.log(self.counts.head.vocab_size)) / SCALE
         features, of_lstm = self.layers(torch.cat([self.embed(chars), expected], dim=-1), of_lstm)
         return features, (of_lstm, of_counts)

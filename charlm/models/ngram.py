@@ -141,6 +141,10 @@ class NGram(CountingModel):
         """
         self.head.count(codes)
 
+    def count_on(self, codes: Tensor, n_known: int) -> None:
+        """Count more; see `CountingModel.count_on`."""
+        self.head.count_on(codes, n_known)
+
     def restore(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored, by their names in `state_dict`.
 
@@ -155,10 +159,13 @@ class NGram(CountingModel):
 
         Args:
             chars: character indices, long, (B, T).
-            state: nodes of the k-grams that end at the character before, k = 0..n-1, long, (B, n); None knows nothing.
+            state: the n - 1 characters before, long, (B, n - 1), -1 where there was none; None knows of none.
 
         Returns:
             features: nodes of the k-grams that end at each character, -1 for one never counted, long, (B, T, n).
-            state: those at the last character, long, (B, n).
+            state: the last n - 1 characters.
         """
-        return self.head.walk(chars, state)
+        n_before = self.head.order - 1
+        before = chars.new_full((len(chars), n_before), -1) if state is None else state
+        read = torch.cat([before, chars], dim=1)
+        return self.head.walk(read)[:, n_before:], read[:, chars.shape[1] :]

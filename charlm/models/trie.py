@@ -14,10 +14,12 @@ Shapes: N characters of text, U nodes of a level, B batch_size, T characters, V 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.errors import DataError
@@ -32,7 +34,7 @@ def find(keys: Tensor, wanted: Tensor) -> Tensor:
     return torch.where(torch.searchsorted(keys, wanted, right=True) > place, place, -1)
 
 
-def levels(codes: Tensor, vocab_size: int, order: int) -> Iterator[Level]:
+def levels(codes: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iterator[Level]:
     """Yield keys and counts of level 1, 2, ..., n of a text.
 
     All places of the text are sorted once by the n symbols from there on, from the last symbol to the first with a
@@ -42,6 +44,7 @@ def levels(codes: Tensor, vocab_size: int, order: int) -> Iterator[Level]:
         codes: the text as indices, (N,).
         vocab_size: V.
         order: n.
+        n_known: a k-gram that ends within so many of the first characters is given, but not counted.
 
     Yields:
         keys, int64, (U,), and counts, int32, (U,).
@@ -62,32 +65,48 @@ def levels(codes: Tensor, vocab_size: int, order: int) -> Iterator[Level]:
         is_new[1:] = (node[1:] != node[:-1]) | (symbol[1:] != symbol[:-1])
         first = np.flatnonzero(is_new)
         keys = node[first].astype(np.int64) * vocab_size + symbol[first].astype(np.int64) - 1
-        counts = np.diff(first, append=len(place)).astype(np.int32)
+        counts = np.add.reduceat(place > n_known - k, first, dtype=np.int32)
         yield torch.from_numpy(keys), torch.from_numpy(counts)
         node = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
 
 
-def neighbours(keys: list[Tensor], vocab_size: int, codes: Tensor) -> Iterator[Tensor]:
+def merged(here: Sequence[Level], more: Sequence[Level], vocab_size: int) -> Iterator[Level]:
+    """Yield level 1, 2, ... of what was counted here and there together.
+
+    Args:
+        here: levels 1, ..., n of a trie.
+        more: those of another.
+        vocab_size: V.
+
+    Yields:
+        keys, int64, (U,), and counts, int32, (U,).
+    """
+    node = more_node = torch.zeros(1, dtype=torch.int64)  # where each node of the level above went
+    for (keys, counts), (more_keys, more_counts) in zip(here, more, strict=True):
+        keys = node[keys // vocab_size] * vocab_size + keys % vocab_size
+        more_keys = more_node[more_keys // vocab_size] * vocab_size + more_keys % vocab_size
+        both: Tensor = torch.unique(torch.cat([keys, more_keys]))
+        node, more_node = torch.searchsorted(both, keys), torch.searchsorted(both, more_keys)
+        total = counts.new_zeros(len(both)).index_add_(0, node, counts).index_add_(0, more_node, more_counts)
+        yield both, total
+
+
+def neighbours(keys: Sequence[Tensor], vocab_size: int) -> Iterator[Tensor]:
     """Yield for level 1, ..., n - 1 how many different symbols stand before each k-gram.
 
-    The beginning of the text counts as one of them, so that none has 0.
+    Before one that occurs at the beginning of the text alone stands nothing; it gets a 1, too.
 
     Args:
         keys: of level 1, ..., n, each int64, (U,).
         vocab_size: V.
-        codes: the text as indices, (N,).
 
     Yields:
         counts, int32, (U,).
     """
-    node = torch.tensor(0)
     shorter = torch.zeros_like(keys[0])  # node of each k-gram without its first symbol
-    for here, longer, symbol in zip(keys, keys[1:], codes[: len(keys)].tolist(), strict=False):
+    for here, longer in itertools.pairwise(keys):
         shorter = torch.searchsorted(here, shorter[longer // vocab_size] * vocab_size + longer % vocab_size)
-        counts = torch.bincount(shorter, minlength=len(here))
-        node = torch.searchsorted(here, node * vocab_size + symbol)  # of the k-gram at the beginning
-        counts[node] += 1
-        yield counts.int()
+        yield torch.bincount(shorter, minlength=len(here)).clamp(min=1).int()
 
 
 class Trie(nn.Module):
@@ -121,11 +140,25 @@ class Trie(nn.Module):
         """
         if not self.order <= len(codes) < 2**31:
             raise DataError(f"{len(codes)} characters cannot be counted: at least {self.order}, and fewer than 2^31")
-        codes = codes.cpu()
-        found = list(levels(codes, self.vocab_size, self.order))
+        self._counted(list(levels(codes.cpu(), self.vocab_size, self.order)))
+
+    def count_on(self, codes: Tensor, n_known: int) -> None:
+        """Count more: a text beside what was counted, or how it goes on.
+
+        Args:
+            codes: the text as indices, (N,).
+            n_known: so many of its first characters were counted before.
+        """
+        first = max(0, n_known - self.order + 1)
+        more = levels(codes[first:].cpu(), self.vocab_size, self.order, n_known - first)
+        here = [(keys.cpu(), counts.cpu()) for keys, counts in map(self.level, range(1, self.order + 1))]
+        self._counted(list(merged(here, list(more), self.vocab_size)))
+
+    def _counted(self, found: list[Level]) -> None:
+        """Take over levels 1, ..., n, each with the number of times that a k-gram occurs."""
         if self.by_neighbours:
             keys = [keys for keys, _ in found]
-            found[:-1] = zip(keys, neighbours(keys, self.vocab_size, codes), strict=False)
+            found[:-1] = zip(keys, neighbours(keys, self.vocab_size), strict=False)
         self.replace(found)
 
     def restore(self, stored: Sequence[Level]) -> None:
@@ -156,26 +189,20 @@ class Trie(nn.Module):
             setattr(self, f"keys_{k}", keys.to(device))
             setattr(self, f"counts_{k}", counts.to(device))
 
-    def walk(self, chars: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def walk(self, chars: Tensor) -> Tensor:
         """Find the k-grams that end at each character, k = 0..n-1.
 
         Args:
-            chars: indices, long, (B, T).
-            state: nodes at the character before, long, (B, n); None when nothing is known of what was before.
+            chars: indices, long, (B, T); -1 before the first one that is known.
 
         Returns:
             nodes: the place of each k-gram in its level, -1 where the trie has none, long, (B, T, n).
-            state: those at the last character, long, (B, n).
         """
-        if state is None:
-            state = chars.new_full((len(chars), self.order), -1)
-            state[:, 0] = 0
         nodes = [torch.zeros_like(chars)]
         for k in range(1, self.order):
-            before = torch.cat([state[:, k - 1 : k], nodes[-1][:, :-1]], dim=1)  # -1 gives a key below all others
-            nodes.append(find(self.level(k)[0], before * self.vocab_size + chars))
-        stacked = torch.stack(nodes, dim=-1)
-        return stacked, stacked[:, -1]
+            before = torch.zeros_like(chars) if k == 1 else F.pad(nodes[-1][:, :-1], (1, 0), value=-1)
+            nodes.append(find(self.level(k)[0], before * self.vocab_size + chars))  # -1 gives a key below all others
+        return torch.stack(nodes, dim=-1)
 
     def followers(self, k: int, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Find what follows k-grams.

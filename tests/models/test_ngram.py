@@ -22,15 +22,16 @@ SYMBOLS = st.integers(0, V - 2)  # the last index is in no text that is counted
 class Reference:
     """The same model by the formulas of the papers, in dictionaries and recursion."""
 
-    def __init__(self, text, order, smoothing):
+    def __init__(self, text, order, smoothing, *more_texts):
         self.order, self.smoothing = order, smoothing
         self.followers, self.discounts = defaultdict(dict), {}
         for k in range(1, order + 1):
-            grams = [(tuple(text[i : i + k]), text[i - 1] if i else None) for i in range(len(text) - k + 1)]
+            texts = (text, *more_texts)
+            grams = [(tuple(t[i : i + k]), t[i - 1] if i else None) for t in texts for i in range(len(t) - k + 1)]
+            counts = Counter(gram for gram, _ in grams)
             if smoothing == "kneser-ney" and k < order:
-                counts = Counter(gram for gram, _ in set(grams))  # over different left neighbours
-            else:
-                counts = Counter(gram for gram, _ in grams)
+                neighbours = Counter(gram for gram, before in set(grams) if before is not None)
+                counts = {gram: max(1, neighbours[gram]) for gram in counts}
             for gram, count in counts.items():
                 self.followers[gram[:-1]][gram[-1]] = count
             self.discounts[k] = [self.discount(i, Counter(counts.values())) for i in (1, 2, 3)]
@@ -143,6 +144,26 @@ def test_counting_again_forgets_what_was_counted_before():
     model = counted([1, 2, 3] * 30, 3, "kneser-ney")
     model.count(torch.tensor([3, 1, 1, 2, 3, 2]))
     torch.testing.assert_close(model.state_dict(), counted([3, 1, 1, 2, 3, 2], 3, "kneser-ney").state_dict())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(SYMBOLS, min_size=5, max_size=40),
+    st.lists(SYMBOLS, min_size=1, max_size=40),
+    st.lists(st.integers(1, 9), min_size=1),
+    st.lists(st.integers(0, V - 1), min_size=1, max_size=8),
+    st.integers(1, 5),
+    st.sampled_from(SMOOTHINGS),
+)
+def test_counting_on_piece_by_piece_is_counting_two_texts_at_once(text, other, pieces, read, order, smoothing):
+    model, n_known = counted(text, order, smoothing), 0
+    for n in itertools.cycle(pieces):
+        if n_known == len(other):
+            break
+        model.count_on(torch.tensor(other[: n_known + n]), n_known)
+        n_known = min(n_known + n, len(other))
+    expected = torch.tensor(Reference(text, order, smoothing, other).probs(read), dtype=torch.float64)
+    torch.testing.assert_close(probs(model, read), expected, rtol=1e-5, atol=0)
 
 
 def test_a_text_shorter_than_the_order_cannot_be_counted():
