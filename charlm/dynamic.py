@@ -7,7 +7,7 @@ The text is read in pieces s_1, s_2, ...; once s_i is predicted, and only then, 
 with theta_0 the trained weights, L the mean nats per character, R the root of the mean squared gradient of L over
 batches of the training part (a number for each weight), mean(R) that over all weights, decay * R / mean(R) at most
 1, and eps a share of mean(R). The plain version ("sgd") has 1 in place of R + eps and of R / mean(R). What counts
-has no gradient: it counts what was read, whenever that is another 1,024 characters.
+has no gradient: it counts what was read, after each 1,024 characters, or after each 256th of a text that is longer.
 
 It is another game than `metrics.evaluate`: every character is predicted once and from those before it, as there, but
 by a model that has learned from them. The paper reports 1.08 bits per character on the Hutter Prize text.
@@ -29,12 +29,12 @@ from torch import Tensor
 
 from charlm.errors import UsageError
 from charlm.feeds import Stream, Windows
-from charlm.metrics import Score, char_nats, evaluating, nats_per_char
+from charlm.metrics import char_nats, evaluating, nats_per_char
 from charlm.models.base import CharModel, State, detach
 from charlm.weights import counting_parts
 
 N_PIECE = 32  # characters predicted between two steps
-N_COUNTED = 1024  # characters predicted between two counts
+N_COUNTED, MAX_COUNTS = 1024, 256  # characters predicted, at least, between two counts; how many counts, at most
 N_BATCHES = 64  # batches of the training part over which squared gradients are averaged
 N_LANES = 8  # pieces in each of these batches
 N_TUNE = 10_000  # characters on which rate and decay are chosen
@@ -137,7 +137,7 @@ def _read_and_learn(
     parameters, parts = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
     divisors, shares = _factors(parameters, steps) if parameters else ([], [])
-    here = counted = first
+    here, counted, n_counted = first, first, max(N_COUNTED, (stop - first) // MAX_COUNTS)
     for nats in char_nats(model, codes, first, stop, n_context, start=start, n_piece=steps.n_piece):
         yield nats.detach()
         if len(nats) == 0:  # still warming up
@@ -151,7 +151,7 @@ def _read_and_learn(
                 ):
                     theta.lerp_(theta_0, share)
                     theta.addcdiv_(gradient, divisor, value=-steps.rate)
-        if here - counted >= N_COUNTED or here == stop:
+        if here - counted >= n_counted or here == stop:
             for part in parts:
                 part.count_on(codes[first:here], counted - first)
             counted = here
@@ -175,7 +175,7 @@ def learn(model: CharModel, codes: Tensor, steps: Steps, n_context: int | None =
             pass
 
 
-def evaluate_dynamic(
+def dynamic_nats(
     model: CharModel,
     codes: Tensor,
     first: int,
@@ -183,7 +183,7 @@ def evaluate_dynamic(
     steps: Steps,
     n_context: int | None = None,
     start: int = 0,
-) -> Score:
+) -> Tensor:
     """Predict the characters `codes[first:stop]`, each once, and learn from each piece after it is predicted.
 
     Args:
@@ -196,27 +196,29 @@ def evaluate_dynamic(
         start: the index that stands before the text's first character.
 
     Returns:
-        nats and number of characters; the nats are infinite where the weights ran away.
+        -ln p(character), float64, on the CPU, (stop - first,); infinite from where the weights ran away.
 
     Raises:
         UsageError: the model has nothing that could learn.
     """
-    parameters, parts, nats = _parameters(model), counting_parts(model).values(), 0.0
+    parameters, parts = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
     counts = [part.state_dict() for part in parts]
+    nats, here = torch.full((stop - first,), math.inf, dtype=torch.float64), 0
     try:
         with _with_gradients(model):
             for piece in _read_and_learn(model, codes, first, stop, steps, n_context, start):
-                nats += piece.sum().item()
-                if not math.isfinite(nats):
-                    return Score(math.inf, stop - first)
+                if not piece.isfinite().all():
+                    break
+                nats[here : here + len(piece)] = piece
+                here += len(piece)
     finally:
         with torch.no_grad():
             for parameter, weights in zip(parameters, trained, strict=True):
                 parameter.copy_(weights)
         for part, before in zip(parts, counts, strict=True):
             part.restore(before)
-    return Score(nats, stop - first)
+    return nats
 
 
 def tune(
@@ -233,7 +235,7 @@ def tune(
     """Pick the rate, then the decay, by the bits on the last `N_TUNE` characters of the validation part.
 
     Args:
-        model: see `evaluate_dynamic`, as for all that is not here.
+        model: see `dynamic_nats`, as for all that is not here.
         codes: (N,).
         first: position of the validation part's first character.
         stop: position after its last one.
@@ -249,12 +251,10 @@ def tune(
     begin = max(first, stop - N_TUNE)
 
     def nats(candidate: Steps) -> float:
-        return evaluate_dynamic(model, codes, begin, stop, candidate, n_context, start).nats
+        return dynamic_nats(model, codes, begin, stop, candidate, n_context, start).sum().item()
 
     def best(candidates: list[Steps]) -> Steps:
         return min(candidates, key=nats) if len(candidates) > 1 else candidates[0]
 
-    if not _parameters(model):
-        return steps
     steps = best([replace(steps, rate=rate) for rate in rates])
     return best([replace(steps, decay=decay) for decay in decays])

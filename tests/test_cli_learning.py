@@ -88,6 +88,27 @@ def test_at_rate_zero_dynamic_evaluation_is_the_static_one(call):
     assert report["dynamic"]["nats_per_char"] == pytest.approx(report["nats_per_char"], rel=1e-6)
 
 
+def test_in_a_mixture_each_model_learns(call):
+    line = "eval gru lstm --dynamic sgd --decay 0 --json"
+    still = json.loads(call(f"{line} --rate 0")[0])
+    assert still["dynamic"]["nats_per_char"] == pytest.approx(still["nats_per_char"], rel=1e-6)
+    assert still["dynamic"]["rate"] == [0, 0]
+    alone = json.loads(call("eval lstm --dynamic sgd --rate 0.1 --decay 0 --json")[0])["dynamic"]
+    one = json.loads(call(f"{line} --rate 0.1 --weights 0,1")[0])["dynamic"]
+    both = json.loads(call(f"{line} --rate 0.1 --weights 1,1")[0])["dynamic"]
+    assert one["nats_per_char"] == pytest.approx(alone["nats_per_char"], rel=1e-9)
+    assert both["nats_per_char"] != pytest.approx(alone["nats_per_char"], rel=1e-3)
+    assert ": the mixture\n" in (shown := call(f"{line.removesuffix('--json')} --rate 0.1")[0])
+    assert "per character, the mixture, dynamic (sgd): another game" in shown
+
+
+def test_counts_learn_without_a_rate(call):
+    call("train --model ngram --corpus text.txt --name counts")
+    out, err = call("eval counts --dynamic --json")
+    report = json.loads(out)
+    assert report["dynamic"]["nats_per_char"] < report["nats_per_char"] and "picked" not in err
+
+
 def test_another_text_is_learned_from_with_what_was_picked_on_the_own_one(call, home):
     (home / "other.txt").write_text("hundred one " * 100)
     report = json.loads(call("eval gru --corpus other.txt --dynamic sgd --json")[0])
@@ -102,6 +123,12 @@ def test_a_model_learns_from_the_prime_before_it_writes(call, home, method):
     learned = call(f"{line} --rate {0.5 if method == 'sgd' else 0.01} --dynamic {method}")[0]
     assert call(line)[0] != learned == "hundred one " * 64 + "\n"
     assert call(f"{line} --dynamic {method or 'rms'} --rate 0 --decay 0")[0] == call(line)[0]
+
+
+def test_all_models_of_a_mixture_learn_from_the_prime(call, home):
+    (home / "start.txt").write_text("hundred one " * 60)
+    line = "sample gru lstm --weights 1,1 --prime-file start.txt --length 48 --temperature 0"
+    assert call(f"{line} --dynamic sgd --rate 0.5")[0] == "hundred one " * 64 + "\n" != call(line)[0]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from charlm.corpus import Corpus
+    from charlm.dynamic import Steps
     from charlm.language_model import LanguageModel
 
 ANOTHER_GAME = "another game: the model learns from the text it has read"
@@ -83,13 +84,16 @@ def evaluate(
     if len(models) > 1:
         if given["weights"] is None:
             _refuse_to_choose_where_it_counts(model, text, first, stop, "--weights")
-        report |= _mixed(models, paths, codes, first, stop, mixture_weights(models, paths, place, given["weights"]))
+        weights = mixture_weights(models, paths, place, given["weights"])
+        report |= _mixed(models, paths, codes, first, stop, weights)
     else:
+        weights = [1.0]
         report |= _bits(m.evaluate(model.model, codes, first, stop, about.n_context, start=model.vocab.start))
     if dynamic is not None:
         if given["rate"] is None or given["decay"] is None:
             _refuse_to_choose_where_it_counts(model, text, first, stop, "--rate and --decay")
-        report["dynamic"] = _dynamic(model, path, codes, first, stop, dynamic, given)
+        learned = [_learned(*one, codes, first, stop, dynamic, given) for one in zip(models, paths, strict=True)]
+        report["dynamic"] = _dynamic(dynamic, learned, weights)
     if as_json:
         print(json.dumps(report))
         return
@@ -98,7 +102,8 @@ def evaluate(
         print(f"{_shown(row)} per {unit}: {row['model']}, weight {row['weight']:.4f}")
     print(f"{_shown(report)} per {unit}{': the mixture' if len(models) > 1 else ''}")
     if dynamic is not None:
-        print(f"{_shown(report['dynamic'])} per {unit}, dynamic ({dynamic}): {ANOTHER_GAME}")
+        who = "the mixture, " if len(models) > 1 else ""
+        print(f"{_shown(report['dynamic'])} per {unit}, {who}dynamic ({dynamic}): {ANOTHER_GAME}")
     unknown = f", {n_unknown} of them unknown to the model" if n_unknown else ""
     where = f"{text.name}, {part}: {stop - first:,} {unit}s{unknown}"
     print(f"{report['model']} on {where}", file=sys.stderr)
@@ -140,15 +145,30 @@ def _mixed(
     return {"mixture": rows} | _bits(Score(mixed_nats(nats, weights).sum().item(), stop - first))
 
 
-def _dynamic(
+def _learned(
     model: LanguageModel, path: Path, codes: torch.Tensor, first: int, stop: int, method: str, given: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the bits of a model that learns from what it has read, and how it learned."""
-    from charlm.dynamic import evaluate_dynamic
+) -> tuple[Steps, torch.Tensor]:
+    """Return how a model learns from what it has read, and the nats of each character."""
+    from charlm.dynamic import dynamic_nats
 
     steps = dynamic_steps(model, path, codes.device, method, given["rate"], given["decay"], given["piece"], pick=True)
-    score = evaluate_dynamic(model.model, codes, first, stop, steps, model.about.n_context, model.vocab.start)
-    if score.nats == float("inf"):
-        raise CharlmError(f"the weights ran away at --rate {steps.rate:g}; take a lower one")
-    about = {"method": method, "rate": steps.rate, "decay": steps.decay, "n_piece": steps.n_piece}
-    return about | _bits(score)
+    nats = dynamic_nats(model.model, codes, first, stop, steps, model.about.n_context, model.vocab.start)
+    if not nats.isfinite().all():
+        raise CharlmError(f"{path}: the weights ran away at --rate {steps.rate:g}; take a lower one")
+    return steps, nats
+
+
+def _dynamic(method: str, learned: list[tuple[Steps, torch.Tensor]], weights: list[float]) -> dict[str, Any]:
+    """Return the bits of one model that learns, or of a mixture of such."""
+    import torch
+
+    from charlm.metrics import Score
+    from charlm.mixture import mixed_nats
+
+    nats = mixed_nats(torch.stack([own for _, own in learned]), weights)
+    steps = learned[0][0]
+    about = {"method": method, "n_piece": steps.n_piece}
+    for name in ("rate", "decay"):
+        each = [getattr(steps, name) for steps, _ in learned]
+        about[name] = each[0] if len(each) == 1 else each
+    return about | _bits(Score(nats.sum().item(), len(nats)))

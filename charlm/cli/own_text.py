@@ -52,8 +52,6 @@ def check_learning(n_models: int, dynamic: str | None, **given: Any) -> None:
         for name in ("rate", "decay", "piece"):
             if given[name] is not None:
                 raise UsageError(f"--{name} goes with --dynamic sgd or --dynamic rms")
-    elif n_models > 1:
-        raise UsageError("--dynamic is for one model; name one, or leave it out")
     if given["weights"] is not None and n_models == 1:
         raise UsageError("--weights are those of several models; name them all")
 
@@ -140,14 +138,15 @@ def dynamic_steps(
         text, first, stop = _part(model, path, "train", "take --dynamic sgd, which needs no training part")
         codes = on_device(text.codes[first:stop], place)
         steps = replace(steps, rms=dynamic.gradient_rms(model.model, codes, n_context, steps.n_piece))
-    if pick and (rate is None or decay is None):
+    learns_by_steps = any(parameter.requires_grad for parameter in model.model.parameters())
+    if pick and learns_by_steps and (rate is None or decay is None):
         text, first, stop = _part(model, path, "valid", "give --rate and --decay")
         codes = on_device(text.codes, place)
         rates = dynamic.RATES[method] if rate is None else (rate,)
         decays = dynamic.DECAYS if decay is None else (decay,)
         steps = dynamic.tune(model.model, codes, first, stop, steps, rates, decays, n_context, start)
         print(
-            f"charlm: --rate {steps.rate:g} --decay {steps.decay:g} picked on the end of the validation part",
+            f"charlm: {path}: --rate {steps.rate:g} --decay {steps.decay:g} picked on the end of the validation part",
             file=sys.stderr,
         )
     return steps

@@ -30,7 +30,7 @@ def _read_prime(path: str) -> str:
 
 @click.command(
     help="Write on from --prime with a trained model: RUN in the folder of runs, or a checkpoint file. "
-    "Several write as one, a mixture. With --dynamic the model first learns from the prime."
+    "Several write as one, a mixture. With --dynamic they first learn from the prime."
 )
 @click.argument("run", nargs=-1)
 @click.option("--prime", default="", help="What was written so far.")
@@ -90,17 +90,19 @@ def sample(
 
         place = choose_device(device)
         models = [LanguageModel.load(path, place) for path in paths]
-        model = network = models[0]
-        if len(models) > 1:
-            from charlm.mixture import mix
-
-            model = mix(models, mixture_weights(models, paths, place, weights))
+        mixed = mixture_weights(models, paths, place, weights) if len(models) > 1 else []
         if dynamic is not None:
             from charlm.dynamic import learn
 
-            codes = torch.from_numpy(network.vocab.encode(network.prepare(prime, options["unknown"]))).to(place)
-            steps = dynamic_steps(network, paths[0], place, dynamic, rate, decay, piece, pick=False)
-            learn(network.model, codes, steps, network.about.n_context, network.vocab.start)
+            for network, path in zip(models, paths, strict=True):
+                codes = torch.from_numpy(network.vocab.encode(network.prepare(prime, options["unknown"]))).to(place)
+                steps = dynamic_steps(network, path, place, dynamic, rate, decay, piece, pick=False)
+                learn(network.model, codes, steps, network.about.n_context, network.vocab.start)
+        model = models[0]
+        if mixed:
+            from charlm.mixture import mix
+
+            model = mix(models, mixed)
     for i, texts in enumerate(model.streams(num, prime, seed=seed, **options)):
         if as_json:
             print(json.dumps({"prime": prime, "text": "".join(texts)}, ensure_ascii=False), flush=True)

@@ -8,7 +8,7 @@ The counts (`ngram.py`, Kneser-Ney) are made before the first step. Counts of th
 character of that very text, and what is said around it. So while training, each of eight parts of the text is expected
 by counts of the other seven (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not
 counted, and spends its own numbers on what counting cannot know. In evaluation all counts have their say. Nine tables
-of counts are held while training, some 120 bytes a character of the text: this is a model for a few megabytes.
+of counts are held while training, some 300 bytes a character of the text: this is a model for a few megabytes.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
 that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
@@ -51,7 +51,7 @@ class LSTMNGram(LSTM):
     def __init__(
         self,
         vocab_size: int,
-        order: int = 7,
+        order: int = 10,
         n_embed: int = 42,
         n_hidden: int = 256,
         n_layers: int = 1,
