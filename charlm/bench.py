@@ -197,15 +197,17 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """
     key = "test_nats" if any("test_nats" in row for row in rows) else "valid_nats"
     with picture(path, 8, 5) as axes:
+        trained = [row for row in rows if row["model"] not in (None, COUNTING)]
+        for i, row in enumerate(sorted(trained, key=lambda row: row["train_chars_per_second"])):
+            at = row["train_chars_per_second"], bits(row[key])
+            axes.errorbar(*at, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
+            offset = 6, (5, -13)[i % 2]  # names of neighbours above and below
+            axes.annotate(row["entry"], at, xytext=offset, textcoords="offset points")
         for row in rows:
-            value = bits(row[key])
-            if row["model"] not in (None, COUNTING):
-                speed = row["train_chars_per_second"]
-                axes.errorbar(speed, value, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
-                axes.annotate(row["entry"], (speed, value), xytext=(6, 4), textcoords="offset points")
-            elif row["entry"] not in ("uniform", "unigram"):  # which are far above all others
-                axes.axhline(value, linestyle="--", linewidth=1, color="gray")
-                axes.annotate(row["entry"], (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            if row["model"] == COUNTING:  # what else counts is far above
+                axes.axhline(bits(row[key]), linestyle="--", linewidth=1, color="gray")
+                at = 0.99, bits(row[key])
+                axes.annotate(row["entry"], at, xycoords=("axes fraction", "data"), ha="right", va="bottom")
         axes.margins(x=0.15)
         axes.set(xscale="log", xlabel="characters a second in training", ylabel=f"bits per character, {key[:-5]}")
         for show in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
