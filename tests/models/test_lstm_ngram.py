@@ -98,4 +98,4 @@ def test_a_search_for_the_learning_rate_counts_the_text_too():
     corpus, least = make_corpus(TEXT, "cats"), {}
     for name in ("lstm-ngram", "lstm"):
         least[name] = min(find_rate(recipe.changed(model=name), corpus, n_steps=100).nats)
-    assert least["lstm-ngram"] < least["lstm"] - 0.05
+    assert least["lstm-ngram"] < least["lstm"] - 0.1
