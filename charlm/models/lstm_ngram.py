@@ -7,8 +7,8 @@
 The counts (`ngram.py`, Kneser-Ney) are made before the first step. Counts of the training text know each next
 character of that very text, and what is said around it. So while training, each of eight parts of the text is expected
 by counts of the other seven (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not
-counted, and spends its own numbers on what counting cannot know. In evaluation all counts have their say. Nine tables
-of counts are held while training, some 300 bytes a character of the text: this is a model for a few megabytes.
+counted, and spends its own numbers on what counting cannot know. In evaluation all counts have their say. While
+training, what is expected is held for the whole text, 2 V bytes a character: this is a model for a few megabytes.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
 that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
@@ -18,10 +18,12 @@ Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_s
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.models.base import State
@@ -30,6 +32,7 @@ from charlm.models.ngram import NGram
 
 N_FOLDS = 8  # parts of the training text
 SCALE = 3.0  # so that what the counts expect is about as large as an embedding
+N_AT_ONCE = 65536  # characters looked up at once, for the sake of memory
 
 
 class LSTMNGram(LSTM):
@@ -62,7 +65,7 @@ class LSTMNGram(LSTM):
         # The same layers, but wider at the bottom: they read what the counts expect, too.
         self.layers = self.make_layers(n_embed + vocab_size, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.counts = NGram(vocab_size, order)
-        self.others: list[tuple[int, int, NGram]] = []  # a part of the text, from first to stop, and counts of the rest
+        self.expected: Tensor | None = None  # e_t for each character of the text, float16, (N, V); not stored
 
     @property
     def n_parameters(self) -> int:
@@ -70,25 +73,22 @@ class LSTMNGram(LSTM):
         return super().n_parameters + self.counts.n_parameters
 
     def count(self, codes: Tensor) -> None:
-        """Count the training text, (N,), and it without each of its parts; these are not stored."""
-        self.counts.count(codes)
-        self.text, self.others = codes, []
-        for i in range(N_FOLDS):
-            first, stop = len(codes) * i // N_FOLDS, len(codes) * (i + 1) // N_FOLDS
-            others = NGram(self.counts.head.vocab_size, self.counts.head.order).to(self.device)
+        """Count the training text, (N,), and note what is expected in each of its parts by counts of the others."""
+        vocab_size, order = self.counts.head.vocab_size, self.counts.head.order
+        self.expected = torch.empty(len(codes), vocab_size, dtype=torch.float16, device=self.device)
+        before = F.pad(codes.long(), (order - 1, 0), value=-1)
+        for first, stop in itertools.pairwise(len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)):
+            others = NGram(vocab_size, order).to(self.device)
             others.count(torch.cat([codes[:first], codes[stop:]]))
-            self.others.append((first, stop, others))
+            state: State = before[None, first : first + order - 1]
+            for begin in range(first, stop, N_AT_ONCE):
+                piece = slice(begin, min(begin + N_AT_ONCE, stop))
+                log_probs, state = others(codes[None, piece].long(), state)
+                self.expected[piece] = self._scaled(log_probs[0])
+        self.counts.count(codes)
 
-    def _held_out(self, chars: Tensor, places: Tensor) -> Tensor:
-        """Return log-probabilities after each character, (B, T, V), by the counts of the other parts of the text."""
-        ahead = torch.arange(1 - self.counts.head.order, 0, device=places.device)
-        before = (places.unsqueeze(1) + ahead).clamp(min=0)  # what was before the text is taken for its first character
-        known = self.text[before.to(self.text.device)].to(chars)
-        log_probs = torch.empty(*chars.shape, self.counts.head.vocab_size, device=chars.device)
-        for first, stop, others in self.others:
-            rows = (first <= places) & (places < stop)
-            log_probs[rows] = others(chars[rows], known[rows])[0]
-        return log_probs
+    def _scaled(self, log_probs: Tensor) -> Tensor:
+        return (log_probs + math.log(self.counts.head.vocab_size)) / SCALE
 
     def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -103,12 +103,13 @@ class LSTMNGram(LSTM):
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
-        if self.others and places is not None:
-            log_probs = self._held_out(chars, places)
+        if self.expected is not None and places is not None:
+            expected = self.expected[places.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
         else:
             log_probs, of_counts = self.counts(chars, of_counts)
-        expected = (log_probs + math.log(self.counts.head.vocab_size)) / SCALE
-        features, of_lstm = self.layers(torch.cat([self.embed(chars), expected], dim=-1), of_lstm)
+            expected = self._scaled(log_probs)
+        embedded = self.embed(chars)
+        features, of_lstm = self.layers(torch.cat([embedded, expected.to(embedded)], dim=-1), of_lstm)
         return features, (of_lstm, of_counts)
 
     def forward(
