@@ -12,7 +12,11 @@ from charlm.models.base import CountingModel
 
 
 def count(
-    run: Run, codes: Tensor, score: Callable[[], Score] | None = None, callbacks: Sequence[Callback] = ()
+    run: Run,
+    codes: Tensor,
+    kinds: Tensor | None = None,
+    score: Callable[[], Score] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> None:
     """Let a counting model read a text once.
 
@@ -22,12 +26,13 @@ def count(
     Args:
         run: whose model counts; its counters say afterwards that one epoch was one step.
         codes: the text as indices, (N,).
+        kinds: of the symbols, see `CharModel.count`.
         score: predicts the validation part; None where there is none.
         callbacks: called in this order.
     """
     assert isinstance(run.model, CountingModel)
     with started(run, callbacks):
-        run.model.count(codes)
+        run.model.count(codes, kinds)
         measured = {} if score is None else {"valid_nats": score().nats_per_char}
         run.record.update(measured)
         call("on_batch_end", run, callbacks)

@@ -94,7 +94,7 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
         run = trainer.run
-        run.model.count(trainer.train_codes)
+        run.model.count(trainer.train_codes, trainer.kinds)
         run.n_epochs, run.minutes = math.inf, None
         sweep = Sweep(lowest, highest, n_steps)
         fit(run, [sweep])

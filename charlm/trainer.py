@@ -91,6 +91,11 @@ class Trainer:
         return self.codes[first:stop]
 
     @property
+    def kinds(self) -> Tensor:
+        """What its symbols are, for models that count."""
+        return torch.from_numpy(self.corpus.vocab.kinds)
+
+    @property
     def has_valid(self) -> bool:
         """Whether anything is held out for validation."""
         first, stop = self.corpus.bounds["valid"]

@@ -112,9 +112,9 @@ def _train(
         assert folder is not None
         kept |= _go_on(trainer, folder, listed, resume)
     if isinstance(run.model, CountingModel):
-        count(run, trainer.train_codes, score, listed)
+        count(run, trainer.train_codes, trainer.kinds, score, listed)
     else:
-        run.model.count(trainer.train_codes)
+        run.model.count(trainer.train_codes, trainer.kinds)
         fit(run, listed)
 
     name = "best" if "best" in kept else "last"

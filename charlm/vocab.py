@@ -17,6 +17,7 @@ Codes = NDArray[Any]  # indices: uint8 up to 256 of them, int16 up to 2^15, else
 Points = NDArray[Any]  # code points, or bytes: uint8 or uint32
 N_CODE_POINTS = 0x110000
 END = -1  # no index: tells a decoder that the text is over
+OTHER, LETTER, BLANK = range(3)  # kinds of symbols
 
 
 def code_points(text: str) -> Points:
@@ -76,6 +77,20 @@ class Vocab:
     def start(self) -> int:
         """The index that stands before a text's first character: a line break where it is known, else 0."""
         return int(self._index_of[ord("\n")])
+
+    @property
+    def kinds(self) -> NDArray[np.uint8]:
+        """What each index stands for, (V,): LETTER for what makes up words, BLANK for white space, OTHER.
+
+        A byte beyond ASCII is taken for a part of a letter.
+        """
+        kinds = np.full(len(self), OTHER, dtype=np.uint8)
+        for index, symbol in enumerate(self.symbols, 1):
+            if symbol.isalnum() or (self.is_bytes and not symbol.isascii()):
+                kinds[index] = LETTER
+            elif symbol.isspace():
+                kinds[index] = BLANK
+        return kinds
 
     def encode(self, text: str) -> Codes:
         """Turn text into indices, (N,); what is unknown becomes 0."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from charlm.vocab import Vocab, code_points
+from charlm.vocab import BLANK, LETTER, OTHER, Vocab, code_points
 
 patient = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 KNOWN = "aé\n€\U0001f600\U0010ffff\x00\r\ufeff\ufffd"
@@ -124,3 +124,19 @@ def test_a_text_starts_after_a_line_break_where_one_is_known(vocab, start):
 
 def test_code_points_are_those_of_python():
     assert code_points(KNOWN).tolist() == [ord(char) for char in KNOWN]
+
+
+def test_kinds_tell_letters_from_white_space_and_from_all_else():
+    vocab = Vocab.of_text("aZ9é\n \t.-文")
+    kinds = dict(zip("\ufffd" + vocab.symbols, vocab.kinds.tolist(), strict=True))
+    assert all(kinds[char] == LETTER for char in "aZ9é文")
+    assert all(kinds[char] == BLANK for char in "\n \t")
+    assert all(kinds[char] == OTHER for char in ".-\ufffd")
+
+
+def test_bytes_beyond_ascii_are_letters():
+    kinds = Vocab.of_bytes().kinds
+    assert {byte for byte in range(256) if kinds[byte + 1] == LETTER} == {*b"09azAZ"} | set(range(128, 256)) | {
+        byte for byte in range(128) if chr(byte).isalnum()
+    }
+    assert kinds[0] == OTHER

@@ -24,11 +24,13 @@ from charlm.models.ngram import NGram
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 from charlm.models.transformer import Transformer
+from charlm.models.word_ngram import WordNGram
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "find", "options_of"]
 
 MODELS: dict[str, type[CharModel]] = {
     "ngram": NGram,
+    "word-ngram": WordNGram,
     "char3": Char3,
     "loop": Loop,
     "concat": Concat,

@@ -71,11 +71,12 @@ class CharModel(nn.Module):
         """How many numbers were learned."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def count(self, codes: Tensor) -> None:
+    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
         """Count the training text before the first step; most models have nothing to count.
 
         Args:
             codes: the text as indices, (N,).
+            kinds: of the symbols, as `Vocab.kinds` tells them, uint8, (V,); None where nothing is known of them.
         """
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -118,11 +119,12 @@ class CountingModel(CharModel):
 
     counts_text = True
 
-    def count(self, codes: Tensor) -> None:
+    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
         """Count a text, instead of what was counted before.
 
         Args:
             codes: the text as indices, (N,).
+            kinds: see `CharModel.count`.
         """
         raise NotImplementedError
 

@@ -1,14 +1,14 @@
 """An LSTM that is told what counting expects: what a small text says in so many words need not be learned again.
 
-    e_t = (ln p_ngram(w | the last n - 1 characters) + ln V) / 3 for every w
+    e_t = (ln p(w) + ln V) / 3 for every w, by n-grams, and once more by words (word_ngram.py)
     h_t, c_t = lstm([embedding of the character at step t; e_t], h_{t-1}, c_{t-1})
     logits_t = W h_t + b
 
-The counts (`ngram.py`, Kneser-Ney) are made before the first step. Counts of the training text know each next
+The counts are made before the first step. Counts of the training text know each next
 character of that very text, and what is said around it. So while training, each of eight parts of the text is expected
 by counts of the other seven (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not
 counted, and spends its own numbers on what counting cannot know. In evaluation all counts have their say. While
-training, what is expected is held for the whole text, 2 V bytes a character: this is a model for a few megabytes.
+training, what is expected is held for the whole text, 4 V bytes a character: this is a model for a few megabytes.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
 that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
@@ -23,15 +23,16 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.models.base import State
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram
+from charlm.models.word_ngram import WordNGram
 
 N_FOLDS = 8  # parts of the training text
 SCALE = 3.0  # so that what the counts expect is about as large as an embedding
+N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
 N_AT_ONCE = 65536  # characters looked up at once, for the sake of memory
 
 
@@ -41,6 +42,7 @@ class LSTMNGram(LSTM):
     Args:
         vocab_size: V.
         order: n of the n-grams.
+        words: count words, too.
         n_embed: E.
         n_hidden: H.
         n_layers: L.
@@ -55,6 +57,7 @@ class LSTMNGram(LSTM):
         self,
         vocab_size: int,
         order: int = 10,
+        words: bool = True,
         n_embed: int = 42,
         n_hidden: int = 256,
         n_layers: int = 1,
@@ -62,33 +65,39 @@ class LSTMNGram(LSTM):
         **options: Any,
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
+        self.counts = (WordNGram if words else NGram)(vocab_size, order)
         # The same layers, but wider at the bottom: they read what the counts expect, too.
-        self.layers = self.make_layers(n_embed + vocab_size, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
-        self.counts = NGram(vocab_size, order)
-        self.expected: Tensor | None = None  # e_t for each character of the text, float16, (N, V); not stored
+        n_read = n_embed + (2 if words else 1) * vocab_size
+        self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
+        self.expected: Tensor | None = None  # e_t for each character of the text, float16, (N, K V); not stored
 
     @property
     def n_parameters(self) -> int:
         """How many numbers were learned, counts included."""
         return super().n_parameters + self.counts.n_parameters
 
-    def count(self, codes: Tensor) -> None:
-        """Count the training text, (N,), and note what is expected in each of its parts by counts of the others."""
-        vocab_size, order = self.counts.head.vocab_size, self.counts.head.order
-        self.expected = torch.empty(len(codes), vocab_size, dtype=torch.float16, device=self.device)
-        before = F.pad(codes.long(), (order - 1, 0), value=-1)
-        for first, stop in itertools.pairwise(len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)):
-            others = NGram(vocab_size, order).to(self.device)
-            others.count(torch.cat([codes[:first], codes[stop:]]))
-            state: State = before[None, first : first + order - 1]
-            for begin in range(first, stop, N_AT_ONCE):
-                piece = slice(begin, min(begin + N_AT_ONCE, stop))
-                log_probs, state = others(codes[None, piece].long(), state)
-                self.expected[piece] = self._scaled(log_probs[0])
-        self.counts.count(codes)
+    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+        """Count the training text, and note what is expected in each of its parts by counts of the others.
 
-    def _scaled(self, log_probs: Tensor) -> Tensor:
-        return (log_probs + math.log(self.counts.head.vocab_size)) / SCALE
+        Args:
+            codes: the text as indices, (N,).
+            kinds: of the symbols, see `CharModel.count`.
+        """
+        pieces = []
+        for first, stop in itertools.pairwise(len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)):
+            self.counts.count(torch.cat([codes[:first], codes[stop:]]), kinds)
+            state: State = None
+            for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
+                expected, state = self.expect(codes[None, begin : min(begin + N_AT_ONCE, stop)].long(), state)
+                pieces.append(expected[0, max(0, first - begin) :].half())
+        self.expected = torch.cat(pieces)
+        self.counts.count(codes, kinds)
+
+    def expect(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Return e_t for each character, float, (B, T, K V), and the state of the counts."""
+        contexts, state = self.counts.features(chars, state)
+        log_probs = self.counts.head.opinions(contexts)  # (B, T, K, V)
+        return (log_probs.flatten(2) + math.log(log_probs.shape[-1])) / SCALE, state
 
     def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -106,8 +115,7 @@ class LSTMNGram(LSTM):
         if self.expected is not None and places is not None:
             expected = self.expected[places.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
         else:
-            log_probs, of_counts = self.counts(chars, of_counts)
-            expected = self._scaled(log_probs)
+            expected, of_counts = self.expect(chars, of_counts)
         embedded = self.embed(chars)
         features, of_lstm = self.layers(torch.cat([embedded, expected.to(embedded)], dim=-1), of_lstm)
         return features, (of_lstm, of_counts)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel
-from charlm.models.trie import Level, Trie
+from charlm.models.trie import Level, Trie, followers
 
 MAX_ORDER = 32
 SMOOTHINGS = ("kneser-ney", "witten-bell")
@@ -50,6 +50,27 @@ def discounts(counts: Tensor) -> list[float]:
         exact = i - (i + 1) * n[1] / (n[1] + 2 * n[2]) * n[i + 1] / n[i] if n[1] and n[i] else 0.0
         found.append(exact if 0 < exact < i else i / 2)
     return found
+
+
+def lengthen(
+    probs: Tensor, found: tuple[Tensor, Tensor, Tensor], freed: Tensor, vocab_size: int, keeps_all: bool = False
+) -> None:
+    """Turn what shorter contexts expect into what longer ones do, in place.
+
+    Args:
+        probs: of each symbol, float, (M, V).
+        found: what followed the longer contexts, as `followers` finds it.
+        freed: by a count of 0, 1, 2, and 3 or more, float, (4,).
+        vocab_size: V.
+        keeps_all: what is freed is not taken from the counts.
+    """
+    row, symbol, count = found
+    frees = freed[count.clamp(max=3)].to(probs)
+    kept = count.to(probs) if keeps_all else count - frees
+    total = probs.new_zeros(len(probs)).index_add_(0, row, kept + frees)  # (M,)
+    left = probs.new_zeros(len(probs)).index_add_(0, row, frees)
+    probs *= torch.where(total > 0, left / total, 1.0).unsqueeze(1)
+    probs.view(-1).index_add_(0, row * vocab_size + symbol, kept / total[row])
 
 
 class Smoothed(Trie):
@@ -74,28 +95,35 @@ class Smoothed(Trie):
         if self.smoothing == "kneser-ney":
             self.freed = self.freed.new_tensor([discounts(counts) for _, counts in found])
 
-    def forward(self, nodes: Tensor) -> Tensor:
-        """Return the logarithm of the probability of each symbol.
-
-        Args:
-            nodes: what `walk` found, long, (B, T, n).
-
-        Returns:
-            logits: float, (B, T, V).
-        """
+    def probs(self, nodes: Tensor) -> Tensor:
+        """Return the probability of each symbol, float64 where there is such, (M, V), after contexts, long, (M, n)."""
         # Far down a long and certain context, what is left for the unseen is below the range of float32.
         exact = torch.float32 if nodes.device.type == "mps" else torch.float64  # mps has no float64
-        contexts = nodes.flatten(0, -2)  # (M, n)
-        probs = torch.full((len(contexts), self.vocab_size), 1 / self.vocab_size, dtype=exact, device=nodes.device)
+        probs = torch.full((len(nodes), self.vocab_size), 1 / self.vocab_size, dtype=exact, device=nodes.device)
         for k in range(self.order):
-            row, symbol, count = self.followers(k, contexts[:, k])
-            freed = self.freed[k, count.clamp(max=3)].to(exact)
-            kept = count - freed if self.smoothing == "kneser-ney" else count.to(exact)
-            total = probs.new_zeros(len(probs)).index_add_(0, row, kept + freed)  # (M,)
-            left = probs.new_zeros(len(probs)).index_add_(0, row, freed)
-            probs *= torch.where(total > 0, left / total, 1.0).unsqueeze(1)
-            probs.view(-1).index_add_(0, row * self.vocab_size + symbol, kept / total[row])
-        return probs.clamp(min=torch.finfo(exact).tiny).log().float().view(*nodes.shape[:-1], self.vocab_size)
+            found = followers(self.level(k + 1), nodes[:, k], self.vocab_size)
+            lengthen(probs, found, self.freed[k], self.vocab_size, self.smoothing == "witten-bell")
+        return probs
+
+    def opinions(self, contexts: Tensor) -> Tensor:
+        """Return what is expected, all that there is to say of it apart.
+
+        Args:
+            contexts: what the model's `features` returned, long, (B, T, ...).
+
+        Returns:
+            logarithms of probabilities, float, (B, T, K, V); here K = 1.
+        """
+        return logarithm(self.probs(contexts.flatten(0, -2))).view(*contexts.shape[:-1], 1, self.vocab_size)
+
+    def forward(self, contexts: Tensor) -> Tensor:
+        """Return the logits, float, (B, T, V), after what the model's `features` returned."""
+        return self.opinions(contexts).squeeze(2)
+
+
+def logarithm(probs: Tensor) -> Tensor:
+    """Return ln p, float32, of p that may be too small for it."""
+    return probs.clamp(min=torch.finfo(probs.dtype).tiny).log().float()
 
 
 class NGram(CountingModel):
@@ -130,11 +158,8 @@ class NGram(CountingModel):
         """The number of counts."""
         return sum(len(self.head.level(k)[1]) for k in range(1, self.head.order + 1))
 
-    def count(self, codes: Tensor) -> None:
-        """Count a text, instead of what was counted before.
-
-        Args:
-            codes: the text as indices, (N,).
+    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+        """Count a text, instead of what was counted before; see `CountingModel.count`.
 
         Raises:
             DataError: it is too short or too long.

@@ -34,6 +34,47 @@ def find(keys: Tensor, wanted: Tensor) -> Tensor:
     return torch.where(torch.searchsorted(keys, wanted, right=True) > place, place, -1)
 
 
+def followers(level: Level, nodes: Tensor, vocab_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Find what follows contexts.
+
+    Args:
+        level: where they are nodes, with keys node * V + symbol.
+        nodes: -1 has no children, long, (M,).
+        vocab_size: V.
+
+    Returns:
+        row: for each child the place in `nodes` of its parent, long, (P,).
+        symbol: by which it follows, long, (P,).
+        count: int32, (P,).
+    """
+    keys, counts = level
+    first = torch.searchsorted(keys, nodes * vocab_size)
+    n_children = torch.searchsorted(keys, (nodes + 1) * vocab_size) - first
+    row = torch.arange(len(nodes), device=nodes.device).repeat_interleave(n_children)
+    place = torch.arange(len(row), device=nodes.device) + (first - n_children.cumsum(0) + n_children)[row]
+    return row, keys[place] % vocab_size, counts[place]
+
+
+def check_level(level: Level, n_keys: int, name: str) -> None:
+    """Check what is to be taken over as a level.
+
+    Args:
+        level: from a file.
+        n_keys: all keys are below it.
+        name: for the message.
+
+    Raises:
+        ValueError: it is none.
+    """
+    keys, counts = level
+    if (keys.dtype, counts.dtype) != (torch.int64, torch.int32) or keys.dim() != 1 or keys.shape != counts.shape:
+        raise ValueError(f"{name} is not a list of int64 keys and one of as many int32 counts")
+    if len(keys) and not (0 <= keys[0] and keys[-1] < n_keys):
+        raise ValueError(f"{name} has keys out of their range")
+    if not (keys[1:] > keys[:-1]).all() or not (counts > 0).all():
+        raise ValueError(f"{name} has keys that do not ascend, or counts below 1")
+
+
 def levels(codes: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iterator[Level]:
     """Yield keys and counts of level 1, 2, ..., n of a text.
 
@@ -168,18 +209,9 @@ class Trie(nn.Module):
             ValueError: they are no trie.
         """
         n_above = 1
-        for k, (keys, counts) in enumerate(stored, 1):
-            if (
-                (keys.dtype, counts.dtype) != (torch.int64, torch.int32)
-                or keys.dim() != 1
-                or keys.shape != counts.shape
-            ):
-                raise ValueError(f"level {k} is not a list of int64 keys and one of as many int32 counts")
-            if len(keys) and not (0 <= keys[0] and keys[-1] < n_above * self.vocab_size):
-                raise ValueError(f"level {k} has keys out of their range")
-            if not (keys[1:] > keys[:-1]).all() or not (counts > 0).all():
-                raise ValueError(f"level {k} has keys that do not ascend, or counts below 1")
-            n_above = len(keys)
+        for k, level in enumerate(stored, 1):
+            check_level(level, n_above * self.vocab_size, f"level {k}")
+            n_above = len(level[0])
         self.replace(stored)
 
     def replace(self, found: Sequence[Level]) -> None:
@@ -203,22 +235,3 @@ class Trie(nn.Module):
             before = torch.zeros_like(chars) if k == 1 else F.pad(nodes[-1][:, :-1], (1, 0), value=-1)
             nodes.append(find(self.level(k)[0], before * self.vocab_size + chars))  # -1 gives a key below all others
         return torch.stack(nodes, dim=-1)
-
-    def followers(self, k: int, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Find what follows k-grams.
-
-        Args:
-            k: level of the nodes, 0..n-1.
-            nodes: -1 has no children, long, (M,).
-
-        Returns:
-            row: for each child the place in `nodes` of its parent, long, (P,).
-            symbol: by which it follows, long, (P,).
-            count: int32, (P,).
-        """
-        keys, counts = self.level(k + 1)
-        first = torch.searchsorted(keys, nodes * self.vocab_size)
-        n_children = torch.searchsorted(keys, (nodes + 1) * self.vocab_size) - first
-        row = torch.arange(len(nodes), device=nodes.device).repeat_interleave(n_children)
-        place = torch.arange(len(row), device=nodes.device) + (first - n_children.cumsum(0) + n_children)[row]
-        return row, keys[place] % self.vocab_size, counts[place]

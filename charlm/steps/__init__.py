@@ -19,6 +19,7 @@ __all__ = ["STEPS", "Steps", "agrees", "prepare"]
 
 STEPS = {  # name in MODELS: module and function
     "ngram": "ngram:ngram",
+    "word-ngram": "word_ngram:word_ngram",
     "char3": "elman:char3",
     "loop": "elman:loop",
     "concat": "elman:concat",

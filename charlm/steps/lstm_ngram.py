@@ -1,6 +1,6 @@
-"""Steps of `lstm-ngram`: a trie reads each character, and an LSTM what the trie then expects.
+"""Steps of `lstm-ngram`: counts read each character, and an LSTM what they then expect.
 
-    e = (ln p_ngram + ln V) / 3
+    e = (ln p + ln V) / 3, by n-grams, and once more by words
     h = lstm([embedding; e])
     logits = W h + b
 
@@ -20,6 +20,7 @@ from charlm.steps.base import Array, Char, Layer, Rows, Steps, Weights
 from charlm.steps.lstm import LSTM
 from charlm.steps.ngram import Smoothed, Trie, take_levels
 from charlm.steps.stacked import head_of, layers_of
+from charlm.steps.word_ngram import Words, take_words
 
 SCALE = np.float32(3)
 
@@ -35,34 +36,36 @@ class Told(LSTM):
 
 
 class Beside:
-    """A trie, and the layers that are told.
+    """Counts, and the layers that are told.
 
     Args:
-        trie: of the counts.
-        counted: what they expect at a node.
+        reader: walks through the counts.
+        counted: what they expect where it stands.
+        n_expected: how many numbers that are.
         layers: of the LSTM.
     """
 
-    def __init__(self, trie: Trie, counted: Smoothed, layers: Sequence[Layer]) -> None:
-        self.trie, self.counted, self.layers = trie, counted, layers
-        self.by_chance = np.float32(math.log(trie.vocab_size))
+    def __init__(self, reader: Trie | Words, counted: Smoothed, n_expected: int, layers: Sequence[Layer]) -> None:
+        self.reader, self.counted, self.n_expected, self.layers = reader, counted, n_expected, layers
+        self.by_chance = np.float32(math.log(counted.vocab_size))
 
     @property
     def states(self) -> list[NDArray[Any]]:
-        """Return the nodes and the states of all layers."""
-        return [*self.trie.states, *(state for layer in self.layers for state in layer.states)]
+        """Return the states of the counts and of all layers."""
+        return [*self.reader.states, *(state for layer in self.layers for state in layer.states)]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        self.trie.allocate(rows)
+        self.reader.allocate(rows)
         self.counted.allocate(rows)
         for layer in self.layers:
             layer.allocate(rows)
-        self.expected = np.empty((*rows, self.trie.vocab_size), np.float32)
+        self.expected = np.empty((*rows, self.n_expected), np.float32)
 
     def step(self, char: Char) -> Array:
         """Return what the LSTM knows after one more character, (..., H)."""
-        np.add(self.counted.step(self.trie.step(char)), self.by_chance, out=self.expected)
+        found: Any = self.reader.step(char)
+        np.add(self.counted.opinions(found), self.by_chance, out=self.expected)
         np.divide(self.expected, SCALE, out=self.expected)
         x: Any = char, self.expected
         for layer in self.layers:
@@ -73,8 +76,16 @@ class Beside:
 
 def lstm_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `lstm-ngram`."""
-    levels, vocab_size = take_levels(weights, "counts.head"), weights.vocab_size
-    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=vocab_size)
-    trie, counted = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney")
+    words, vocab_size = "counts.head.kinds" in weights.arrays, weights.vocab_size
+    reader: Trie | Words
+    counted: Smoothed
+    if words:
+        reader, counted, order = take_words(weights, "counts.head")
+    else:
+        levels = take_levels(weights, "counts.head")
+        reader, counted, order = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney"), len(levels)
+    n_expected = (2 if words else 1) * vocab_size
+    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_expected)
     head, is_tied = head_of(weights, embed, options["n_hidden"])
-    return Steps([Beside(trie, counted, layers)], head, {**options, "tied": is_tied, "order": len(levels)})
+    options |= {"tied": is_tied, "order": order, "words": words}
+    return Steps([Beside(reader, counted, n_expected, layers)], head, options)

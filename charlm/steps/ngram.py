@@ -97,11 +97,12 @@ class Smoothed:
 
     def __init__(self, levels: Sequence[Level], vocab_size: int, smoothing: str) -> None:
         self.levels, self.vocab_size, self.is_kneser_ney = levels, vocab_size, smoothing == "kneser-ney"
+        self.order = len(levels)
         freed = [discounts(level.counts) if self.is_kneser_ney else [1.0] * 4 for level in levels]
         self.freed = np.array(freed, np.float32).astype(np.float64)  # (n, 4)
         self.allocate(())
         self.shortest = np.full((1, vocab_size), 1 / vocab_size)
-        self.shortest = self.probs([0], [1])
+        self.shortest = self.probs([0], [1], self.shortest)
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
@@ -129,12 +130,13 @@ class Smoothed:
         place = np.arange(n.sum()) + (stop - n.cumsum()).repeat(n)
         return keys[place], counts[place], n
 
-    def probs(self, lengths: Sequence[int], nodes: Sequence[Any]) -> Exact:
+    def probs(self, lengths: Sequence[int], nodes: Sequence[Any], shorter: Exact) -> Exact:
         """Return the probability of each symbol, (1, V), or (B, V).
 
         Args:
-            lengths: of the contexts that lengthen the shortest one, ascending.
+            lengths: of the contexts that lengthen the shorter ones, ascending.
             nodes: of each of them, as `followers` takes them.
+            shorter: what the shorter ones expect, (1, V), or (B, V).
         """
         keys, counts, n_each = zip(*map(self.followers, lengths, nodes), strict=True)
         symbol, count = np.concatenate(keys) % self.vocab_size, np.concatenate(counts)
@@ -147,20 +149,32 @@ class Smoothed:
         unseen = total == 0  # nothing follows: all is left
         total += unseen
         shares = ((left + unseen) / total).reshape(shape)
-        reach = np.ones((shape[0] + 1, n_texts))  # what all longer contexts leave to each, and to the shortest one
+        reach = np.ones((shape[0] + 1, n_texts))  # what all longer contexts leave to each, and to the shorter ones
         np.cumprod(shares[::-1], axis=0, out=reach[1:])
         weight = reach[-2::-1].ravel() / total
         place = context % n_texts * self.vocab_size + symbol
         longer = np.bincount(place, kept * weight[context], self.vocab_size * n_texts).reshape(n_texts, -1)
-        probs: Exact = reach[-1][:, None] * self.shortest + longer
+        probs: Exact = reach[-1][:, None] * shorter + longer
         return probs
 
-    def step(self, nodes: Whole) -> Array:
+    def by_chars(self, nodes: Whole) -> Exact:
+        """Return the probability of each symbol after the contexts of the trie, (1, V), or (B, V)."""
+        if self.order == 1:
+            return self.shortest
+        return self.probs(range(1, self.order), list(nodes.T) if self.rows else nodes.tolist(), self.shortest)
+
+    @staticmethod
+    def logarithm(probs: Exact, out: Array) -> None:
+        """Write ln p, of p that may be too small for it."""
+        np.log(np.maximum(probs, np.finfo(np.float64).tiny), out=out)
+
+    def opinions(self, nodes: Any) -> Array:
+        """Return what is expected, all that there is to say of it: here the logits, float, (..., V)."""
+        return self.step(nodes)
+
+    def step(self, nodes: Any) -> Array:
         """Return the logits, float, (..., V)."""
-        probs = self.shortest
-        if len(self.levels) > 1:
-            probs = self.probs(range(1, len(self.levels)), list(nodes.T) if self.rows else nodes.tolist())
-        np.log(np.maximum(probs, np.finfo(np.float64).tiny), out=self.logits if self.rows else self.logits[None])
+        self.logarithm(self.by_chars(nodes), self.logits if self.rows else self.logits[None])
         return self.logits
 
 
@@ -176,6 +190,28 @@ def take_whole(weights: Weights, name: str, dtype: type[np.signedinteger[Any]]) 
     return weights.arrays.pop(name)
 
 
+def take_level(weights: Weights, name: str, n_keys: int) -> Level:
+    """Take a level out of the weights.
+
+    Args:
+        weights: of the model.
+        name: of its arrays, with a {} in the place of "keys" and "counts".
+        n_keys: all keys are below it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    keys = take_whole(weights, name.format("keys"), np.int64)
+    counts = take_whole(weights, name.format("counts"), np.int32)
+    if len(keys) != len(counts):
+        raise ValueError(f"{name} has not as many counts as keys")
+    if keys[0] < 0 or int(keys[-1]) >= n_keys:
+        raise ValueError(f"{name} has keys out of their range")
+    if not (keys[1:] > keys[:-1]).all() or not (counts > 0).all():
+        raise ValueError(f"{name} has keys that do not ascend, or counts below 1")
+    return Level(keys, counts)
+
+
 def take_levels(weights: Weights, name: str) -> list[Level]:
     """Take the levels 1, 2, ..., n of a trie out of the weights.
 
@@ -187,20 +223,9 @@ def take_levels(weights: Weights, name: str) -> list[Level]:
         ValueError: they are no trie.
     """
     levels: list[Level] = []
-    n_above = 1
     for k in range(1, 1 + weights.count(f"{name}.keys_{{}}", 1)):
-        keys, counts = (
-            take_whole(weights, f"{name}.keys_{k}", np.int64),
-            take_whole(weights, f"{name}.counts_{k}", np.int32),
-        )
-        if len(keys) != len(counts):
-            raise ValueError(f"level {k} has not as many counts as keys")
-        if keys[0] < 0 or int(keys[-1]) >= n_above * weights.vocab_size:
-            raise ValueError(f"level {k} has keys out of their range")
-        if not (keys[1:] > keys[:-1]).all() or not (counts > 0).all():
-            raise ValueError(f"level {k} has keys that do not ascend, or counts below 1")
-        n_above = len(keys)
-        levels.append(Level(keys, counts))
+        n_above = len(levels[-1].keys) if levels else 1
+        levels.append(take_level(weights, f"{name}.{{}}_{k}", n_above * weights.vocab_size))
     if not levels:
         raise ValueError("there is no trie")
     return levels

@@ -8,14 +8,16 @@ import torch
 from charlm import checkpoint, training
 from charlm.corpus import make_corpus
 from charlm.lr_find import find_rate
-from charlm.models import build
+from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
+from charlm.models.word_ngram import WordNGram
 from charlm.recipe import Recipe
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 V, ORDER = 4, 3
 OPTIONS = {"n_embed": 4, "n_hidden": 8, "order": ORDER}
+KINDS = torch.tensor([0, 1, 1, 2], dtype=torch.uint8)
 
 
 @pytest.fixture(params=range(4))
@@ -23,41 +25,64 @@ def codes(request):
     return torch.randint(V, (60 + request.param,), generator=torch.Generator().manual_seed(request.param))
 
 
+@pytest.fixture(params=[WordNGram, NGram])
+def counts(request):
+    """Return a function that counts a text in the same way as the model of the test."""
+
+    def count(codes):
+        model = request.param(V, ORDER)
+        model.count(codes, KINDS)
+        return model
+
+    return count
+
+
 @pytest.fixture
-def counted(codes):
-    model = build("lstm-ngram", V, **OPTIONS)
-    model.count(codes)
+def counted(codes, counts):
+    model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(codes), WordNGram))
+    model.count(codes, KINDS)
     return model
 
 
 def log_probs_of(model, chars, places=None):
-    """Return what the counts expect: the LSTM's input beside the embeddings."""
+    """Return what the counts expect, (B, T, K V): the LSTM's input beside the embeddings."""
     read = []
     with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
         model(chars, None, False, places)
     return read[0][..., OPTIONS["n_embed"] :] * 3 - math.log(V)
 
 
-def test_in_evaluation_the_counts_say_all_they_know(counted, codes):
+def opinions_of(model, chars):
+    """Return the same of counts alone."""
+    return model.head.opinions(model.features(chars)[0]).flatten(2)
+
+
+def test_in_evaluation_the_counts_say_all_they_know(counted, counts, codes):
     chars = codes.unsqueeze(0)
-    torch.testing.assert_close(log_probs_of(counted, chars), counted.counts(chars)[0])
+    torch.testing.assert_close(log_probs_of(counted, chars), opinions_of(counts(codes), chars))
 
 
-def test_each_part_of_the_text_is_expected_by_counts_of_the_others(counted, codes):
+def test_each_part_of_the_text_is_expected_by_counts_of_the_others(counted, counts, codes):
     first = [len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)]
     places = torch.tensor([0, *first[1:-1], 10, len(codes) - 4])
     chars = torch.stack([codes[place : place + 4] for place in places.tolist()])
     log_probs, n_compared = log_probs_of(counted, chars, places), 0
     for part in range(N_FOLDS):
-        others = NGram(V, ORDER)
-        others.count(torch.cat([codes[: first[part]], codes[first[part + 1] :]]))
-        alone = others(codes.unsqueeze(0))[0][0]
+        others = counts(torch.cat([codes[: first[part]], codes[first[part + 1] :]]))
+        alone = opinions_of(others, codes.unsqueeze(0))[0]
         for row, place in enumerate(places.tolist()):
             for i in range(max(place, first[part]), min(place + 4, first[part + 1])):
                 # The text is remembered in half precision.
                 torch.testing.assert_close(log_probs[row, i - place], alone[i], rtol=2e-3, atol=2e-3)
                 n_compared += 1
     assert n_compared == 4 * len(places)
+
+
+def test_a_long_text_is_read_piece_by_piece(counted, codes, monkeypatch):
+    expected = counted.expected
+    monkeypatch.setattr(lstm_ngram, "N_AT_ONCE", 7)
+    counted.count(codes, KINDS)
+    torch.testing.assert_close(counted.expected, expected)
 
 
 def test_a_text_without_rules_teaches_it_nothing():
@@ -70,7 +95,7 @@ def test_a_text_without_rules_teaches_it_nothing():
 
 def test_what_nothing_was_counted_for_is_as_likely_as_chance():
     log_probs = log_probs_of(build("lstm-ngram", V, **OPTIONS), torch.randint(V, (2, 5)))
-    torch.testing.assert_close(log_probs, torch.full((2, 5, V), -math.log(V)))
+    torch.testing.assert_close(log_probs, torch.full((2, 5, 2 * V), -math.log(V)))
 
 
 def test_in_evaluation_a_text_in_pieces_reads_as_in_one(counted):
@@ -96,7 +121,7 @@ def test_after_a_short_training_it_is_better_than_the_lstm_alone(tmp_path):
 
 
 def test_a_search_for_the_learning_rate_counts_the_text_too():
-    recipe = Recipe().changed(options={"n_embed": 4, "n_hidden": 8}, batch_size=4, bptt=16, device="cpu")
+    recipe = Recipe().changed(options={"n_embed": 4, "n_hidden": 32}, batch_size=4, bptt=16, device="cpu")
     corpus, least = make_corpus(TEXT, "cats"), {}
     for name in ("lstm-ngram", "lstm"):
         least[name] = min(find_rate(recipe.changed(model=name), corpus, n_steps=100).nats)

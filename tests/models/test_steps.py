@@ -23,7 +23,7 @@ SIZES = [
     {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "init": "identity", "head_dropout": 0.5},
     {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "n_heads": 2, "n_state": 3, "n_rounds": 2, "rank": 3}
     | {"head_size": 2, "n_memory": 9},
-    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9},
+    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9, "words": False},
 ]
 CASES = [
     pytest.param(name, known, id=f"{name}-{i}")
@@ -36,7 +36,8 @@ def made(name, options):
     """Return a model whose parameters are all away from what they begin with, ones and zeros among them."""
     model = build(name, V, **options).eval()
     if model.counts_text:
-        model.count(torch.randint(1, N_FREQUENT, (300,)))
+        kinds = torch.arange(V, dtype=torch.uint8) % 3  # letters, blanks and others, among what is frequent, too
+        model.count(torch.randint(1, N_FREQUENT, (300,)), kinds)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)  # more, and some become chaotic

@@ -1,0 +1,199 @@
+"""Counting characters and words: what followed the letters of this word so far, and what did after the word before.
+
+With b the letters read since the word began, and v the word, or the single mark, before it:
+
+    p(w | v, b) = (c(v b w) - D + freed(v b) p(w | b)) / c(v b)
+    p(w | b)    = (c(b w) - D + freed(b) p_ngram(w)) / c(b), with p_ngram by the last n - 1 characters, see ngram.py
+    p(w)        = (p_ngram(w) + p(w | v, b)) / 2
+
+where c counts how often, D is what a count of 1, 2, and 3 or more frees, as in ngram.py, and freed(h) the sum of D over
+the symbols seen after h. Where nothing was seen after h, the shorter context speaks. White space parts words and is
+nothing else, so the end of a line, two blanks and one are the same to words; to n-grams they are not.
+
+A context is a number below 2^44, made of its symbols. That two of a million contexts share one is unlikely, and does
+little harm. References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English
+text, DCC '97; discounts, Chen and Goodman (1998), TR-10-98, Harvard.
+
+Shapes: B batch_size, T characters, N characters of text, V vocab_size, n order, M = B * T, U keys of a level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm.models.base import State
+from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
+from charlm.models.trie import Level, check_level, followers
+
+OTHER, LETTER = 0, 1  # kinds of symbols, see `Vocab.kinds`
+MODULUS = 2**44 - 17
+FACTOR, BEFORE = 262_139, 131_071  # small enough that no product needs more than 63 bits
+N_AT_ONCE = 65536  # characters at once, for the sake of memory
+
+
+def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the contexts of words after each character.
+
+    Args:
+        chars: character indices, (B, T).
+        kinds: of the symbols, uint8, (V,).
+        state: what was returned before; None starts afresh.
+
+    Returns:
+        contexts: of b, and of v and b, long, (B, T, 2).
+        state: b and v, long, (B, 2).
+    """
+    found: list[int] = []
+    after: list[tuple[int, int]] = []
+    kind_of, states = kinds.tolist(), [(0, 0)] * len(chars) if state is None else state.tolist()
+    for row, (begun, before) in zip(chars.tolist(), states, strict=True):
+        for char in row:
+            if kind_of[char] == LETTER:
+                begun = (begun * FACTOR + char + 1) % MODULUS
+            else:
+                if kind_of[char] == OTHER:
+                    before = char + 1
+                elif begun:
+                    before = begun
+                begun = 0
+            found += begun, (before * BEFORE + begun) % MODULUS
+        after.append((begun, before))
+    contexts = torch.tensor(found, dtype=torch.int64, device=chars.device)
+    return contexts.view(*chars.shape, 2), torch.tensor(after, dtype=torch.int64, device=chars.device)
+
+
+class WordSmoothed(Smoothed):
+    """What follows, by the counts of characters and by those of words.
+
+    Args:
+        vocab_size: V.
+        order: n.
+    """
+
+    kinds: Tensor
+    word_freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (2, 4)
+
+    def __init__(self, vocab_size: int, order: int) -> None:
+        super().__init__(vocab_size, order, "kneser-ney")
+        self.register_buffer("kinds", torch.zeros(vocab_size, dtype=torch.uint8))
+        for k in (1, 2):
+            self.register_buffer(f"word_keys_{k}", torch.empty(0, dtype=torch.int64))
+            self.register_buffer(f"word_counts_{k}", torch.empty(0, dtype=torch.int32))
+        self.register_buffer("word_freed", torch.ones(2, 4), persistent=False)
+
+    def word_level(self, k: int) -> Level:
+        """Return keys, context * V + symbol, int64, (U,), and counts, int32, (U,); k = 1 for b, 2 for v and b."""
+        return self.get_buffer(f"word_keys_{k}"), self.get_buffer(f"word_counts_{k}")
+
+    def replace_words(self, k: int, keys: Tensor, counts: Tensor) -> None:
+        """Put a level in the place of the one there is, and find its discounts anew."""
+        setattr(self, f"word_keys_{k}", keys.to(self.kinds.device))
+        setattr(self, f"word_counts_{k}", counts.to(self.kinds.device))
+        self.word_freed[k - 1] = self.word_freed.new_tensor(discounts(counts))
+
+    def count_words(self, codes: Tensor, n_known: int = 0) -> None:
+        """Count what follows each context of words in a text, beside what was counted before.
+
+        Args:
+            codes: the text as indices, (N,).
+            n_known: so many of its first characters were counted before.
+        """
+        state, found = None, []
+        for begin in range(0, len(codes), N_AT_ONCE):
+            contexts, state = word_contexts(codes[None, begin : begin + N_AT_ONCE], self.kinds, state)
+            found.append(contexts[0])
+        symbols = codes[max(1, n_known) :].long().cpu()
+        contexts = torch.cat(found)[-1 - len(symbols) : -1].cpu()
+        for k in (1, 2):
+            keys, counts = (part.cpu() for part in self.word_level(k))
+            more = contexts[:, k - 1] * self.vocab_size + symbols
+            keys, place = torch.unique(torch.cat([keys, more]), return_inverse=True)
+            each = torch.cat([counts, counts.new_ones(len(symbols))])
+            self.replace_words(k, keys, counts.new_zeros(len(keys)).index_add_(0, place, each))
+
+    def opinions(self, contexts: Tensor) -> Tensor:
+        """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 2): float, (B, T, 2, V)."""
+        flat = contexts.flatten(0, -2)
+        by_chars = self.probs(flat)
+        by_words = by_chars.clone()
+        for k in (1, 2):
+            found = followers(self.word_level(k), flat[:, self.order + k - 1], self.vocab_size)
+            lengthen(by_words, found, self.word_freed[k - 1], self.vocab_size)
+        both = torch.stack([by_chars, by_words], dim=1)
+        return logarithm(both).view(*contexts.shape[:-1], 2, self.vocab_size)
+
+    def forward(self, contexts: Tensor) -> Tensor:
+        """Return the logits, float, (B, T, V), after contexts, long, (B, T, n + 2)."""
+        return self.opinions(contexts).logsumexp(dim=2) - math.log(2)
+
+
+class WordNGram(NGram):
+    """Predict each next character by what followed the same characters, and the same words, in the text.
+
+    Args:
+        vocab_size: V.
+        order: n; besides words, a character is predicted from the n - 1 before it.
+    """
+
+    head: WordSmoothed
+
+    def __init__(self, vocab_size: int, order: int = 10) -> None:
+        super().__init__(vocab_size, order)
+        self.head = WordSmoothed(vocab_size, order)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """See `CharModel.told`."""
+        return {"vocab_size": self.head.vocab_size}
+
+    @property
+    def n_parameters(self) -> int:
+        """The number of counts."""
+        return super().n_parameters + sum(len(self.head.word_level(k)[1]) for k in (1, 2))
+
+    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+        """Count a text; see `CountingModel.count`. Where kinds are not known, every symbol is a word of its own."""
+        super().count(codes)
+        self.head.kinds = torch.full_like(self.head.kinds, OTHER) if kinds is None else kinds.to(self.head.kinds)
+        for k in (1, 2):
+            self.head.replace_words(k, *(part[:0] for part in self.head.word_level(k)))
+        self.head.count_words(codes)
+
+    def count_on(self, codes: Tensor, n_known: int) -> None:
+        """Count more; see `CountingModel.count_on`."""
+        super().count_on(codes, n_known)
+        self.head.count_words(codes, n_known)
+
+    def restore(self, stored: Mapping[str, Tensor]) -> None:
+        """Take over counts that were stored; see `CountingModel.restore`."""
+        kinds, vocab_size = stored["head.kinds"], self.head.vocab_size
+        if kinds.dtype != torch.uint8 or kinds.shape != (vocab_size,) or (kinds > 2).any():
+            raise ValueError("the kinds of symbols are not one of three for each")
+        words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in (1, 2)]
+        for k, level in enumerate(words, 1):
+            check_level(level, MODULUS * vocab_size, f"level {k} of words")
+        super().restore(stored)
+        self.head.kinds = kinds.to(self.head.kinds)
+        for k, level in enumerate(words, 1):
+            self.head.replace_words(k, *level)
+
+    def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Read a batch of text.
+
+        Args:
+            chars: character indices, long, (B, T).
+            state: of `NGram`, and of `word_contexts`; None starts afresh.
+
+        Returns:
+            features: nodes as of `NGram`, and contexts of words, long, (B, T, n + 2).
+            state: as above.
+        """
+        of_chars, of_words = (None, None) if state is None else state
+        nodes, of_chars = super().features(chars, of_chars)
+        contexts, of_words = word_contexts(chars, self.head.kinds, of_words)
+        return torch.cat([nodes, contexts], dim=-1), (of_chars, of_words)
