@@ -57,10 +57,15 @@ def contestants(
         else:
             known = [*models.MODELS, *recipe.names()]
             raise UsageError(f"no model or recipe {name!r}{did_you_mean(name, known)}; `charlm models` lists them")
-        if n_parameters is not None and entry.model != COUNTING:
+        if n_parameters is not None and not counts_alone(entry.model):
             entry = entry.changed(options=width_for(entry, n_parameters, vocab_size))
         chosen[Path(name).stem] = entry
     return chosen
+
+
+def counts_alone(model: str | None) -> bool:
+    """Return whether a model counts and learns nothing else: it has no width, no budget and needs no second seed."""
+    return model is not None and issubclass(models.find(model), models.CountingModel)
 
 
 def width_for(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, int]:
@@ -111,7 +116,7 @@ def compete(
     """
     for i in range(n_seeds):
         for name, entry in entries.items():
-            if i > 0 and entry.model == COUNTING:
+            if i > 0 and counts_alone(entry.model):
                 continue
             entry = entry.changed(seed=entry.seed + i)
             run = folder / f"{name}-{entry.seed}"
@@ -119,7 +124,7 @@ def compete(
             if _is_finished(run, entry):
                 yield json.loads(row_file.read_text("utf-8"))
                 continue
-            going_on = entry.model != COUNTING and (run / "last.safetensors").is_file()
+            going_on = not counts_alone(entry.model) and (run / "last.safetensors").is_file()
             if not going_on:
                 shutil.rmtree(run, ignore_errors=True)
             announce(run.name)
@@ -197,14 +202,14 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """
     key = "test_nats" if any("test_nats" in row for row in rows) else "valid_nats"
     with picture(path, 8, 5) as axes:
-        trained = [row for row in rows if row["model"] not in (None, COUNTING)]
+        trained = [row for row in rows if row["model"] is not None and not counts_alone(row["model"])]
         for i, row in enumerate(sorted(trained, key=lambda row: row["train_chars_per_second"])):
             at = row["train_chars_per_second"], bits(row[key])
             axes.errorbar(*at, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
             offset = 6, (5, -13)[i % 2]  # names of neighbours above and below
             axes.annotate(row["entry"], at, xytext=offset, textcoords="offset points")
         for row in rows:
-            if row["model"] == COUNTING:  # what else counts is far above
+            if counts_alone(row["model"]):  # what else needs no training is far above
                 axes.axhline(bits(row[key]), linestyle="--", linewidth=1, color="gray")
                 at = 0.99, bits(row[key])
                 axes.annotate(row["entry"], at, xycoords=("axes fraction", "data"), ha="right", va="bottom")

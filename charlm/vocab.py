@@ -17,7 +17,7 @@ Codes = NDArray[Any]  # indices: uint8 up to 256 of them, int16 up to 2^15, else
 Points = NDArray[Any]  # code points, or bytes: uint8 or uint32
 N_CODE_POINTS = 0x110000
 END = -1  # no index: tells a decoder that the text is over
-OTHER, LETTER, BLANK = range(3)  # kinds of symbols
+OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols
 
 
 def code_points(text: str) -> Points:
@@ -80,16 +80,16 @@ class Vocab:
 
     @property
     def kinds(self) -> NDArray[np.uint8]:
-        """What each index stands for, (V,): LETTER for what makes up words, BLANK for white space, OTHER.
+        """What each index stands for, (V,): LETTER for what makes up words, BREAK for the end of a line, BLANK, OTHER.
 
-        A byte beyond ASCII is taken for a part of a letter.
+        BLANK is any other white space. A byte beyond ASCII is taken for a part of a letter.
         """
         kinds = np.full(len(self), OTHER, dtype=np.uint8)
         for index, symbol in enumerate(self.symbols, 1):
             if symbol.isalnum() or (self.is_bytes and not symbol.isascii()):
                 kinds[index] = LETTER
             elif symbol.isspace():
-                kinds[index] = BLANK
+                kinds[index] = BREAK if symbol == "\n" else BLANK
         return kinds
 
     def encode(self, text: str) -> Codes:

@@ -41,7 +41,7 @@ def test_a_name_that_is_neither_model_nor_recipe_is_refused_with_a_hint():
         bench.contestants(["grue"], {}, None, 18)
 
 
-@pytest.mark.parametrize("name", [name for name in models.MODELS if name != "ngram"])
+@pytest.mark.parametrize("name", [name for name in models.MODELS if not bench.counts_alone(name)])
 def test_widths_bring_every_model_near_the_wanted_number_of_parameters(name):
     entry = bench.contestants([name], {}, 200_000, 60)[name]
     model = models.build(name, 60, **entry.options)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from charlm.vocab import BLANK, LETTER, OTHER, Vocab, code_points
+from charlm.vocab import BLANK, BREAK, LETTER, OTHER, Vocab, code_points
 
 patient = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 KNOWN = "aé\n€\U0001f600\U0010ffff\x00\r\ufeff\ufffd"
@@ -130,7 +130,8 @@ def test_kinds_tell_letters_from_white_space_and_from_all_else():
     vocab = Vocab.of_text("aZ9é\n \t.-文")
     kinds = dict(zip("\ufffd" + vocab.symbols, vocab.kinds.tolist(), strict=True))
     assert all(kinds[char] == LETTER for char in "aZ9é文")
-    assert all(kinds[char] == BLANK for char in "\n \t")
+    assert all(kinds[char] == BLANK for char in " \t")
+    assert kinds["\n"] == BREAK
     assert all(kinds[char] == OTHER for char in ".-\ufffd")
 
 

@@ -4,11 +4,16 @@ With b the letters read since the word began, and v the word, or the single mark
 
     p(w | v, b) = (c(v b w) - D + freed(v b) p(w | b)) / c(v b)
     p(w | b)    = (c(b w) - D + freed(b) p_ngram(w)) / c(b), with p_ngram by the last n - 1 characters, see ngram.py
-    p(w)        = (p_ngram(w) + p(w | v, b)) / 2
 
 where c counts how often, D is what a count of 1, 2, and 3 or more frees, as in ngram.py, and freed(h) the sum of D over
 the symbols seen after h. Where nothing was seen after h, the shorter context speaks. White space parts words and is
-nothing else, so the end of a line, two blanks and one are the same to words; to n-grams they are not.
+nothing else: the end of a line and a blank are the same to words. Which of them it is, the length l of the line tells:
+
+    p_word(w) = sum of p(u | v, b) over all white space u * p(w | l)                        for white space w
+    p(w | l)  = (c(l w) - D + freed(l) p(w | v, b) / sum of p(u | v, b)) / c(l)
+    p_word(w) = p(w | v, b)                                                                 for any other w
+
+Both have their say: p(w) = (p_ngram(w) + p_word(w)) / 2.
 
 A context is a number below 2^44, made of its symbols. That two of a million contexts share one is unlikely, and does
 little harm. References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English
@@ -30,9 +35,11 @@ from charlm.models.base import State
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
 from charlm.models.trie import Level, check_level, followers
 
-OTHER, LETTER = 0, 1  # kinds of symbols, see `Vocab.kinds`
+OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols, see `Vocab.kinds`
+N_WORD_LEVELS = 3  # what followed b, v and b, and, of white space, l
 MODULUS = 2**44 - 17
 FACTOR, BEFORE = 262_139, 131_071  # small enough that no product needs more than 63 bits
+MAX_LENGTH = 255  # of a line: all longer ones are alike
 N_AT_ONCE = 65536  # characters at once, for the sake of memory
 
 
@@ -45,26 +52,25 @@ def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> 
         state: what was returned before; None starts afresh.
 
     Returns:
-        contexts: of b, and of v and b, long, (B, T, 2).
-        state: b and v, long, (B, 2).
+        contexts: of b, of v and b, and l, long, (B, T, 3).
+        state: b, v and l, long, (B, 3).
     """
     found: list[int] = []
-    after: list[tuple[int, int]] = []
-    kind_of, states = kinds.tolist(), [(0, 0)] * len(chars) if state is None else state.tolist()
-    for row, (begun, before) in zip(chars.tolist(), states, strict=True):
+    after: list[tuple[int, int, int]] = []
+    kind_of, states = kinds.tolist(), [(0, 0, 0)] * len(chars) if state is None else state.tolist()
+    for row, (begun, before, length) in zip(chars.tolist(), states, strict=True):
         for char in row:
-            if kind_of[char] == LETTER:
+            kind = kind_of[char]
+            length = 0 if kind == BREAK else min(length + 1, MAX_LENGTH)
+            if kind == LETTER:
                 begun = (begun * FACTOR + char + 1) % MODULUS
             else:
-                if kind_of[char] == OTHER:
-                    before = char + 1
-                elif begun:
-                    before = begun
+                before = char + 1 if kind == OTHER else begun or before
                 begun = 0
-            found += begun, (before * BEFORE + begun) % MODULUS
-        after.append((begun, before))
+            found += begun, (before * BEFORE + begun) % MODULUS, length
+        after.append((begun, before, length))
     contexts = torch.tensor(found, dtype=torch.int64, device=chars.device)
-    return contexts.view(*chars.shape, 2), torch.tensor(after, dtype=torch.int64, device=chars.device)
+    return contexts.view(*chars.shape, 3), torch.tensor(after, dtype=torch.int64, device=chars.device)
 
 
 class WordSmoothed(Smoothed):
@@ -76,18 +82,18 @@ class WordSmoothed(Smoothed):
     """
 
     kinds: Tensor
-    word_freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (2, 4)
+    word_freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (3, 4)
 
     def __init__(self, vocab_size: int, order: int) -> None:
         super().__init__(vocab_size, order, "kneser-ney")
         self.register_buffer("kinds", torch.zeros(vocab_size, dtype=torch.uint8))
-        for k in (1, 2):
+        for k in range(1, N_WORD_LEVELS + 1):
             self.register_buffer(f"word_keys_{k}", torch.empty(0, dtype=torch.int64))
             self.register_buffer(f"word_counts_{k}", torch.empty(0, dtype=torch.int32))
-        self.register_buffer("word_freed", torch.ones(2, 4), persistent=False)
+        self.register_buffer("word_freed", torch.ones(N_WORD_LEVELS, 4), persistent=False)
 
     def word_level(self, k: int) -> Level:
-        """Return keys, context * V + symbol, int64, (U,), and counts, int32, (U,); k = 1 for b, 2 for v and b."""
+        """Return keys, context * V + symbol, int64, (U,), and counts, int32, (U,), of b, of v and b, or of l."""
         return self.get_buffer(f"word_keys_{k}"), self.get_buffer(f"word_counts_{k}")
 
     def replace_words(self, k: int, keys: Tensor, counts: Tensor) -> None:
@@ -109,26 +115,35 @@ class WordSmoothed(Smoothed):
             found.append(contexts[0])
         symbols = codes[max(1, n_known) :].long().cpu()
         contexts = torch.cat(found)[-1 - len(symbols) : -1].cpu()
-        for k in (1, 2):
+        for k in range(1, N_WORD_LEVELS + 1):
             keys, counts = (part.cpu() for part in self.word_level(k))
             more = contexts[:, k - 1] * self.vocab_size + symbols
+            if k == N_WORD_LEVELS:
+                more = more[self.kinds.cpu()[symbols] >= BLANK]
             keys, place = torch.unique(torch.cat([keys, more]), return_inverse=True)
-            each = torch.cat([counts, counts.new_ones(len(symbols))])
+            each = torch.cat([counts, counts.new_ones(len(more))])
             self.replace_words(k, keys, counts.new_zeros(len(keys)).index_add_(0, place, each))
 
     def opinions(self, contexts: Tensor) -> Tensor:
-        """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 2): float, (B, T, 2, V)."""
+        """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 3): float, (B, T, 2, V)."""
         flat = contexts.flatten(0, -2)
         by_chars = self.probs(flat)
-        by_words = by_chars.clone()
-        for k in (1, 2):
-            found = followers(self.word_level(k), flat[:, self.order + k - 1], self.vocab_size)
-            lengthen(by_words, found, self.word_freed[k - 1], self.vocab_size)
+        by_words, is_white = by_chars.clone(), self.kinds >= BLANK
+        for k in range(1, N_WORD_LEVELS):
+            self._lengthen(by_words, k, flat)
+        white = (by_words * is_white).sum(dim=1, keepdim=True)
+        by_length = by_words * is_white / white.clamp(min=torch.finfo(white.dtype).tiny)
+        self._lengthen(by_length, N_WORD_LEVELS, flat)
+        by_words = torch.where(is_white, white * by_length, by_words)
         both = torch.stack([by_chars, by_words], dim=1)
         return logarithm(both).view(*contexts.shape[:-1], 2, self.vocab_size)
 
+    def _lengthen(self, probs: Tensor, k: int, contexts: Tensor) -> None:
+        found = followers(self.word_level(k), contexts[:, self.order + k - 1], self.vocab_size)
+        lengthen(probs, found, self.word_freed[k - 1], self.vocab_size)
+
     def forward(self, contexts: Tensor) -> Tensor:
-        """Return the logits, float, (B, T, V), after contexts, long, (B, T, n + 2)."""
+        """Return the logits, float, (B, T, V), after contexts, long, (B, T, n + 3)."""
         return self.opinions(contexts).logsumexp(dim=2) - math.log(2)
 
 
@@ -154,13 +169,13 @@ class WordNGram(NGram):
     @property
     def n_parameters(self) -> int:
         """The number of counts."""
-        return super().n_parameters + sum(len(self.head.word_level(k)[1]) for k in (1, 2))
+        return super().n_parameters + sum(len(self.head.word_level(k)[1]) for k in range(1, N_WORD_LEVELS + 1))
 
     def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
         """Count a text; see `CountingModel.count`. Where kinds are not known, every symbol is a word of its own."""
         super().count(codes)
         self.head.kinds = torch.full_like(self.head.kinds, OTHER) if kinds is None else kinds.to(self.head.kinds)
-        for k in (1, 2):
+        for k in range(1, N_WORD_LEVELS + 1):
             self.head.replace_words(k, *(part[:0] for part in self.head.word_level(k)))
         self.head.count_words(codes)
 
@@ -172,9 +187,9 @@ class WordNGram(NGram):
     def restore(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored; see `CountingModel.restore`."""
         kinds, vocab_size = stored["head.kinds"], self.head.vocab_size
-        if kinds.dtype != torch.uint8 or kinds.shape != (vocab_size,) or (kinds > 2).any():
-            raise ValueError("the kinds of symbols are not one of three for each")
-        words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in (1, 2)]
+        if kinds.dtype != torch.uint8 or kinds.shape != (vocab_size,) or (kinds > BREAK).any():
+            raise ValueError("the kinds of symbols are not one of four for each")
+        words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in range(1, N_WORD_LEVELS + 1)]
         for k, level in enumerate(words, 1):
             check_level(level, MODULUS * vocab_size, f"level {k} of words")
         super().restore(stored)
@@ -190,7 +205,7 @@ class WordNGram(NGram):
             state: of `NGram`, and of `word_contexts`; None starts afresh.
 
         Returns:
-            features: nodes as of `NGram`, and contexts of words, long, (B, T, n + 2).
+            features: nodes as of `NGram`, and contexts of words, long, (B, T, n + 3).
             state: as above.
         """
         of_chars, of_words = (None, None) if state is None else state

@@ -1,7 +1,9 @@
-"""Steps of `word-ngram`: beside the nodes of a trie, the letters of this word so far and the word before.
+"""Steps of `word-ngram`: beside the nodes of a trie, the letters of this word so far, the word before, and the line.
 
     b <- (b FACTOR + letter + 1) mod MODULUS; where a word ends, v <- b and b <- 0; where a mark stands, v <- mark + 1
-    p = (p_ngram + p_word) / 2, where p_word goes on from p_ngram by what followed b, and by what followed v and b
+    l <- l + 1; where a line ends, l <- 0
+    p = (p_ngram + p_word) / 2, where p_word goes on from p_ngram by what followed b, and by what followed v and b; l
+        says which white space it is
 
 models/word_ngram.py says more. Shapes: ... nothing for one text, B for many, V vocab_size, n order.
 """
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 from charlm.steps.base import Array, Char, Rows, Steps, Weights
 from charlm.steps.ngram import Level, Smoothed, Trie, Whole, take_level, take_levels
 
-OTHER, LETTER = 0, 1
+OTHER, LETTER, BLANK, BREAK = range(4)
+N_WORD_LEVELS, MAX_LENGTH = 3, 255
 MODULUS = 2**44 - 17
 FACTOR, BEFORE = 262_139, 131_071
 
@@ -35,32 +38,38 @@ class Words:
 
     @property
     def states(self) -> list[Whole]:
-        """Return the nodes, and b and v."""
+        """Return the nodes, and b, v and l."""
         return [*self.trie.states, self.words]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
         self.trie.allocate(rows)
-        self.words = np.zeros((*rows, 2), np.int64)
+        self.words = np.zeros((*rows, 3), np.int64)
 
     def step(self, char: Char) -> tuple[Whole, list[Any]]:
-        """Return the nodes, (..., n - 1), and the contexts, of b, and of v and b, each one number or (B,)."""
+        """Return the nodes, (..., n - 1), and contexts: of b, of v and b, and l, each one number or (B,)."""
         begun: Any
         before: Any
+        length: Any
         if type(char) is int:
-            begun, before = self.words.tolist()
+            begun, before, length = self.words.tolist()
             kind = self.kind_of[char]
-            before = char + 1 if kind == OTHER else begun if kind != LETTER and begun else before
-            begun = (begun * FACTOR + char + 1) % MODULUS if kind == LETTER else 0
-            self.words[:] = begun, before
+            length = 0 if kind == BREAK else min(length + 1, MAX_LENGTH)
+            if kind == LETTER:
+                begun = (begun * FACTOR + char + 1) % MODULUS
+            else:
+                before = char + 1 if kind == OTHER else begun or before
+                begun = 0
+            self.words[:] = begun, before, length
         else:
-            begun, before = self.words.T.copy()
+            begun, before, length = self.words.T.copy()
             kinds = self.kinds[char]
-            ended = np.where((kinds != LETTER) & (begun != 0), begun, before)
-            before = np.where(kinds == OTHER, char + 1, ended)
+            length = np.where(kinds == BREAK, 0, np.minimum(length + 1, MAX_LENGTH))
+            before = np.where((kinds == LETTER) | ((kinds != OTHER) & (begun == 0)), before, begun)
+            before = np.where(kinds == OTHER, char + 1, before)
             begun = np.where(kinds == LETTER, (begun * FACTOR + char + 1) % MODULUS, 0)
-            self.words[:, 0], self.words[:, 1] = begun, before
-        return self.trie.step(char), [begun, (before * BEFORE + begun) % MODULUS]
+            self.words[:, 0], self.words[:, 1], self.words[:, 2] = begun, before, length
+        return self.trie.step(char), [begun, (before * BEFORE + begun) % MODULUS, length]
 
 
 class WordSmoothed(Smoothed):
@@ -68,13 +77,13 @@ class WordSmoothed(Smoothed):
 
     Args:
         levels: 1, 2, ..., n of the n-grams.
-        words: what followed b, and v and b.
-        vocab_size: V.
+        words: what followed b, v and b, and, of white space, l.
+        is_white: whether a symbol is white space, bool, (V,).
     """
 
-    def __init__(self, levels: Sequence[Level], words: Sequence[Level], vocab_size: int) -> None:
-        super().__init__([*levels, *words], vocab_size, "kneser-ney")
-        self.order = len(levels)
+    def __init__(self, levels: Sequence[Level], words: Sequence[Level], is_white: NDArray[np.bool_]) -> None:
+        super().__init__([*levels, *words], len(is_white), "kneser-ney")
+        self.order, self.is_white = len(levels), is_white
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
@@ -84,8 +93,13 @@ class WordSmoothed(Smoothed):
     def both(self, found: tuple[Whole, list[Any]]) -> tuple[Any, Any]:
         """Return p_ngram and p_word, each (1, V), or (B, V)."""
         nodes, contexts = found
+        *of_words, length = (context + 1 for context in contexts)
         by_chars = self.by_chars(nodes)
-        return by_chars, self.probs((self.order, self.order + 1), [node + 1 for node in contexts], by_chars)
+        by_words = self.probs((self.order, self.order + 1), of_words, by_chars)
+        white = (by_words * self.is_white).sum(axis=1, keepdims=True)
+        by_length = by_words * self.is_white / np.maximum(white, np.finfo(np.float64).tiny)
+        by_length = self.probs((self.order + 2,), [length], by_length)
+        return by_chars, np.where(self.is_white, white * by_length, by_words)
 
     def opinions(self, found: Any) -> Array:
         """Return the logarithms of both, one after the other, float, (..., 2 V)."""
@@ -117,11 +131,11 @@ def take_words(weights: Weights, name: str) -> tuple[Words, WordSmoothed, int]:
     vocab_size, levels = weights.vocab_size, take_levels(weights, name)
     is_whole = weights.shape(f"{name}.kinds", 1) == (vocab_size,)
     kinds = weights.arrays.pop(f"{name}.kinds")
-    if not is_whole or kinds.dtype != np.uint8 or kinds.max() > 2:
-        raise ValueError("the kinds of symbols are not one of three for each")
-    words = [take_level(weights, f"{name}.word_{{}}_{k}", MODULUS * vocab_size) for k in (1, 2)]
+    if not is_whole or kinds.dtype != np.uint8 or kinds.max() > BREAK:
+        raise ValueError("the kinds of symbols are not one of four for each")
+    words = [take_level(weights, f"{name}.word_{{}}_{k}", MODULUS * vocab_size) for k in range(1, N_WORD_LEVELS + 1)]
     trie = Trie(levels[:-1], vocab_size)
-    return Words(trie, kinds), WordSmoothed(levels, words, vocab_size), len(levels)
+    return Words(trie, kinds), WordSmoothed(levels, words, kinds >= BLANK), len(levels)
 
 
 def word_ngram(weights: Weights) -> Steps:

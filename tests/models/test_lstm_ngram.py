@@ -17,7 +17,7 @@ from charlm.recipe import Recipe
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 V, ORDER = 4, 3
 OPTIONS = {"n_embed": 4, "n_hidden": 8, "order": ORDER}
-KINDS = torch.tensor([0, 1, 1, 2], dtype=torch.uint8)
+KINDS = torch.tensor([3, 1, 1, 2], dtype=torch.uint8)
 
 
 @pytest.fixture(params=range(4))

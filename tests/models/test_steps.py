@@ -36,7 +36,7 @@ def made(name, options):
     """Return a model whose parameters are all away from what they begin with, ones and zeros among them."""
     model = build(name, V, **options).eval()
     if model.counts_text:
-        kinds = torch.arange(V, dtype=torch.uint8) % 3  # letters, blanks and others, among what is frequent, too
+        kinds = torch.arange(V, dtype=torch.uint8) % 4  # letters, blanks and others, among what is frequent, too
         model.count(torch.randint(1, N_FREQUENT, (300,)), kinds)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,6 +1,7 @@
 """Counting characters and words: as good as a slow reference made of dictionaries and tuples."""
 
 import math
+import textwrap
 from collections import Counter, defaultdict
 
 import pytest
@@ -13,23 +14,24 @@ from charlm.corpus import make_corpus
 from charlm.models.ngram import NGram, discounts
 from charlm.models.word_ngram import WordNGram, word_contexts
 from charlm.recipe import Recipe
-from charlm.vocab import BLANK, LETTER, OTHER
+from charlm.vocab import BLANK, BREAK, LETTER, OTHER
 
 V, ORDER = 7, 3
-KINDS = [OTHER, LETTER, LETTER, LETTER, BLANK, BLANK, OTHER]  # two kinds of white space, two marks
+KINDS = [OTHER, LETTER, LETTER, LETTER, BLANK, BREAK, OTHER]
 TEXTS = st.lists(st.integers(0, V - 1), min_size=ORDER, max_size=60)
 
 
 def contexts_of(text):
-    """Return b, and v and b, as tuples, after each symbol."""
-    found, begun, before = [], (), ()
+    """Return b, v and b, and l, after each symbol."""
+    found, begun, before, length = [], (), (), 0
     for symbol in text:
+        length = 0 if KINDS[symbol] == BREAK else length + 1
         if KINDS[symbol] == LETTER:
             begun = (*begun, symbol)
         else:
             before = (symbol,) if KINDS[symbol] == OTHER else begun or before
             begun = ()
-        found.append((begun, (before, begun)))
+        found.append((begun, (before, begun), length))
     return found
 
 
@@ -37,24 +39,31 @@ class Reference:
     """The same model by the formulas, in dictionaries."""
 
     def __init__(self, *texts):
-        self.after = [defaultdict(Counter), defaultdict(Counter)]
+        self.after = [defaultdict(Counter) for _ in range(3)]
         for text in texts:
             for contexts, symbol in zip(contexts_of(text), text[1:], strict=False):
                 for after, context in zip(self.after, contexts, strict=True):
-                    after[context][symbol] += 1
+                    if after is not self.after[2] or KINDS[symbol] >= BLANK:
+                        after[context][symbol] += 1
         flat = [[c for seen in after.values() for c in seen.values()] for after in self.after]
         self.freed = [discounts(torch.tensor(counts, dtype=torch.int32)) for counts in flat]
+
+    def longer(self, k, context, probs):
+        """Return what is expected after a context of kind k, from what the shorter ones expect."""
+        seen, freed = self.after[k].get(context), self.freed[k]
+        if not seen:
+            return probs
+        total, left = sum(seen.values()), sum(freed[min(c, 3)] for c in seen.values())
+        return [(seen[s] - freed[min(seen[s], 3)] + left * p) / total for s, p in enumerate(probs)]
 
     def probs(self, text, by_chars):
         """Return both opinions after each symbol, from those of the n-gram."""
         found = []
-        for contexts, probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
-            words = probs
-            for after, freed, context in zip(self.after, self.freed, contexts, strict=True):
-                if seen := after.get(context):
-                    total, left = sum(seen.values()), sum(freed[min(c, 3)] for c in seen.values())
-                    kept = [seen[s] - freed[min(seen[s], 3)] for s in range(V)]
-                    words = [(k + left * p) / total for k, p in zip(kept, words, strict=True)]
+        for (begun, both, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
+            words = self.longer(1, both, self.longer(0, begun, probs))
+            white = sum(p for p, kind in zip(words, KINDS, strict=True) if kind >= BLANK)
+            shares = self.longer(2, length, [p / white for p in words])
+            words = [white * q if kind >= BLANK else p for p, q, kind in zip(words, shares, KINDS, strict=True)]
             found.append([probs, words])
         return torch.tensor(found, dtype=torch.float64)
 
@@ -103,12 +112,27 @@ def test_counting_again_forgets_what_was_counted_before():
 
 def test_to_words_all_white_space_is_the_same_and_marks_are_words():
     kinds = torch.tensor(KINDS, dtype=torch.uint8)
-    one, other, mark = (
-        word_contexts(torch.tensor([text]), kinds)[0][0] for text in ([1, 2, 4, 3], [1, 2, 5, 4, 3], [1, 6, 3])
-    )
-    assert torch.equal(one[-1], other[-1])
-    assert one[-1, 0] == mark[-1, 0]
-    assert one[-1, 1] != mark[-1, 1]
+    texts = [1, 2, 4, 3], [1, 2, 5, 4, 3], [1, 6, 3]
+    one, other, mark = (word_contexts(torch.tensor([text]), kinds)[0][0, -1].tolist() for text in texts)
+    assert one[:2] == other[:2]
+    assert one[0] == mark[0]
+    assert one[1] != mark[1]
+
+
+def test_lines_are_measured_from_their_break_up_to_a_limit():
+    contexts, _ = word_contexts(torch.tensor([[1, 4, 5, 5, *[3] * 300]]), torch.tensor(KINDS, dtype=torch.uint8))
+    assert contexts[0, :, 2].tolist() == [1, 2, 0, 0, *range(1, 256), *[255] * 45]
+
+
+def test_where_lines_end_after_forty_characters_counts_know_it():
+    words = "a dog and a cat and a man who had a bird and the other dog were on the way to town".split()
+    text = textwrap.fill(" ".join(words[i * i % 19] for i in range(1200)), 40)
+    choices = Recipe().changed(model="word-ngram", options={"order": 3}, device="cpu")
+    trained = training.train(choices, make_corpus(text.encode(), "dogs"))
+    blank, line_break = trained.vocab.encode(" \n").tolist()
+    for start, is_end in (("\na cat", False), ("\nand who had the other dog and a cat had", True)):
+        by_words = opinions(trained.model, trained.vocab.encode(start).tolist())[-1, 1]
+        assert (by_words[line_break] > 5 * by_words[blank]) == is_end
 
 
 def test_contexts_stay_below_their_bound_in_words_without_end():
@@ -137,11 +161,12 @@ def test_words_make_counting_better_on_english():
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("head.kinds", torch.full((V,), 3, dtype=torch.uint8)),
+        ("head.kinds", torch.full((V,), 4, dtype=torch.uint8)),
         ("head.kinds", torch.zeros(V + 1, dtype=torch.uint8)),
         ("head.kinds", torch.zeros(V)),
         ("head.word_keys_1", torch.tensor([-1], dtype=torch.int64)),
         ("head.word_keys_2", torch.tensor([2**62], dtype=torch.int64)),
+        ("head.word_keys_3", torch.tensor([9, 9], dtype=torch.int64)),
         ("head.word_counts_2", torch.zeros(3, dtype=torch.int32)),
     ],
 )
