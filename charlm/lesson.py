@@ -51,6 +51,7 @@ STEPS: dict[str, Step] = {
 
 PROTOCOL: dict[str, dict[str, Any]] = {
     "ngram": {"model": "ngram"},
+    "word-ngram": {"model": "word-ngram"},
     "char3": {"model": "char3"},
     "loop": {"model": "loop"},
     "concat": {"model": "concat"},

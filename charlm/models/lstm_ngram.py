@@ -4,11 +4,11 @@
     h_t, c_t = lstm([embedding of the character at step t; e_t], h_{t-1}, c_{t-1})
     logits_t = W h_t + b
 
-The counts are made before the first step. Counts of the training text know each next
-character of that very text, and what is said around it. So while training, each of eight parts of the text is expected
-by counts of the other seven (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not
-counted, and spends its own numbers on what counting cannot know. In evaluation all counts have their say. While
-training, what is expected is held for the whole text, 4 V bytes a character: this is a model for a few megabytes.
+The counts are made before the first step. Counts of the training text know each next character of that very text, and
+what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
+(cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not counted, and spends its own
+numbers on what counting cannot know. In evaluation all counts have their say. While training, what is expected is held
+for the whole text, 4 V bytes a character: this is a model for a few megabytes.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
 that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).

@@ -157,7 +157,7 @@ class WordNGram(NGram):
 
     head: WordSmoothed
 
-    def __init__(self, vocab_size: int, order: int = 10) -> None:
+    def __init__(self, vocab_size: int, order: int = 7) -> None:
         super().__init__(vocab_size, order)
         self.head = WordSmoothed(vocab_size, order)
 
