@@ -49,7 +49,7 @@ def main(n_rounds: int) -> None:
     trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
     first, stop = corpus.bounds["train"]
     since = time.perf_counter()
-    trainers[0].run.model.count(trainers[0].train_codes)
+    trainers[0].run.model.count(trainers[0].train_codes, trainers[0].kinds)
     counting = time.perf_counter() - since
     ratios, hours = [], []
     for i in range(n_rounds + 1):

@@ -40,7 +40,7 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "gru 256": ("gru", {"n_hidden": 256}),
     "gru 512": ("gru", {"n_hidden": 512}),
 }
-OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "lstm-ngram": {"n_hidden": 512}, "transformer": {}}
+OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "word-ngram": {}, "lstm-ngram": {"n_hidden": 512}, "transformer": {}}
 
 
 def processor() -> str:
@@ -150,7 +150,7 @@ def others(n_seconds: float, n_rounds: int) -> None:
     for name, options in OTHERS.items():
         model = build(name, len(corpus.vocab), **options).eval()
         if model.counts_text:
-            model.count(torch.from_numpy(corpus.part("train")))
+            model.count(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.kinds))
         print(f"{name:14}", end="")
         for n_texts in (1, N_TEXTS):
             turns = []
