@@ -150,6 +150,7 @@ def test_the_lesson_and_the_one_protocol_as_json(call):
     assert report[0]["step"] == "char3" and report[0]["published_nats"] == 1.845 and report[0]["nats"] > 0
     assert [row["protocol"] for row in report[1:]] == [
         "ngram",
+        "word-ngram",
         "char3",
         "loop",
         "concat",
