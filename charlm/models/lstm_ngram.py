@@ -88,7 +88,8 @@ class LSTMNGram(LSTM):
             self.counts.count(torch.cat([codes[:first], codes[stop:]]), kinds)
             state: State = None
             for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
-                expected, state = self.expect(codes[None, begin : min(begin + N_AT_ONCE, stop)].long(), state)
+                piece = codes[begin : min(begin + N_AT_ONCE, stop)].long().to(self.device)
+                expected, state = self.expect(piece.unsqueeze(0), state)
                 pieces.append(expected[0, max(0, first - begin) :].half())
         self.expected = torch.cat(pieces)
         self.counts.count(codes, kinds)
