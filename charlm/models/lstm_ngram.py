@@ -1,6 +1,6 @@
 """An LSTM that is told what counting expects: what a small text says in so many words need not be learned again.
 
-    e_t = (ln p(w) + ln V) / 3 for every w, by n-grams, and once more by words (word_ngram.py)
+    e_t = (ln p(w) + ln V) / 3 for every w, by n-grams, by words (word_ngram.py), by what was read of late (recent.py)
     h_t, c_t = lstm([embedding of the character at step t; e_t], h_{t-1}, c_{t-1})
     logits_t = W h_t + b
 
@@ -8,7 +8,8 @@ The counts are made before the first step. Counts of the training text know each
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
 (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not counted, and spends its own
 numbers on what counting cannot know. In evaluation all counts have their say. While training, what is expected is held
-for the whole text, 4 V bytes a character: this is a model for a few megabytes.
+for the whole text, 6 V bytes a character: this is a model for a few megabytes. What was read of late begins with each
+part, so that a text's beginning is nothing new.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
 that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
@@ -27,7 +28,8 @@ from torch import Tensor
 
 from charlm.models.base import State
 from charlm.models.lstm import LSTM
-from charlm.models.ngram import NGram
+from charlm.models.ngram import NGram, logarithm
+from charlm.models.recent import N_RECENT, recent_probs
 from charlm.models.word_ngram import WordNGram
 
 N_FOLDS = 8  # parts of the training text
@@ -43,6 +45,7 @@ class LSTMNGram(LSTM):
         vocab_size: V.
         order: n of the n-grams.
         words: count words, too.
+        recent: count what was read of late, too.
         n_embed: E.
         n_hidden: H.
         n_layers: L.
@@ -58,6 +61,7 @@ class LSTMNGram(LSTM):
         vocab_size: int,
         order: int = 10,
         words: bool = True,
+        recent: bool = True,
         n_embed: int = 42,
         n_hidden: int = 256,
         n_layers: int = 1,
@@ -66,8 +70,9 @@ class LSTMNGram(LSTM):
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
         self.counts = (WordNGram if words else NGram)(vocab_size, order)
+        self.recent = recent
         # The same layers, but wider at the bottom: they read what the counts expect, too.
-        n_read = n_embed + (2 if words else 1) * vocab_size
+        n_read = n_embed + (1 + words + recent) * vocab_size
         self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.expected: Tensor | None = None  # e_t for each character of the text, float16, (N, K V); not stored
 
@@ -95,10 +100,16 @@ class LSTMNGram(LSTM):
         self.counts.count(codes, kinds)
 
     def expect(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Return e_t for each character, float, (B, T, K V), and the state of the counts."""
-        contexts, state = self.counts.features(chars, state)
+        """Return e_t for each character, float, (B, T, K V), and the state: of the counts, and the last characters."""
+        of_counts, before = (None, chars[:, :0]) if state is None else state
+        contexts, of_counts = self.counts.features(chars, of_counts)
         log_probs = self.counts.head.opinions(contexts)  # (B, T, K, V)
-        return (log_probs.flatten(2) + math.log(log_probs.shape[-1])) / SCALE, state
+        vocab_size = log_probs.shape[-1]
+        if self.recent:
+            of_late = logarithm(recent_probs(chars, before, vocab_size)).unsqueeze(2)
+            log_probs = torch.cat([log_probs, of_late], dim=2)
+            before = torch.cat([before, chars], dim=1)[:, -N_RECENT:]
+        return (log_probs.flatten(2) + math.log(vocab_size)) / SCALE, (of_counts, before)
 
     def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a batch of text.

@@ -1,6 +1,6 @@
 """Steps of `lstm-ngram`: counts read each character, and an LSTM what they then expect.
 
-    e = (ln p + ln V) / 3, by n-grams, and once more by words
+    e = (ln p + ln V) / 3, by n-grams, by words, and by what was read of late
     h = lstm([embedding; e])
     logits = W h + b
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from charlm.steps.base import Array, Char, Layer, Rows, Steps, Weights
 from charlm.steps.lstm import LSTM
 from charlm.steps.ngram import Smoothed, Trie, take_levels
+from charlm.steps.recent import Recent
 from charlm.steps.stacked import head_of, layers_of
 from charlm.steps.word_ngram import Words, take_words
 
@@ -29,7 +30,7 @@ class Told(LSTM):
     """One layer; the first one is told what the counts expect."""
 
     def step(self, x: Any) -> Array:
-        """Return h_t, (..., H), from a character and what is expected, (..., V), or from the layer below."""
+        """Return h_t, (..., H), from a character and what is expected, (..., K V), or from the layer below."""
         if self.table is not None:
             x, self.inputs[...] = x
         return super().step(x)
@@ -41,23 +42,30 @@ class Beside:
     Args:
         reader: walks through the counts.
         counted: what they expect where it stands.
-        n_expected: how many numbers that are.
+        n_counted: how many numbers that are.
+        recent: what was read of late, or None.
         layers: of the LSTM.
     """
 
-    def __init__(self, reader: Trie | Words, counted: Smoothed, n_expected: int, layers: Sequence[Layer]) -> None:
-        self.reader, self.counted, self.n_expected, self.layers = reader, counted, n_expected, layers
+    def __init__(
+        self, reader: Trie | Words, counted: Smoothed, n_counted: int, recent: Recent | None, layers: Sequence[Layer]
+    ) -> None:
+        self.reader, self.counted, self.n_counted, self.recent, self.layers = reader, counted, n_counted, recent, layers
+        self.n_expected = n_counted + (counted.vocab_size if recent else 0)
         self.by_chance = np.float32(math.log(counted.vocab_size))
 
     @property
     def states(self) -> list[NDArray[Any]]:
         """Return the states of the counts and of all layers."""
-        return [*self.reader.states, *(state for layer in self.layers for state in layer.states)]
+        of_layers = [state for layer in self.layers for state in layer.states]
+        return [*self.reader.states, *(self.recent.states if self.recent else ()), *of_layers]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
         self.reader.allocate(rows)
         self.counted.allocate(rows)
+        if self.recent:
+            self.recent.allocate(rows)
         for layer in self.layers:
             layer.allocate(rows)
         self.expected = np.empty((*rows, self.n_expected), np.float32)
@@ -65,7 +73,11 @@ class Beside:
     def step(self, char: Char) -> Array:
         """Return what the LSTM knows after one more character, (..., H)."""
         found: Any = self.reader.step(char)
-        np.add(self.counted.opinions(found), self.by_chance, out=self.expected)
+        self.expected[..., : self.n_counted] = self.counted.opinions(found)
+        if self.recent:
+            of_late = self.expected[..., self.n_counted :]
+            self.counted.logarithm(self.recent.step(char), of_late if self.counted.rows else of_late[None])
+        np.add(self.expected, self.by_chance, out=self.expected)
         np.divide(self.expected, SCALE, out=self.expected)
         x: Any = char, self.expected
         for layer in self.layers:
@@ -84,8 +96,10 @@ def lstm_ngram(weights: Weights) -> Steps:
     else:
         levels = take_levels(weights, "counts.head")
         reader, counted, order = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney"), len(levels)
-    n_expected = (2 if words else 1) * vocab_size
-    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_expected)
+    n_counted = (2 if words else 1) * vocab_size
+    recent = weights.shape("layers.weight_ih_l0", 2)[1] == weights.n_embed + n_counted + vocab_size
+    n_beside = n_counted + (vocab_size if recent else 0)
+    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_beside)
     head, is_tied = head_of(weights, embed, options["n_hidden"])
-    options |= {"tied": is_tied, "order": order, "words": words}
-    return Steps([Beside(reader, counted, n_expected, layers)], head, options)
+    options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
+    return Steps([Beside(reader, counted, n_counted, Recent(vocab_size) if recent else None, layers)], head, options)

@@ -11,6 +11,7 @@ from charlm.lr_find import find_rate
 from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
+from charlm.models.recent import recent_probs
 from charlm.models.word_ngram import WordNGram
 from charlm.recipe import Recipe
 
@@ -39,7 +40,8 @@ def counts(request):
 
 @pytest.fixture
 def counted(codes, counts):
-    model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(codes), WordNGram))
+    """Return the model of the test; it remembers nothing of late, which the text could not be compared without."""
+    model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(codes), WordNGram), recent=False)
     model.count(codes, KINDS)
     return model
 
@@ -60,6 +62,17 @@ def opinions_of(model, chars):
 def test_in_evaluation_the_counts_say_all_they_know(counted, counts, codes):
     chars = codes.unsqueeze(0)
     torch.testing.assert_close(log_probs_of(counted, chars), opinions_of(counts(codes), chars))
+
+
+def test_beside_the_counts_stands_what_was_read_of_late(codes):
+    model, chars = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0)
+    model.count(codes, KINDS)
+    wanted = recent_probs(chars, chars[:, :0], V).log().float()
+    torch.testing.assert_close(log_probs_of(model, chars)[..., -V:], wanted)
+    # In the training text it is what stood in the same part of it, and shortly before.
+    place = len(codes) // N_FOLDS - 2
+    found = log_probs_of(model, chars[:, place : place + 2], torch.tensor([place]))[..., -V:]
+    torch.testing.assert_close(found, wanted[:, place : place + 2], rtol=2e-3, atol=2e-3)
 
 
 def test_each_part_of_the_text_is_expected_by_counts_of_the_others(counted, counts, codes):
@@ -95,14 +108,15 @@ def test_a_text_without_rules_teaches_it_nothing():
 
 def test_what_nothing_was_counted_for_is_as_likely_as_chance():
     log_probs = log_probs_of(build("lstm-ngram", V, **OPTIONS), torch.randint(V, (2, 5)))
-    torch.testing.assert_close(log_probs, torch.full((2, 5, 2 * V), -math.log(V)))
+    torch.testing.assert_close(log_probs[..., : 2 * V], torch.full((2, 5, 2 * V), -math.log(V)))
 
 
-def test_in_evaluation_a_text_in_pieces_reads_as_in_one(counted):
-    counted.eval()
+def test_in_evaluation_a_text_in_pieces_reads_as_in_one(codes):
+    model = build("lstm-ngram", V, **OPTIONS).eval()
+    model.count(codes, KINDS)
     chars = torch.randint(V, (2, 30))
-    half, state = counted(chars[:, :13])
-    torch.testing.assert_close(torch.cat([half, counted(chars[:, 13:], state)[0]], 1), counted(chars)[0])
+    half, state = model(chars[:, :13])
+    torch.testing.assert_close(torch.cat([half, model(chars[:, 13:], state)[0]], 1), model(chars)[0])
 
 
 def test_after_a_short_training_it_is_better_than_the_lstm_alone(tmp_path):

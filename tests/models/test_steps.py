@@ -22,8 +22,8 @@ SIZES = [
     {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "init": "identity", "order": 3, "head_size": 4, "n_memory": 70},
     {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "init": "identity", "head_dropout": 0.5},
     {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "n_heads": 2, "n_state": 3, "n_rounds": 2, "rank": 3}
-    | {"head_size": 2, "n_memory": 9},
-    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9, "words": False},
+    | {"head_size": 2, "n_memory": 9, "words": False},
+    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9, "words": False, "recent": False},
 ]
 CASES = [
     pytest.param(name, known, id=f"{name}-{i}")
