@@ -2,6 +2,7 @@
 
     python benchmarks/ngram.py --mb 20
     python benchmarks/ngram.py --mb 100
+    python benchmarks/ngram.py --mb 100 --words
 
 The text is drawn from a Markov chain: each character follows as one does after the same three in `python-docs`, the
 reference prose of Python's `help()`, or in another corpus. Peak memory is the largest resident size of this process,
@@ -21,6 +22,7 @@ import torch
 from charlm import library
 from charlm.corpus import make_corpus
 from charlm.models.ngram import SMOOTHINGS, NGram
+from charlm.models.word_ngram import WordNGram
 
 N_BEFORE = 3  # characters that decide what may follow
 N_LANES = 20_000  # drawn side by side
@@ -55,16 +57,19 @@ if __name__ == "__main__":
     parser.add_argument("--mb", type=int, default=20, help="million characters")
     parser.add_argument("--order", type=int, default=8)
     parser.add_argument("--smoothing", choices=SMOOTHINGS, default="kneser-ney")
+    parser.add_argument("--words", action="store_true", help="count words and lines, too")
     parser.add_argument("--corpus", default="python-docs")
     given = parser.parse_args()
 
     corpus = make_corpus(library.read(given.corpus), given.corpus, "all")
     codes = torch.from_numpy(markov_text(corpus.codes, given.mb * 1_000_000))
     print(f"{len(codes):,} characters like {given.corpus}, {len(corpus.vocab)} symbols; peak {peak_mb():.0f} MB")
-    model = NGram(len(corpus.vocab), given.order, given.smoothing)
+    n_symbols = len(corpus.vocab)
+    model = WordNGram(n_symbols, given.order) if given.words else NGram(n_symbols, given.order, given.smoothing)
     began, began_cpu = time.perf_counter(), time.process_time()
-    model.count(codes)
+    model.count(codes, torch.as_tensor(corpus.vocab.kinds))
     took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
-    print(f"counting {given.smoothing}, order {given.order}: {took:.0f} s, of which {took_cpu:.0f} s on a core")
+    what = "words, too" if given.words else given.smoothing
+    print(f"counting {what}, order {given.order}: {took:.0f} s, of which {took_cpu:.0f} s on a core")
     sizes = [f"{len(model.head.level(k)[0]):,}" for k in range(1, given.order + 1)]
     print(f"{model.n_parameters:,} counts ({', '.join(sizes)}); peak {peak_mb():.0f} MB")

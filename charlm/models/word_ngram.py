@@ -40,7 +40,7 @@ N_WORD_LEVELS = 3  # what followed b, v and b, and, of white space, l
 MODULUS = 2**44 - 17
 FACTOR, BEFORE = 262_139, 131_071  # small enough that no product needs more than 63 bits
 MAX_LENGTH = 255  # of a line: all longer ones are alike
-N_AT_ONCE = 65536  # characters at once, for the sake of memory
+N_AT_ONCE = 1 << 21  # characters counted at once, for the sake of memory
 
 
 def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -109,12 +109,15 @@ class WordSmoothed(Smoothed):
             codes: the text as indices, (N,).
             n_known: so many of its first characters were counted before.
         """
-        state, found = None, []
+        state = None
         for begin in range(0, len(codes), N_AT_ONCE):
             contexts, state = word_contexts(codes[None, begin : begin + N_AT_ONCE], self.kinds, state)
-            found.append(contexts[0])
-        symbols = codes[max(1, n_known) :].long().cpu()
-        contexts = torch.cat(found)[-1 - len(symbols) : -1].cpu()
+            first, stop = max(begin, n_known - 1), min(begin + N_AT_ONCE, len(codes) - 1)
+            if first < stop:
+                self._add(contexts[0, first - begin : stop - begin].cpu(), codes[first + 1 : stop + 1].long().cpu())
+
+    def _add(self, contexts: Tensor, symbols: Tensor) -> None:
+        """Count symbols, long, (T,), after contexts, long, (T, 3)."""
         for k in range(1, N_WORD_LEVELS + 1):
             keys, counts = (part.cpu() for part in self.word_level(k))
             more = contexts[:, k - 1] * self.vocab_size + symbols

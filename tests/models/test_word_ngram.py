@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from charlm import checkpoint, training
 from charlm.corpus import make_corpus
+from charlm.models import word_ngram
 from charlm.models.ngram import NGram, discounts
 from charlm.models.word_ngram import WordNGram, word_contexts
 from charlm.recipe import Recipe
@@ -102,6 +103,16 @@ def test_more_is_counted_as_if_it_had_all_been_counted_at_once(text, more, data)
         assert sorted(model.head.word_level(k)[1].tolist()) == sorted(
             c for seen in after.values() for c in seen.values()
         )
+
+
+def test_a_long_text_is_counted_piece_by_piece(monkeypatch):
+    text = torch.randint(V, (50,)).tolist()
+    wanted = counted(text).state_dict()
+    monkeypatch.setattr(word_ngram, "N_AT_ONCE", 7)
+    torch.testing.assert_close(counted(text).state_dict(), wanted, rtol=0, atol=0)
+    model = counted(text[:20])
+    model.count_on(torch.tensor(text), 20)
+    torch.testing.assert_close(model.state_dict(), wanted, rtol=0, atol=0)
 
 
 def test_counting_again_forgets_what_was_counted_before():
