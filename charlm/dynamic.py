@@ -31,7 +31,7 @@ from charlm.errors import UsageError
 from charlm.feeds import Stream, Windows
 from charlm.metrics import char_nats, evaluating, nats_per_char
 from charlm.models.base import CharModel, State, detach
-from charlm.weights import counting_parts
+from charlm.weights import counting_parts, keeping_counts
 
 N_PIECE = 32  # characters predicted between two steps
 N_COUNTED, MAX_COUNTS = 1024, 256  # characters predicted, at least, between two counts; how many counts, at most
@@ -87,7 +87,9 @@ def _parameters(model: CharModel) -> list[Tensor]:
     return parameters
 
 
-def gradient_rms(model: CharModel, codes: Tensor, n_context: int | None = None, n_piece: int = N_PIECE) -> list[Tensor]:
+def gradient_rms(
+    model: CharModel, codes: Tensor, n_context: int | None = None, n_piece: int = N_PIECE, kinds: Tensor | None = None
+) -> list[Tensor]:
     """Return R, the root of the mean squared gradient over batches from all over a text.
 
     Args:
@@ -95,6 +97,7 @@ def gradient_rms(model: CharModel, codes: Tensor, n_context: int | None = None, 
         codes: the training part, (N,).
         n_context: characters in a window; None for a model that carries its state.
         n_piece: see `Steps`.
+        kinds: of the symbols, see `CharModel.count`; what counts reads the text as it did while training.
 
     Returns:
         one tensor a parameter, of its shape.
@@ -110,10 +113,12 @@ def gradient_rms(model: CharModel, codes: Tensor, n_context: int | None = None, 
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     n_batches = min(N_BATCHES, len(feed))
     state: State = None
-    with _with_gradients(model):
+    with _with_gradients(model), keeping_counts(model):
+        model.count(codes, kinds)
         for step in range(n_batches):
             chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            logits, state = model(chars, state, only_last=n_context is not None)
+            places = [feed.places(0, step).to(model.device)] if model.counts_text else []
+            logits, state = model(chars, state, n_context is not None, *places)
             state = detach(state) if n_context is None else None
             loss = nats_per_char(logits, targets)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
@@ -136,7 +141,7 @@ def _read_and_learn(
     """Yield the nats of a piece, then step, over and over; what was learned stays."""
     parameters, parts = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
-    divisors, shares = _factors(parameters, steps) if parameters else ([], [])
+    by_all, shares = _factors(parameters, steps) if parameters else ([], [])
     here, counted, n_counted = first, first, max(N_COUNTED, (stop - first) // MAX_COUNTS)
     for nats in char_nats(model, codes, first, stop, n_context, start=start, n_piece=steps.n_piece):
         yield nats.detach()
@@ -146,11 +151,9 @@ def _read_and_learn(
         if parameters:
             gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
             with torch.no_grad():
-                for theta, theta_0, gradient, divisor, share in zip(
-                    parameters, trained, gradients, divisors, shares, strict=True
-                ):
-                    theta.lerp_(theta_0, share)
-                    theta.addcdiv_(gradient, divisor, value=-steps.rate)
+                for theta, begun, gradient, by, share in zip(parameters, trained, gradients, by_all, shares, strict=True):
+                    theta.lerp_(begun, share)
+                    theta.addcdiv_(gradient, by, value=-steps.rate)
         if here - counted >= n_counted or here == stop:
             for part in parts:
                 part.count_on(codes[first:here], counted - first)
@@ -201,12 +204,11 @@ def dynamic_nats(
     Raises:
         UsageError: the model has nothing that could learn.
     """
-    parameters, parts = _parameters(model), counting_parts(model).values()
+    parameters = _parameters(model)
     trained = [parameter.detach().clone() for parameter in parameters]
-    counts = [part.state_dict() for part in parts]
     nats, here = torch.full((stop - first,), math.inf, dtype=torch.float64), 0
     try:
-        with _with_gradients(model):
+        with _with_gradients(model), keeping_counts(model):
             for piece in _read_and_learn(model, codes, first, stop, steps, n_context, start):
                 if not piece.isfinite().all():
                     break
@@ -216,8 +218,6 @@ def dynamic_nats(
         with torch.no_grad():
             for parameter, weights in zip(parameters, trained, strict=True):
                 parameter.copy_(weights)
-        for part, before in zip(parts, counts, strict=True):
-            part.restore(before)
     return nats
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +39,18 @@ def counting_parts(model: CharModel) -> dict[str, CountingModel]:
     """Return the parts of a model that count, by the beginning of their weights' names; it may be one itself."""
     parts = model.named_modules()
     return {f"{name}." if name else "": part for name, part in parts if isinstance(part, CountingModel)}
+
+
+@contextmanager
+def keeping_counts(model: CharModel) -> Iterator[None]:
+    """Give a model the counts back that it has now, whatever happens."""
+    parts = counting_parts(model).values()
+    counts = [part.state_dict() for part in parts]
+    try:
+        yield
+    finally:
+        for part, before in zip(parts, counts, strict=True):
+            part.restore(before)
 
 
 def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:

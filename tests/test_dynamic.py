@@ -102,6 +102,22 @@ def test_rms_has_a_number_for_each_weight_and_changes_none(codes, name, n_contex
     assert all(map(torch.equal, weights_of(model), before))
 
 
+def test_rms_of_what_reads_counts_is_of_counts_that_do_not_know_what_comes(monkeypatch):
+    monkeypatch.setattr(dynamic, "N_LANES", 2)
+    codes, kinds = torch.randint(V, (2, 150)).flatten(), torch.ones(V, dtype=torch.uint8)
+    model, fitted = (build("lstm-ngram", V, order=3, n_embed=4, n_hidden=8).eval() for _ in range(2))
+    fitted.load_state_dict(model.state_dict())
+    fitted.count(codes, kinds)
+    model.count(torch.randint(V, (70,)), kinds)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = gradient_rms(model, codes, n_piece=300, kinds=kinds)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    chars, targets = codes[:298].view(2, 149), codes[1:299].view(2, 149)
+    logits, _ = fitted(chars, None, False, torch.tensor([0, 149]))
+    loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(found, [g.abs() for g in torch.autograd.grad(loss, list(fitted.parameters()))])
+
+
 @pytest.mark.parametrize("method", ["sgd", "rms"])
 @pytest.mark.parametrize(("name", "n_context"), [("gru", None), ("loop", 4)])
 def test_it_helps_where_the_text_repeats_what_the_model_never_saw(cycle, name, n_context, method):

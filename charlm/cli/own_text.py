@@ -125,6 +125,8 @@ def dynamic_steps(
     Raises:
         CharlmError: a value out of its range, or a text that is needed and is not there.
     """
+    import torch
+
     from charlm import dynamic
     from charlm.feeds import on_device
 
@@ -137,7 +139,8 @@ def dynamic_steps(
     if method == "rms":
         text, first, stop = _part(model, path, "train", "take --dynamic sgd, which needs no training part")
         codes = on_device(text.codes[first:stop], place)
-        steps = replace(steps, rms=dynamic.gradient_rms(model.model, codes, n_context, steps.n_piece))
+        kinds = torch.from_numpy(model.vocab.kinds)
+        steps = replace(steps, rms=dynamic.gradient_rms(model.model, codes, n_context, steps.n_piece, kinds))
     learns_by_steps = any(parameter.requires_grad for parameter in model.model.parameters())
     if pick and learns_by_steps and (rate is None or decay is None):
         text, first, stop = _part(model, path, "valid", "give --rate and --decay")
