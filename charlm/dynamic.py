@@ -141,7 +141,7 @@ def _read_and_learn(
     """Yield the nats of a piece, then step, over and over; what was learned stays."""
     parameters, parts = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
-    by_all, shares = _factors(parameters, steps) if parameters else ([], [])
+    each, shares = _factors(parameters, steps) if parameters else ([], [])
     here, counted, n_counted = first, first, max(N_COUNTED, (stop - first) // MAX_COUNTS)
     for nats in char_nats(model, codes, first, stop, n_context, start=start, n_piece=steps.n_piece):
         yield nats.detach()
@@ -151,7 +151,7 @@ def _read_and_learn(
         if parameters:
             gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
             with torch.no_grad():
-                for theta, begun, gradient, by, share in zip(parameters, trained, gradients, by_all, shares, strict=True):
+                for theta, begun, gradient, by, share in zip(parameters, trained, gradients, each, shares, strict=True):
                     theta.lerp_(begun, share)
                     theta.addcdiv_(gradient, by, value=-steps.rate)
         if here - counted >= n_counted or here == stop:
