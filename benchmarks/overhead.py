@@ -30,7 +30,8 @@ from charlm.choices import schedule_callback
 from charlm.fit import Callback, Run, train_epoch
 from charlm.metrics import nats_per_char
 from charlm.recipe import Recipe
-from charlm.training import Trainer, report_every
+from charlm.trainer import Trainer
+from charlm.training import report_every
 
 SHAPES = {
     "rnn 256, stream 64 x 64": {"model": "rnn", "batch_size": 64},
