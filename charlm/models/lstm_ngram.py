@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from charlm.models.base import State
 from charlm.models.lstm import LSTM
@@ -89,7 +90,8 @@ class LSTMNGram(LSTM):
             kinds: of the symbols, see `CharModel.count`.
         """
         pieces = []
-        for first, stop in itertools.pairwise(len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)):
+        parts = list(itertools.pairwise(len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)))
+        for first, stop in tqdm(parts, "counting", delay=2, leave=False, disable=None, dynamic_ncols=True):
             self.counts.count(torch.cat([codes[:first], codes[stop:]]), kinds)
             state: State = None
             for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
