@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm import callbacks, checkpoint, processes
+from charlm import callbacks, checkpoint, processes, runs
 from charlm.checkpoint import Checkpoint
 from charlm.choices import schedule_callback
 from charlm.corpus import Corpus
@@ -124,7 +125,7 @@ def _train(
     write(name, about)
     if folder is not None and processes.is_first():
         try:
-            with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
         except OSError as error:
             _say(f"{error.filename}: the result is in the checkpoint, but not here: {error.strerror}")
@@ -140,6 +141,8 @@ def _say(message: str) -> None:
 def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
     """Make the run's folder, if it is a new one, and be the only one to write there; of several processes the first.
 
+    What ends before anything was learned leaves no new folder behind: the name stays free.
+
     Raises:
         OutputError: it exists already, cannot be made, or somebody else trains there.
     """
@@ -154,8 +157,19 @@ def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
         raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
-    with owned(folder):
-        yield
+    try:
+        with owned(folder):
+            yield
+    except (Exception, KeyboardInterrupt):
+        if is_new and not _has_begun(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _has_begun(folder: Path) -> bool:
+    """Return whether a run's folder holds anything that was learned or measured."""
+    metrics = folder / runs.METRICS
+    return any(folder.glob("*.safetensors")) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
 def _go_on(
@@ -207,7 +221,7 @@ def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
     write_whole(folder / "recipe.toml", toml.encode())
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
-        callbacks.Forgiving(callbacks.History(folder / "metrics.jsonl")),
+        callbacks.Forgiving(callbacks.History(folder / runs.METRICS)),
         callbacks.Forgiving(callbacks.TensorBoard(folder, toml, trainer.corpus.vocab)),
     ]
 

@@ -7,11 +7,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import charlm
-from charlm import api, checkpoint
+from charlm import api, checkpoint, training
 from charlm.cli import main
 from charlm.errors import UsageError
 from charlm.lr_find import find_rate
 from charlm.metrics import bits
+from charlm.models.ngram import NGram
 from charlm.recipe import Recipe
 
 TEXT = "human-numbers:300"
@@ -86,3 +87,29 @@ def test_held_out_windows_and_a_search_for_a_rate_make_no_sense_and_say_so():
     choices = Recipe(model="ngram", corpus=(TEXT,))
     with pytest.raises(UsageError, match="has no learning rate"):
         find_rate(choices, api.read_corpus(choices))
+
+
+@pytest.mark.parametrize("model", ["ngram", "lstm-ngram"])
+def test_a_training_that_ends_while_it_counts_leaves_its_name_free(model, tmp_path, monkeypatch):
+    folder = tmp_path / "runs" / "mine"
+    options = {"order": 4} if model == "ngram" else {"order": 4, "n_hidden": 8}
+
+    def train():
+        api.train(TEXT, model=model, folder=folder, options=options, epochs=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NGram, "count", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    assert not folder.exists() and folder.parent.exists()
+    train()
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "_result", interrupted)  # all is learned, and its measuring ended
+        with pytest.raises(KeyboardInterrupt):
+            api.train(TEXT, model=model, folder=folder.with_name("kept"), options=options, epochs=1)
+    assert (folder.with_name("kept") / "last.safetensors").is_file()
+
+
+def interrupted(*_):
+    """Be a user who presses Ctrl-C."""
+    raise KeyboardInterrupt
