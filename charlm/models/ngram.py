@@ -29,7 +29,8 @@ from torch import Tensor
 
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel
-from charlm.models.trie import Level, Trie, followers
+from charlm.models.levels import Level, followers
+from charlm.models.trie import Trie
 
 MAX_ORDER = 32
 SMOOTHINGS = ("kneser-ney", "witten-bell")

@@ -32,8 +32,8 @@ import torch
 from torch import Tensor
 
 from charlm.models.base import State
+from charlm.models.levels import Level, check_level, followers, insert
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
-from charlm.models.trie import Level, check_level, followers
 
 OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols, see `Vocab.kinds`
 N_WORD_LEVELS = 3  # what followed b, v and b, and, of white space, l
@@ -123,9 +123,11 @@ class WordSmoothed(Smoothed):
             more = contexts[:, k - 1] * self.vocab_size + symbols
             if k == N_WORD_LEVELS:
                 more = more[self.kinds.cpu()[symbols] >= BLANK]
-            keys, place = torch.unique(torch.cat([keys, more]), return_inverse=True)
-            each = torch.cat([counts, counts.new_ones(len(more))])
-            self.replace_words(k, keys, counts.new_zeros(len(keys)).index_add_(0, place, each))
+            more, often = torch.unique(more, return_counts=True)
+            both, here, there = insert(keys, more)
+            total = counts.new_zeros(len(both))
+            total[here] = counts
+            self.replace_words(k, both, total.index_add_(0, there, often.int()))
 
     def opinions(self, contexts: Tensor) -> Tensor:
         """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 3): float, (B, T, 2, V)."""

@@ -3,7 +3,7 @@
     key of a k-gram = (node of its first k - 1 symbols) * V + its last symbol      a node is a place among the keys
     p(w | h) = (kept(hw) + freed(h) p(w | h')) / sum_w (kept(hw) + freed(hw)),     h' = h without its first symbol
 
-models/trie.py and models/ngram.py say what the words mean, and where the formulas come from. Keys and counts stay as
+models/levels.py and models/ngram.py say what the words mean, and where the formulas come from. Keys and counts stay as
 they were stored, since there may be many. What follows the shortest context is always the same, and computed once.
 
 Shapes: ... nothing for one text, B for many, V vocab_size, n order, K = n - 1 contexts, U nodes of a level, P any.

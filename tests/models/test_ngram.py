@@ -27,11 +27,14 @@ class Reference:
         self.followers, self.discounts = defaultdict(dict), {}
         for k in range(1, order + 1):
             texts = (text, *more_texts)
-            grams = [(tuple(t[i : i + k]), t[i - 1] if i else None) for t in texts for i in range(len(t) - k + 1)]
+            grams = [
+                (tuple(t[i : i + k]), t[i - 1] if i else ("begins", j))
+                for j, t in enumerate(texts)
+                for i in range(len(t) - k + 1)
+            ]
             counts = Counter(gram for gram, _ in grams)
             if smoothing == "kneser-ney" and k < order:
-                neighbours = Counter(gram for gram, before in set(grams) if before is not None)
-                counts = {gram: max(1, neighbours[gram]) for gram in counts}
+                counts = Counter(gram for gram, _ in set(grams))  # after how many symbols
             for gram, count in counts.items():
                 self.followers[gram[:-1]][gram[-1]] = count
             self.discounts[k] = [self.discount(i, Counter(counts.values())) for i in (1, 2, 3)]
