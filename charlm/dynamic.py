@@ -7,7 +7,7 @@ The text is read in pieces s_1, s_2, ...; once s_i is predicted, and only then, 
 with theta_0 the trained weights, L the mean nats per character, R the root of the mean squared gradient of L over
 batches of the training part (a number for each weight), mean(R) that over all weights, decay * R / mean(R) at most
 1, and eps a share of mean(R). The plain version ("sgd") has 1 in place of R + eps and of R / mean(R). What counts
-has no gradient: it counts what was read, after each 256 characters, or after each 512th of a longer text.
+has no gradient: it counts what was read, after each 64 characters, or after each 2048th of a longer text.
 
 It is another game than `metrics.evaluate`: every character is predicted once and from those before it, as there, but
 by a model that has learned from them. The paper reports 1.08 bits per character on the Hutter Prize text.
@@ -34,7 +34,7 @@ from charlm.models.base import CharModel, State, detach
 from charlm.weights import counting_parts, keeping_counts
 
 N_PIECE = 32  # characters predicted between two steps
-N_COUNTED, MAX_COUNTS = 256, 512  # characters predicted, at least, between two counts; how many counts, at most
+N_COUNTED, MAX_COUNTS = 64, 2048  # characters predicted, at least, between two counts; how many counts, at most
 N_BATCHES = 64  # batches of the training part over which squared gradients are averaged
 N_LANES = 8  # pieces in each of these batches
 N_TUNE = 10_000  # characters on which rate and decay are chosen
