@@ -73,6 +73,21 @@ def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> 
     return contexts.view(*chars.shape, 3), torch.tensor(after, dtype=torch.int64, device=chars.device)
 
 
+def start_of_contexts(kinds: Tensor) -> int:
+    """Return a place from which on a text has to be read for its last symbol's contexts to be right.
+
+    There v begins, which is the last word that has ended, or a mark behind it; and lines are not counted further back.
+
+    Args:
+        kinds: of the text's symbols, uint8, (N,).
+    """
+    letter = (kinds == LETTER).int()
+    turns = letter.diff(prepend=letter.new_zeros(1)).nonzero().flatten()  # where a word begins, ends, begins, ends
+    words, marks = turns[: len(turns) // 2 * 2 : 2], (kinds == OTHER).nonzero().flatten()
+    begins = max([0, *words[-1:].tolist(), *marks[-1:].tolist()])
+    return max(0, min(begins, len(kinds) - MAX_LENGTH))
+
+
 class WordSmoothed(Smoothed):
     """What follows, by the counts of characters and by those of words.
 
@@ -109,8 +124,8 @@ class WordSmoothed(Smoothed):
             codes: the text as indices, (N,).
             n_known: so many of its first characters were counted before.
         """
-        state = None
-        for begin in range(0, len(codes), N_AT_ONCE):
+        state, start = None, start_of_contexts(self.kinds[codes[:n_known].long()]) if n_known else 0
+        for begin in range(start, len(codes), N_AT_ONCE):
             contexts, state = word_contexts(codes[None, begin : begin + N_AT_ONCE], self.kinds, state)
             first, stop = max(begin, n_known - 1), min(begin + N_AT_ONCE, len(codes) - 1)
             if first < stop:
