@@ -40,7 +40,7 @@ N_LANES = 8  # pieces in each of these batches
 N_TUNE = 10_000  # characters on which rate and decay are chosen
 EPSILON = 0.1  # eps, of mean(R)
 RATES = {"sgd": (0.01, 0.03, 0.1, 0.3), "rms": (5e-5, 1e-4, 2e-4, 4e-4)}  # to choose from
-DECAYS = (0.0, 0.003, 0.01, 0.03)
+DECAYS = (0.0, 0.001, 0.003, 0.01, 0.03)
 RATE, DECAY = {"sgd": 0.03, "rms": 1e-4}, 0.01  # where nothing is chosen
 
 
