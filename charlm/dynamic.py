@@ -20,9 +20,10 @@ Shapes: N characters of text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -221,40 +222,26 @@ def dynamic_nats(
     return nats
 
 
-def tune(
-    model: CharModel,
-    codes: Tensor,
-    first: int,
-    stop: int,
-    steps: Steps,
-    rates: Sequence[float],
-    decays: Sequence[float],
-    n_context: int | None = None,
-    start: int = 0,
-) -> Steps:
-    """Pick the rate, then the decay, by the bits on the last `N_TUNE` characters of the validation part.
+def tune(nats: Callable[[Steps], float], steps: Steps, rates: Sequence[float], decays: Sequence[float]) -> Steps:
+    """Pick the rate, then the decay, and both again until they stay.
 
     Args:
-        model: see `dynamic_nats`, as for all that is not here.
-        codes: (N,).
-        first: position of the validation part's first character.
-        stop: position after its last one.
+        nats: what characters cost that are no test; the last `N_TUNE` of the validation part are enough.
         steps: where to begin.
         rates: to choose from.
         decays: to choose from.
-        n_context: characters in a window.
-        start: index before the text.
 
     Returns:
         `steps` with what was picked.
     """
-    begin = max(first, stop - N_TUNE)
 
-    def nats(candidate: Steps) -> float:
-        return dynamic_nats(model, codes, begin, stop, candidate, n_context, start).sum().item()
+    @cache
+    def tried(rate: float, decay: float) -> float:
+        return nats(replace(steps, rate=rate, decay=decay))
 
-    def best(candidates: list[Steps]) -> Steps:
-        return min(candidates, key=nats) if len(candidates) > 1 else candidates[0]
-
-    steps = best([replace(steps, rate=rate) for rate in rates])
-    return best([replace(steps, decay=decay) for decay in decays])
+    rate, decay, before = steps.rate, steps.decay, None
+    while (rate, decay) != before:
+        before = rate, decay
+        rate = min(rates, key=lambda rate: tried(rate, decay))
+        decay = min(decays, key=lambda decay: tried(rate, decay))
+    return replace(steps, rate=rate, decay=decay)

@@ -1,9 +1,12 @@
 """Dynamic evaluation: a character is predicted before it is learned from, and the weights come back."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from charlm import dynamic
@@ -160,15 +163,23 @@ def test_weights_that_run_away_cost_infinitely_many_nats(codes):
     assert evaluate_dynamic(small("gru"), codes, 0, 90, Steps(1e300, 0.0, n_piece=8)).nats == math.inf
 
 
-def test_rate_and_decay_are_the_best_of_the_grid_on_the_end_of_the_part(cycle, monkeypatch):
-    monkeypatch.setattr(dynamic, "N_TUNE", 150)
-    codes, model = torch.cat([torch.randint(V, (200,)), cycle(200)]), small("gru")
-    rates, decays, start = (1e-3, 0.5, 1e300), (0.0, 0.9), Steps(0.1, 0.9, n_piece=8)
-    picked = tune(model, codes, 0, 400, start, rates, decays)
-    assert (picked.rate, picked.decay, picked.n_piece) == (0.5, 0.0, 8)
-    unread = torch.cat([torch.zeros(200, dtype=torch.long), codes[200:]])  # beyond the warm-up it would count
-    assert tune(model, unread, 0, 400, start, rates, decays).rate == 0.5
-    one = tune(model, codes, 0, 400, start, rates=(7.0,), decays=(0.2,))
+@given(st.lists(st.floats(0, 9), min_size=12, max_size=12), st.integers(0, 3), st.integers(0, 2))
+def test_no_other_rate_and_no_other_decay_is_better_than_those_picked(costs, rate, decay):
+    rates, decays, asked = (0.1, 0.2, 0.3, 0.4), (0.0, 0.5, 1.0), Counter()
+
+    def nats(steps):
+        asked[steps.rate, steps.decay] += 1
+        return costs[rates.index(steps.rate) * 3 + decays.index(steps.decay)]
+
+    picked = tune(nats, Steps(rates[rate], decays[decay], n_piece=8), rates, decays)
+    assert picked.n_piece == 8
+    alone = [(other, picked.decay) for other in rates] + [(picked.rate, other) for other in decays]
+    assert max(asked.values()) == 1  # each is tried once, and what is picked is the best of its row and its column
+    assert nats(picked) == min(nats(Steps(*pair)) for pair in alone)
+
+
+def test_what_is_the_only_choice_is_picked():
+    one = tune(lambda steps: 1.0, Steps(0.1, 0.9), rates=(7.0,), decays=(0.2,))
     assert (one.rate, one.decay) == (7.0, 0.2)
 
 

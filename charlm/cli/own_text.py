@@ -147,7 +147,12 @@ def dynamic_steps(
         codes = on_device(text.codes, place)
         rates = dynamic.RATES[method] if rate is None else (rate,)
         decays = dynamic.DECAYS if decay is None else (decay,)
-        steps = dynamic.tune(model.model, codes, first, stop, steps, rates, decays, n_context, start)
+        begin = max(first, stop - dynamic.N_TUNE)
+
+        def nats(steps: dynamic.Steps) -> float:
+            return dynamic.dynamic_nats(model.model, codes, begin, stop, steps, n_context, start).sum().item()
+
+        steps = dynamic.tune(nats, steps, rates, decays)
         print(
             f"charlm: {path}: --rate {steps.rate:g} --decay {steps.decay:g} picked on the end of the validation part",
             file=sys.stderr,

@@ -84,8 +84,8 @@ def start_of_contexts(kinds: Tensor) -> int:
     letter = (kinds == LETTER).int()
     turns = letter.diff(prepend=letter.new_zeros(1)).nonzero().flatten()  # where a word begins, ends, begins, ends
     words, marks = turns[: len(turns) // 2 * 2 : 2], (kinds == OTHER).nonzero().flatten()
-    begins = max([0, *words[-1:].tolist(), *marks[-1:].tolist()])
-    return max(0, min(begins, len(kinds) - MAX_LENGTH))
+    begins: int = max([0, *words[-1:].tolist(), *marks[-1:].tolist()])
+    return min(begins, max(0, len(kinds) - MAX_LENGTH))
 
 
 class WordSmoothed(Smoothed):
