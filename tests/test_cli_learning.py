@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from charlm import dynamic
+
 TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 2 --learning-rate 0.03"
 RUNS = {"gru": "--model gru", "lstm": "--model lstm", "window": "--model char3", "tail": "--split nanogpt"}
 RATES = "--rate 0.1 --decay 0.01"
@@ -77,6 +79,21 @@ def test_what_is_not_given_is_picked_on_validation_text_and_said(call, method):
     given = f"--rate {dynamic['rate']} --decay {dynamic['decay']}"
     again, silence = call(f"eval gru --dynamic {method} {given} --json")
     assert json.loads(again)["dynamic"] == dynamic and "picked" not in silence
+
+
+def test_it_is_picked_on_the_end_of_the_validation_part(call, monkeypatch):
+    nats_of, read = dynamic.dynamic_nats, set()
+
+    def dynamic_nats(model, codes, first, stop, *others):
+        read.add((first, stop, len(codes)))
+        return nats_of(model, codes, first, stop, *others)
+
+    monkeypatch.setattr(dynamic, "dynamic_nats", dynamic_nats)
+    monkeypatch.setattr(dynamic, "N_TUNE", 30)
+    _, err = call("eval gru --dynamic sgd --json")
+    assert "picked" in err
+    ((first, stop, n),) = [span for span in read if span[1] < 0.95 * span[2]]  # what is beyond is the test part
+    assert stop - first == 30 and stop == pytest.approx(0.9 * n, abs=2)
 
 
 def test_rms_is_meant_where_no_method_is_named(call):

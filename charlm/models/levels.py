@@ -107,27 +107,29 @@ def levels(codes: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iter
         node = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
 
 
-def insert(keys: Tensor, more: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Put ascending keys among others, in a time that grows with their number alone.
+def added(level: Level, more: Level) -> tuple[Level, Tensor, Tensor]:
+    """Add one level's counts to another's, in a time that grows with their keys' number alone.
 
     Args:
-        keys: ascending, long, (U,).
-        more: ascending, long, (P,); some may be among `keys`.
+        level: keys, int64, (U,), and counts, int32, (U,).
+        more: keys, int64, (P,), some of which may be in `level`, too, and counts, int32, (P,).
 
     Returns:
-        both: ascending, long.
-        here: the place there of each of `keys`, long, (U,).
+        both: the keys of either, and the counts.
+        here: the place there of each key of `level`, long, (U,).
         there: of each of `more`, long, (P,).
     """
+    (keys, counts), (more_keys, more_counts) = level, more
     if not len(keys):
-        return more, keys, torch.arange(len(more))
-    place, is_new = torch.searchsorted(keys, more), find(keys, more) < 0
+        return more, keys, torch.arange(len(more_keys))
+    place, is_new = torch.searchsorted(keys, more_keys), find(keys, more_keys) < 0
     n_before = torch.bincount(place[is_new], minlength=len(keys) + 1).cumsum(0)
     here = torch.arange(len(keys)) + n_before[:-1]
     there = place + is_new.cumsum(0) - is_new.long()
-    both = keys.new_empty(len(keys) + int(n_before[-1]))
-    both[here], both[there] = keys, more
-    return both, here, there
+    n = len(keys) + int(n_before[-1])
+    both, total = keys.new_empty(n), counts.new_zeros(n)
+    both[here], both[there], total[here] = keys, more_keys, counts
+    return (both, total.index_add_(0, there, more_counts)), here, there
 
 
 def merged(here: Sequence[Level], more: Sequence[Level], vocab_size: int) -> Iterator[Level]:
@@ -145,10 +147,8 @@ def merged(here: Sequence[Level], more: Sequence[Level], vocab_size: int) -> Ite
     for (keys, counts), (more_keys, more_counts) in zip(here, more, strict=True):
         keys = node[keys // vocab_size] * vocab_size + keys % vocab_size
         more_keys = more_node[more_keys // vocab_size] * vocab_size + more_keys % vocab_size
-        both, node, more_node = insert(keys, more_keys)
-        total = counts.new_zeros(len(both))
-        total[node] = counts
-        yield both, total.index_add_(0, more_node, more_counts)
+        both, node, more_node = added((keys, counts), (more_keys, more_counts))
+        yield both
 
 
 def neighbours(here: Sequence[Tensor], more: Sequence[Tensor], vocab_size: int) -> Iterator[Tensor]:

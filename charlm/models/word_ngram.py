@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from charlm.models.base import State
-from charlm.models.levels import Level, check_level, followers, insert
+from charlm.models.levels import Level, added, check_level, followers
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
 
 OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols, see `Vocab.kinds`
@@ -139,10 +139,8 @@ class WordSmoothed(Smoothed):
             if k == N_WORD_LEVELS:
                 more = more[self.kinds.cpu()[symbols] >= BLANK]
             more, often = torch.unique(more, return_counts=True)
-            both, here, there = insert(keys, more)
-            total = counts.new_zeros(len(both))
-            total[here] = counts
-            self.replace_words(k, both, total.index_add_(0, there, often.int()))
+            (keys, counts), *_ = added((keys, counts), (more, often.int()))
+            self.replace_words(k, keys, counts)
 
     def opinions(self, contexts: Tensor) -> Tensor:
         """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 3): float, (B, T, 2, V)."""
