@@ -1,8 +1,11 @@
-"""An LSTM that is told what counting expects: what a small text says in so many words need not be learned again.
+"""An LSTM that is told what counting expects, and corrects it: what a small text says need not be learned again.
 
-    e_t = (ln p(w) + ln V) / 3 for every w, by n-grams, by words (word_ngram.py), by what was read of late (recent.py)
-    h_t, c_t = lstm([embedding of the character at step t; e_t], h_{t-1}, c_{t-1})
-    logits_t = W h_t + b
+    e_k = (ln p(w) + ln V) / 3 for every w, by n-grams, by words (word_ngram.py), by what was read of late (recent.py)
+    h_t, c_t = lstm([embedding of the character at step t; e_1, ..., e_K], h_{t-1}, c_{t-1})
+    logits_t = W h_t + b + 3 (g_1 e_1 + ... + g_K e_K),    g = W_g h_t + b_g
+
+So the prediction begins as the geometric mean of what is expected, g_k = 1 / K; the LSTM learns whom to trust when, and
+what all of them leave over.
 
 The counts are made before the first step. Counts of the training text know each next character of that very text, and
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
@@ -11,10 +14,12 @@ numbers on what counting cannot know. In evaluation all counts have their say. W
 for the whole text, 6 V bytes a character: this is a model for a few megabytes. What was read of late begins with each
 part, so that a text's beginning is nothing new.
 
-References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; inputs made by models
-that have not seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
+References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; experts whose weights
+a network chooses, Hinton (2002), Training products of experts, Neural Computation 14(8), and Mahoney (2005), Adaptive
+weighing of context models for lossless data compression, CS-2005-16, Florida Tech; inputs made by models that have not
+seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
 
-Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
+Shapes: B batch_size, T characters, E n_embed, H n_hidden, K opinions, L n_layers, V vocab_size.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from charlm.models.base import State
@@ -39,8 +44,33 @@ N_BEFORE = 256  # characters that are read before a part, for what they say of i
 N_AT_ONCE = 16384  # characters looked up at once: less memory is quicker
 
 
+class Corrected(nn.Module):
+    """From what the LSTM knows, and what is expected, to the logits.
+
+    Args:
+        own: from what the LSTM knows to logits of its own.
+        n_hidden: H.
+        n_opinions: K.
+    """
+
+    def __init__(self, own: nn.Module, n_hidden: int, n_opinions: int) -> None:
+        super().__init__()
+        self.trust = nn.Linear(n_hidden, n_opinions)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.constant_(self.trust.bias, 1 / n_opinions)
+        self.own = own
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits, float, (B, T, V), from [h_t; e_1, ..., e_K], (B, T, H + K V)."""
+        n_hidden, n_opinions = self.trust.in_features, self.trust.out_features
+        hidden, expected = features[..., :n_hidden], features[..., n_hidden:].unflatten(-1, (n_opinions, -1))
+        trust = SCALE * self.trust(hidden).unsqueeze(-1)  # (B, T, K, 1)
+        logits: Tensor = self.own(hidden) + (trust * expected).sum(dim=-2)
+        return logits
+
+
 class LSTMNGram(LSTM):
-    """Predict each next character by an LSTM that reads what counts expect.
+    """Predict each next character by an LSTM that corrects what counts expect.
 
     Args:
         vocab_size: V.
@@ -73,8 +103,10 @@ class LSTMNGram(LSTM):
         self.counts = (WordNGram if words else NGram)(vocab_size, order)
         self.recent = recent
         # The same layers, but wider at the bottom: they read what the counts expect, too.
-        n_read = n_embed + (1 + words + recent) * vocab_size
+        n_opinions = 1 + words + recent
+        n_read = n_embed + n_opinions * vocab_size
         self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
+        self.head = Corrected(self.head, n_hidden, n_opinions)
         self.expected: Tensor | None = None  # e_t for each character of the text, float16, (N, K V); not stored
 
     @property
@@ -122,7 +154,7 @@ class LSTMNGram(LSTM):
             places: where in the counted text the rows begin, long, (B,), if they are of it.
 
         Returns:
-            features: the last layer's h_1..h_T, float, (B, T, H).
+            features: the last layer's h_1..h_T, and beside each what is expected, float, (B, T, H + K V).
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
@@ -131,8 +163,9 @@ class LSTMNGram(LSTM):
         else:
             expected, of_counts = self.expect(chars, of_counts)
         embedded = self.embed(chars)
-        features, of_lstm = self.layers(torch.cat([embedded, expected.to(embedded)], dim=-1), of_lstm)
-        return features, (of_lstm, of_counts)
+        expected = expected.to(embedded)
+        hidden, of_lstm = self.layers(torch.cat([embedded, expected], dim=-1), of_lstm)
+        return torch.cat([hidden, expected], dim=-1), (of_lstm, of_counts)
 
     def forward(
         self, chars: Tensor, state: State = None, only_last: bool = False, places: Tensor | None = None

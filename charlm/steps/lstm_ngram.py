@@ -1,10 +1,10 @@
 """Steps of `lstm-ngram`: counts read each character, and an LSTM what they then expect.
 
-    e = (ln p + ln V) / 3, by n-grams, by words, and by what was read of late
-    h = lstm([embedding; e])
-    logits = W h + b
+    e_k = (ln p + ln V) / 3, by n-grams, by words, and by what was read of late
+    h = lstm([embedding; e_1, ..., e_K])
+    logits = W h + b + 3 (g_1 e_1 + ... + g_K e_K),    g = W_g h + b_g
 
-Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, n order.
+Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, K opinions, n order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.steps.base import Array, Char, Layer, Rows, Steps, Weights
+from charlm.steps.base import Array, Char, Layer, Linear, Rows, Steps, Weights
 from charlm.steps.lstm import LSTM
 from charlm.steps.ngram import Smoothed, Trie, take_levels
 from charlm.steps.recent import Recent
@@ -70,8 +70,8 @@ class Beside:
             layer.allocate(rows)
         self.expected = np.empty((*rows, self.n_expected), np.float32)
 
-    def step(self, char: Char) -> Array:
-        """Return what the LSTM knows after one more character, (..., H)."""
+    def step(self, char: Char) -> tuple[Array, Array]:
+        """Return what the LSTM knows after one more character, (..., H), and what is expected, (..., K V)."""
         found: Any = self.reader.step(char)
         self.expected[..., : self.n_counted] = self.counted.opinions(found)
         if self.recent:
@@ -82,8 +82,33 @@ class Beside:
         x: Any = char, self.expected
         for layer in self.layers:
             x = layer.step(x)
-        known: Array = x
-        return known
+        return x, self.expected
+
+
+class Corrected:
+    """From what the LSTM knows, and what is expected, to the logits.
+
+    Args:
+        own: from what the LSTM knows to logits of its own.
+        trust: from the same to what is made of e_1, ..., e_K.
+    """
+
+    states: Sequence[Array] = ()
+
+    def __init__(self, own: Linear, trust: Linear) -> None:
+        self.own, self.trust = own, trust
+
+    def allocate(self, rows: Rows) -> None:
+        """Make room for so many texts."""
+        self.own.allocate(rows)
+        self.trust.allocate(rows)
+
+    def step(self, x: tuple[Array, Array]) -> Array:
+        """Return the logits, float, (..., V)."""
+        hidden, expected = x
+        logits, trust = self.own.step(hidden), self.trust.step(hidden)[..., None, :]  # (..., 1, K)
+        by_each = expected.reshape(*expected.shape[:-1], trust.shape[-1], -1)  # (..., K, V)
+        return np.add(logits, np.matmul(trust, by_each)[..., 0, :], out=logits)
 
 
 def lstm_ngram(weights: Weights) -> Steps:
@@ -96,10 +121,13 @@ def lstm_ngram(weights: Weights) -> Steps:
     else:
         levels = take_levels(weights, "counts.head")
         reader, counted, order = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney"), len(levels)
-    n_counted = (2 if words else 1) * vocab_size
-    recent = weights.shape("layers.weight_ih_l0", 2)[1] == weights.n_embed + n_counted + vocab_size
-    n_beside = n_counted + (vocab_size if recent else 0)
-    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_beside)
-    head, is_tied = head_of(weights, embed, options["n_hidden"])
+    n_counted = 2 if words else 1
+    recent = weights.shape("head.trust.weight", 2)[0] == n_counted + 1
+    n_opinions = n_counted + recent
+    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_opinions * vocab_size)
+    own, is_tied = head_of(weights, embed, options["n_hidden"], "head.own")
+    weight, bias = weights.linear("head.trust", options["n_hidden"], n_opinions)
+    head = Corrected(own, Linear((SCALE * weight, SCALE * bias)))
     options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
-    return Steps([Beside(reader, counted, n_counted, Recent(vocab_size) if recent else None, layers)], head, options)
+    late = Recent(vocab_size) if recent else None
+    return Steps([Beside(reader, counted, n_counted * vocab_size, late, layers)], head, options)

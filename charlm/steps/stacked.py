@@ -100,13 +100,13 @@ class Gates:
         return np.add(self.product.step(self.both), given, out=self.gates)
 
 
-def head_of(weights: Weights, embed: Array, n_hidden: int) -> tuple[Linear, bool]:
-    """Take the head out of the weights, and say whether its last matrix is that of the embeddings."""
+def head_of(weights: Weights, embed: Array, n_hidden: int, name: str = "head") -> tuple[Linear, bool]:
+    """Take the head of that name out of the weights, and say whether its last matrix is that of the embeddings."""
     vocab_size, n_embed = embed.shape
-    is_tied, between = "head.2.weight" not in weights.arrays, "head.1.weight" in weights.arrays
-    first = [weights.linear("head.1", n_hidden, n_embed)] if between else []
-    bias = weights.take("head.2.bias", vocab_size)
-    matrix = embed if is_tied else weights.take("head.2.weight", vocab_size, n_embed if between else n_hidden)
+    is_tied, between = f"{name}.2.weight" not in weights.arrays, f"{name}.1.weight" in weights.arrays
+    first = [weights.linear(f"{name}.1", n_hidden, n_embed)] if between else []
+    bias = weights.take(f"{name}.2.bias", vocab_size)
+    matrix = embed if is_tied else weights.take(f"{name}.2.weight", vocab_size, n_embed if between else n_hidden)
     if matrix.shape[1] != (n_embed if between else n_hidden):
         raise ValueError("the head does not fit the layers")
     return Linear(*first, (laid_out(matrix), bias)), is_tied

@@ -29,7 +29,7 @@ def fitting(name, options):
 def small(name, **options):
     """Return a small model with fresh weights and no dropout, or with the counts of a random text."""
     model = build(name, V, **fitting(name, SMALL) | options)
-    if isinstance(model, CountingModel):
+    if model.counts_text:
         model.count(torch.randint(V, (500,)), torch.arange(V, dtype=torch.uint8) % 4)
     return model
 
