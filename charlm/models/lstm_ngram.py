@@ -63,7 +63,8 @@ class Corrected(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits, float, (B, T, V), from [h_t; e_1, ..., e_K], (B, T, H + K V)."""
         n_hidden, n_opinions = self.trust.in_features, self.trust.out_features
-        hidden, expected = features[..., :n_hidden], features[..., n_hidden:].unflatten(-1, (n_opinions, -1))
+        hidden = features[..., :n_hidden]
+        expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # (B, T, K, V)
         trust = SCALE * self.trust(hidden).unsqueeze(-1)  # (B, T, K, 1)
         logits: Tensor = self.own(hidden) + (trust * expected).sum(dim=-2)
         return logits

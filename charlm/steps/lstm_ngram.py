@@ -108,7 +108,8 @@ class Corrected:
         hidden, expected = x
         logits, trust = self.own.step(hidden), self.trust.step(hidden)[..., None, :]  # (..., 1, K)
         by_each = expected.reshape(*expected.shape[:-1], trust.shape[-1], -1)  # (..., K, V)
-        return np.add(logits, np.matmul(trust, by_each)[..., 0, :], out=logits)
+        np.add(logits, np.matmul(trust, by_each)[..., 0, :], out=logits)
+        return logits
 
 
 def lstm_ngram(weights: Weights) -> Steps:
