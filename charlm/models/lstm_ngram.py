@@ -1,11 +1,13 @@
 """An LSTM that is told what counting expects, and corrects it: what a small text says need not be learned again.
 
-    e_k = (ln p(w) + ln V) / 3 for every w, by n-grams, by words (word_ngram.py), by what was read of late (recent.py)
+    e_k = (ln p_k(w) + ln V) / 3 for every w, with p_1 by n-grams, p_2 by words (word_ngram.py), p_3 by what was read of
+          late (recent.py)
     h_t, c_t = lstm([embedding of the character at step t; e_1, ..., e_K], h_{t-1}, c_{t-1})
-    logits_t = W h_t + b + 3 (g_1 e_1 + ... + g_K e_K),    g = W_g h_t + b_g
+    q = softmax(W h_t + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h_t + b_g
+    p = m_0 q + m_1 p_1 + ... + m_K p_K,                       m = softmax(W_m h_t + b_m)
 
-So the prediction begins as the geometric mean of what is expected, g_k = 1 / K; the LSTM learns whom to trust when, and
-what all of them leave over.
+So q begins as the geometric mean of what is expected, g_k = 1 / K, and p as nearly that. The LSTM learns whom to trust
+when, and what all of them leave over. In q each of them can veto; where one alone is to be followed, m says so.
 
 The counts are made before the first step. Counts of the training text know each next character of that very text, and
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
@@ -14,10 +16,10 @@ numbers on what counting cannot know. In evaluation all counts have their say. W
 for the whole text, 6 V bytes a character: this is a model for a few megabytes. What was read of late begins with each
 part, so that a text's beginning is nothing new.
 
-References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; experts whose weights
-a network chooses, Hinton (2002), Training products of experts, Neural Computation 14(8), and Mahoney (2005), Adaptive
-weighing of context models for lossless data compression, CS-2005-16, Florida Tech; inputs made by models that have not
-seen what is to be predicted, Wolpert (1992), Stacked generalization, Neural Networks 5(2).
+References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; a product of experts,
+Hinton (2002), Neural Computation 14(8), weighed by context, Mahoney (2005), Adaptive weighing of context models for
+lossless data compression, CS-2005-16, Florida Tech; a mixture of them, Jacobs et al. (1991), Neural Computation 3(1);
+inputs made by models that have not seen what is to be predicted, Wolpert (1992), Neural Networks 5(2).
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, K opinions, L n_layers, V vocab_size.
 """
@@ -38,6 +40,7 @@ from charlm.models.ngram import NGram, logarithm
 from charlm.models.recent import N_RECENT, recent_probs
 from charlm.models.word_ngram import WordNGram
 
+OWN = 4.0  # what q begins with in b_m, where the others have 0
 N_FOLDS = 8  # parts of the training text
 SCALE = 3.0  # so that what the counts expect is about as large as an embedding
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
@@ -55,19 +58,26 @@ class Corrected(nn.Module):
 
     def __init__(self, own: nn.Module, n_hidden: int, n_opinions: int) -> None:
         super().__init__()
-        self.trust = nn.Linear(n_hidden, n_opinions)
-        nn.init.zeros_(self.trust.weight)
-        nn.init.constant_(self.trust.bias, 1 / n_opinions)
+        self.trust = nn.Linear(n_hidden, n_opinions)  # g
+        self.share = nn.Linear(n_hidden, 1 + n_opinions)  # m, before the softmax
         self.own = own
+        for linear in (self.trust, self.share):
+            nn.init.zeros_(linear.weight)
+        nn.init.constant_(self.trust.bias, 1 / n_opinions)
+        with torch.no_grad():
+            self.share.bias.zero_()[0] = OWN
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits, float, (B, T, V), from [h_t; e_1, ..., e_K], (B, T, H + K V)."""
+        """Return the logits, which are ln p, float, (B, T, V), from [h_t; e_1, ..., e_K], (B, T, H + K V)."""
         n_hidden, n_opinions = self.trust.in_features, self.trust.out_features
         hidden = features[..., :n_hidden]
-        expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # (B, T, K, V)
-        trust = SCALE * self.trust(hidden).unsqueeze(-1)  # (B, T, K, 1)
-        logits: Tensor = self.own(hidden) + (trust * expected).sum(dim=-2)
-        return logits
+        expected = SCALE * features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # ln p_k + ln V
+        logits = self.own(hidden) + (self.trust(hidden).unsqueeze(-1) * expected).sum(dim=-2)
+        by_each = torch.cat(
+            [logits.log_softmax(dim=-1).unsqueeze(-2), expected - math.log(logits.shape[-1])], dim=-2
+        )  # (B, T, 1 + K, V)
+        log_probs: Tensor = (self.share(hidden).log_softmax(dim=-1).unsqueeze(-1) + by_each).logsumexp(dim=-2)
+        return log_probs
 
 
 class LSTMNGram(LSTM):

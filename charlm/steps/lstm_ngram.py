@@ -1,8 +1,9 @@
 """Steps of `lstm-ngram`: counts read each character, and an LSTM what they then expect.
 
-    e_k = (ln p + ln V) / 3, by n-grams, by words, and by what was read of late
+    e_k = (ln p_k + ln V) / 3, by n-grams, by words, and by what was read of late
     h = lstm([embedding; e_1, ..., e_K])
-    logits = W h + b + 3 (g_1 e_1 + ... + g_K e_K),    g = W_g h + b_g
+    q = softmax(W h + b + 3 (g_1 e_1 + ... + g_K e_K)),    g = W_g h + b_g
+    p = m_0 q + m_1 p_1 + ... + m_K p_K,                   m = softmax(W_m h + b_m)
 
 Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, K opinions, n order.
 """
@@ -85,30 +86,51 @@ class Beside:
         return x, self.expected
 
 
+def log_softmax_(logits: Array) -> Array:
+    """Turn logits, (..., N), into logarithms of probabilities in place, and return them."""
+    np.subtract(logits, logits.max(axis=-1, keepdims=True), out=logits)
+    np.subtract(logits, np.log(np.exp(logits).sum(axis=-1, keepdims=True)), out=logits)
+    return logits
+
+
 class Corrected:
     """From what the LSTM knows, and what is expected, to the logits.
 
     Args:
         own: from what the LSTM knows to logits of its own.
-        trust: from the same to what is made of e_1, ..., e_K.
+        trust: from the same to 3 g.
+        share: from the same to m, before the softmax.
+        vocab_size: V.
     """
 
     states: Sequence[Array] = ()
 
-    def __init__(self, own: Linear, trust: Linear) -> None:
-        self.own, self.trust = own, trust
+    def __init__(self, own: Linear, trust: Linear, share: Linear, vocab_size: int) -> None:
+        self.own, self.trust, self.share, self.vocab_size = own, trust, share, vocab_size
+        self.by_chance = np.float32(math.log(vocab_size))
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        self.own.allocate(rows)
-        self.trust.allocate(rows)
+        for layer in (self.own, self.trust, self.share):
+            layer.allocate(rows)
+        n_opinions = self.trust.products[-1][0].shape[1]
+        self.by_each = np.empty((*rows, 1 + n_opinions, self.vocab_size), np.float32)
 
     def step(self, x: tuple[Array, Array]) -> Array:
-        """Return the logits, float, (..., V)."""
-        hidden, expected = x
-        logits, trust = self.own.step(hidden), self.trust.step(hidden)[..., None, :]  # (..., 1, K)
-        by_each = expected.reshape(*expected.shape[:-1], trust.shape[-1], -1)  # (..., K, V)
-        np.add(logits, np.matmul(trust, by_each)[..., 0, :], out=logits)
+        """Return the logits, which are ln p, float, (..., V)."""
+        hidden, by_each = x[0], self.by_each
+        expected = x[1].reshape(by_each[..., 1:, :].shape)  # (..., K, V)
+        logits = self.own.step(hidden)
+        np.add(logits, np.matmul(self.trust.step(hidden)[..., None, :], expected)[..., 0, :], out=logits)
+        by_each[..., 0, :] = log_softmax_(logits)
+        np.multiply(expected, SCALE, out=by_each[..., 1:, :])
+        np.subtract(by_each[..., 1:, :], self.by_chance, out=by_each[..., 1:, :])
+        np.add(by_each, log_softmax_(self.share.step(hidden))[..., None], out=by_each)
+        most = by_each.max(axis=-2)
+        np.subtract(by_each, most[..., None, :], out=by_each)
+        np.exp(by_each, out=by_each)
+        np.log(by_each.sum(axis=-2), out=logits)
+        np.add(logits, most, out=logits)
         return logits
 
 
@@ -128,7 +150,8 @@ def lstm_ngram(weights: Weights) -> Steps:
     layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_opinions * vocab_size)
     own, is_tied = head_of(weights, embed, options["n_hidden"], "head.own")
     weight, bias = weights.linear("head.trust", options["n_hidden"], n_opinions)
-    head = Corrected(own, Linear((SCALE * weight, SCALE * bias)))
+    share = Linear(weights.linear("head.share", options["n_hidden"], 1 + n_opinions))
+    head = Corrected(own, Linear((SCALE * weight, SCALE * bias)), share, vocab_size)
     options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
     late = Recent(vocab_size) if recent else None
     return Steps([Beside(reader, counted, n_counted * vocab_size, late, layers)], head, options)

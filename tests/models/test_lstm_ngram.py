@@ -111,24 +111,29 @@ def test_what_nothing_was_counted_for_is_as_likely_as_chance():
     torch.testing.assert_close(log_probs[..., : 2 * V], torch.full((2, 5, 2 * V), -math.log(V)))
 
 
-def test_it_begins_as_the_geometric_mean_of_what_is_expected(codes):
+def test_it_begins_as_the_geometric_mean_of_what_is_expected_and_a_little_of_each(codes):
     model, chars = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0)
     model.count(codes, KINDS)
     for parameter in model.head.own.parameters():  # the LSTM says nothing
         torch.nn.init.zeros_(parameter)
-    by_each = log_probs_of(model, chars).unflatten(-1, (3, V))
-    torch.testing.assert_close(model(chars)[0].log_softmax(-1), by_each.mean(dim=2).log_softmax(-1))
+    by_each, share = log_probs_of(model, chars).unflatten(-1, (3, V)), math.exp(4) / (math.exp(4) + 3)
+    probs = share * by_each.mean(dim=2).softmax(-1) + (1 - share) * by_each.exp().mean(dim=2)
+    torch.testing.assert_close(model(chars)[0], probs.log())
 
 
-def test_what_the_lstm_knows_says_whom_to_trust(codes):
+def test_what_the_lstm_knows_says_whom_to_trust_and_whom_to_follow(codes):
     model, chars = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0)
     model.count(codes, KINDS)
-    torch.nn.init.normal_(model.head.trust.weight)
-    hidden, expected = model.features(chars)[0].split((OPTIONS["n_hidden"], 3 * V), dim=-1)
-    trust = model.head.trust(hidden)
-    assert trust.std(dim=1).min() > 0
-    voted = sum(trust[..., k : k + 1] * 3 * expected[..., k * V : (k + 1) * V] for k in range(3))
-    torch.testing.assert_close(model(chars)[0], model.head.own(hidden) + voted)
+    for linear in (model.head.trust, model.head.share):
+        torch.nn.init.normal_(linear.weight)
+    by_each = log_probs_of(model, chars).unflatten(-1, (3, V))
+    hidden = model.features(chars)[0][..., : OPTIONS["n_hidden"]]
+    trust, share = model.head.trust(hidden), model.head.share(hidden).softmax(-1)
+    assert trust.std(dim=1).min() > 0 and share.std(dim=1).min() > 0
+    own = model.head.own(hidden) + sum(trust[..., k, None] * by_each[..., k, :] for k in range(3))
+    probs = share[..., :1] * own.softmax(-1)
+    probs = probs + sum(share[..., k + 1, None] * by_each[..., k, :].exp() for k in range(3))
+    torch.testing.assert_close(model(chars)[0], probs.log())
 
 
 def test_in_evaluation_a_text_in_pieces_reads_as_in_one(codes):
