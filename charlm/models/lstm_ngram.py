@@ -44,7 +44,7 @@ OWN = 4.0  # what q begins with in b_m, where the others have 0
 N_FOLDS = 8  # parts of the training text
 SCALE = 3.0  # so that what the counts expect is about as large as an embedding
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
-N_AT_ONCE = 16384  # characters looked up at once: less memory is quicker
+N_AT_ONCE = 4096  # characters looked up at once: less memory is quicker
 
 
 class Corrected(nn.Module):
