@@ -71,7 +71,9 @@ def test_step_by_step_the_logits_are_those_of_the_model(name, options):
     steps, chars = steps_of(name, model), read_text(1, T)
     wanted = model(chars)[0][0].numpy()
     found = np.stack([steps.read([char]).copy() for char in chars[0].tolist()])
-    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    # Where a norm divides by little, float32 is far from exact, in the model as in its steps.
+    exact = model.double()(chars)[0][0].numpy()
+    np.testing.assert_allclose(found, exact, rtol=1e-5, atol=max(1e-5, 4 * np.abs(wanted - exact).max()))
     steps.reset()
     at_once = steps.read(chars[0].tolist())
     if steps.n_reach >= T:
