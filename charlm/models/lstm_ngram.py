@@ -1,19 +1,20 @@
 """An LSTM that is told what counting expects, and corrects it: what a small text says need not be learned again.
 
-    e_k = (ln p_k(w) + ln V) / 3 for every w, with p_1 by n-grams, p_2 by words (word_ngram.py), p_3 by what was read of
-          late (recent.py)
+    e_k = max(0, ln p_k(w) + ln V) for every w: by how much it is likelier than by chance. p_1 is by n-grams, p_2 by
+          words (word_ngram.py), p_3 by the characters that were read of late, p_4 by the words of late (recent.py)
     h_t, c_t = lstm([embedding of the character at step t; e_1, ..., e_K], h_{t-1}, c_{t-1})
     q = softmax(W h_t + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h_t + b_g
     p = m_0 q + m_1 p_1 + ... + m_K p_K,                       m = softmax(W_m h_t + b_m)
 
-So q begins as the geometric mean of what is expected, g_k = 1 / K, and p as nearly that. The LSTM learns whom to trust
+What is unlikely is left out of what the LSTM reads: of V symbols nearly all are, by many nats, and a large number in
+nearly every input would drown the few that matter. So q begins as the geometric mean of what is expected, g_k = 1 / K, and p as nearly that. The LSTM learns whom to trust
 when, and what all of them leave over. In q each of them can veto; where one alone is to be followed, m says so.
 
 The counts are made before the first step. Counts of the training text know each next character of that very text, and
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
 (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not counted, and spends its own
 numbers on what counting cannot know. In evaluation all counts have their say. While training, what is expected is held
-for the whole text, 6 V bytes a character: this is a model for a few megabytes. What was read of late begins with each
+for the whole text, 8 V bytes a character: this is a model for a few megabytes. What was read of late begins with each
 part, so that a text's beginning is nothing new.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; a product of experts,
@@ -37,12 +38,11 @@ from tqdm import tqdm
 from charlm.models.base import State
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram, logarithm
-from charlm.models.recent import N_RECENT, recent_probs
-from charlm.models.word_ngram import WordNGram
+from charlm.models.recent import N_RECENT, recent_probs, recent_word_probs
+from charlm.models.word_ngram import N_WORD_LEVELS, WordNGram
 
 OWN = 4.0  # what q begins with in b_m, where the others have 0
 N_FOLDS = 8  # parts of the training text
-SCALE = 3.0  # so that what the counts expect is about as large as an embedding
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
 N_AT_ONCE = 4096  # characters looked up at once: less memory is quicker
 
@@ -68,10 +68,10 @@ class Corrected(nn.Module):
             self.share.bias.zero_()[0] = OWN
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits, which are ln p, float, (B, T, V), from [h_t; e_1, ..., e_K], (B, T, H + K V)."""
+        """Return the logits, which are ln p, float, (B, T, V), from `LSTMNGram.features`, (B, T, H + K V)."""
         n_hidden, n_opinions = self.trust.in_features, self.trust.out_features
         hidden = features[..., :n_hidden]
-        expected = SCALE * features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # ln p_k + ln V
+        expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # ln p_k + ln V
         logits = self.own(hidden) + (self.trust(hidden).unsqueeze(-1) * expected).sum(dim=-2)
         by_each = torch.cat(
             [logits.log_softmax(dim=-1).unsqueeze(-2), expected - math.log(logits.shape[-1])], dim=-2
@@ -87,7 +87,7 @@ class LSTMNGram(LSTM):
         vocab_size: V.
         order: n of the n-grams.
         words: count words, too.
-        recent: count what was read of late, too.
+        recent: count what was read of late, too, and of words, its words.
         n_embed: E.
         n_hidden: H.
         n_layers: L.
@@ -114,11 +114,11 @@ class LSTMNGram(LSTM):
         self.counts = (WordNGram if words else NGram)(vocab_size, order)
         self.recent = recent
         # The same layers, but wider at the bottom: they read what the counts expect, too.
-        n_opinions = 1 + words + recent
+        n_opinions = (1 + words) * (1 + recent)
         n_read = n_embed + n_opinions * vocab_size
         self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.head = Corrected(self.head, n_hidden, n_opinions)
-        self.expected: Tensor | None = None  # e_t for each character of the text, float16, (N, K V); not stored
+        self.expected: Tensor | None = None  # ln p_k + ln V after each character, float16, (N, K V); not stored
 
     @property
     def n_parameters(self) -> int:
@@ -145,16 +145,25 @@ class LSTMNGram(LSTM):
         self.counts.count(codes, kinds)
 
     def expect(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Return e_t for each character, float, (B, T, K V), and the state: of the counts, and the last characters."""
-        of_counts, before = (None, chars[:, :0]) if state is None else state
+        """Return ln p_k + ln V after each character, float, (B, T, K V), and the state.
+
+        The state is that of the counts, and the last characters with their contexts of b and of v b, long, (B, S, 3),
+        or alone, (B, S, 1).
+        """
+        of_counts, before = (None, None) if state is None else state
         contexts, of_counts = self.counts.features(chars, of_counts)
         log_probs = self.counts.head.opinions(contexts)  # (B, T, K, V)
-        vocab_size = log_probs.shape[-1]
+        n_read, (n_said, vocab_size) = chars.shape[1], log_probs.shape[2:]
         if self.recent:
-            of_late = logarithm(recent_probs(chars, before, vocab_size)).unsqueeze(2)
-            log_probs = torch.cat([log_probs, of_late], dim=2)
-            before = torch.cat([before, chars], dim=1)[:, -N_RECENT:]
-        return (log_probs.flatten(2) + math.log(vocab_size)) / SCALE, (of_counts, before)
+            of_words = contexts[..., -N_WORD_LEVELS:][..., : 2 * (n_said - 1)]
+            read = torch.cat([chars.unsqueeze(2), of_words], dim=2)
+            read = read if before is None else torch.cat([before, read], dim=1)
+            of_late = [recent_probs(read[..., 0], n_read, vocab_size)]
+            if n_said > 1:
+                of_late.append(recent_word_probs(read[..., 0], read[..., 1:], n_read, vocab_size))
+            log_probs = torch.cat([log_probs, logarithm(torch.stack(of_late, dim=2))], dim=2)
+            before = read[:, -N_RECENT:]
+        return log_probs.flatten(2) + math.log(vocab_size), (of_counts, before)
 
     def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -165,7 +174,7 @@ class LSTMNGram(LSTM):
             places: where in the counted text the rows begin, long, (B,), if they are of it.
 
         Returns:
-            features: the last layer's h_1..h_T, and beside each what is expected, float, (B, T, H + K V).
+            features: the last layer's h_1..h_T, and beside each ln p_k + ln V, float, (B, T, H + K V).
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
@@ -175,7 +184,7 @@ class LSTMNGram(LSTM):
             expected, of_counts = self.expect(chars, of_counts)
         embedded = self.embed(chars)
         expected = expected.to(embedded)
-        hidden, of_lstm = self.layers(torch.cat([embedded, expected], dim=-1), of_lstm)
+        hidden, of_lstm = self.layers(torch.cat([embedded, expected.clamp(min=0)], dim=-1), of_lstm)
         return torch.cat([hidden, expected], dim=-1), (of_lstm, of_counts)
 
     def forward(

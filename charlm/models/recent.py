@@ -6,13 +6,15 @@ many different w came:
     p_k(w) = (c_k(w) + d_k p_{k-1}(w)) / (sum of c_k + d_k),    k = 3, ..., 8,    p_2(w) = 1 / V
 
 Where nothing came, p_k = p_{k-1}. Shorter contexts are left out: they are so frequent that counts of the training text
-know them better.
+know them better. The same by words, whatever white space parts them: what came after b, the letters of this word so
+far, unless it has none, and then what came after v b, with v the word before (word_ngram.py).
 
 References: a text's own past as a model of it, Kuhn and De Mori (1990), A cache-based natural language model, IEEE
 Transactions on Pattern Analysis and Machine Intelligence 12(6); Grave, Joulin, Usunier (2016), arXiv:1612.04426; how
 much is left to the shorter context, Witten and Bell (1991), see ngram.py.
 
-Shapes: B batch_size, T characters, S characters before, V vocab_size, M = B * T, P pairs of a place and an earlier one.
+Shapes: B batch_size, S + T characters, of which only what comes after the last T is asked for, V vocab_size, M = B * T,
+P pairs of a place and an earlier one.
 """
 
 from __future__ import annotations
@@ -24,55 +26,94 @@ N_RECENT = 16384  # characters that are remembered
 SHORTEST, LONGEST = 3, 8  # k
 
 
-def recent_pairs(text: Tensor, n_read: int, vocab_size: int) -> tuple[Tensor, Tensor]:
-    """Find where the last characters stood before.
+def recent_pairs(context: Tensor, n_read: int) -> tuple[Tensor, Tensor]:
+    """Find where the last contexts stood before.
 
     Args:
-        text: character indices, long, (B, S + T).
-        n_read: T, the last ones; only they are asked for.
-        vocab_size: V.
+        context: a number after each character, -1 where there is nothing to be found, long, (B, S + T).
+        n_read: T.
 
     Returns:
         asked: places in the flat text, long, (P,).
-        then: for each an earlier place, where the same SHORTEST characters end, long, (P,).
+        then: for each an earlier place in the same text with the same number, long, (P,).
     """
-    length, flat = text.shape[1], text.flatten()
-    place = torch.arange(len(flat), device=text.device)
-    row, column = place // length, place % length
-    key = row
-    for back in range(SHORTEST):
-        key = key * vocab_size + flat[(place - back).clamp(min=0)]
-    key = torch.where(column < SHORTEST - 1, -1 - row, key) * length + column
-    ordered, order = torch.sort(key)  # equal characters lie side by side, in the order of the text
+    length, n_contexts = context.shape[1], context.max() + 2
+    place = torch.arange(context.numel(), device=context.device)
+    row, column, flat = place // length, place % length, context.flatten()
+    # Equal numbers lie side by side, in the order of the text.
+    ordered, order = torch.sort(row * n_contexts + flat + 1, stable=True)
+    key = (ordered.diff(prepend=ordered[:1]) != 0).cumsum(0) * length + column[order]
     rank = torch.empty_like(order).scatter_(0, order, place)
-    asked = place[column >= max(length - n_read, SHORTEST - 1)]
-    first = torch.searchsorted(ordered, key[asked] - column[asked].clamp(max=N_RECENT))
+    asked = place[(column >= length - n_read) & (flat >= 0)]
+    first = torch.searchsorted(key, key[rank[asked]] - column[asked].clamp(max=N_RECENT))
     n_found = rank[asked] - first
     asked, first = asked.repeat_interleave(n_found), (first - n_found.cumsum(0) + n_found).repeat_interleave(n_found)
-    return asked, order[first + torch.arange(len(first), device=text.device)]
+    return asked, order[first + torch.arange(len(first), device=order.device)]
 
 
-def recent_probs(chars: Tensor, before: Tensor, vocab_size: int) -> Tensor:
-    """Return the probability of each symbol after each character, float64 where there is such, (B, T, V).
+class Followers:
+    """What is expected, as ever longer contexts are found.
 
     Args:
-        chars: character indices, long, (B, T).
-        before: the characters before, as many as are known and not more than N_RECENT, long, (B, S).
+        text: character indices, long, (B, S + T).
+        n_read: T.
         vocab_size: V.
     """
-    text = torch.cat([before, chars], dim=1)
-    flat, length = text.flatten(), text.shape[1]
-    asked, then = recent_pairs(text, chars.shape[1], vocab_size)
-    row = asked // length * chars.shape[1] + asked % length - before.shape[1]  # among all that are asked for
-    exact = torch.float32 if chars.device.type == "mps" else torch.float64  # mps has no float64
-    probs = torch.full((chars.numel(), vocab_size), 1 / vocab_size, dtype=exact, device=chars.device)
-    for k in range(SHORTEST, LONGEST + 1):
-        if k > SHORTEST:
-            same = (then % length >= k - 1) & (flat[then - k + 1] == flat[asked - k + 1])
-            asked, then, row = asked[same], then[same], row[same]
-        counts = torch.zeros_like(probs)
-        counts.view(-1).index_add_(0, row * vocab_size + flat[then + 1], probs.new_ones(len(row)))
+
+    def __init__(self, text: Tensor, n_read: int, vocab_size: int) -> None:
+        self.text, self.n_read = text, n_read
+        exact = torch.float32 if text.device.type == "mps" else torch.float64  # mps has no float64
+        shape = len(text) * n_read, vocab_size
+        self.probs = torch.full(shape, 1 / vocab_size, dtype=exact, device=text.device)  # (M, V)
+
+    def count(self, asked: Tensor, then: Tensor) -> None:
+        """Let what came after earlier places, long, (P,), have its say at the places that asked for them, long, (P,)."""
+        length, vocab_size = self.text.shape[1], self.probs.shape[1]
+        row = asked // length * self.n_read + asked % length - (length - self.n_read)
+        counts = torch.zeros_like(self.probs)
+        followers = self.text.flatten()[then + 1]
+        counts.view(-1).index_add_(0, row * vocab_size + followers, counts.new_ones(len(row)))
         n_kinds = (counts > 0).sum(dim=1, keepdim=True)
         total = (counts.sum(dim=1, keepdim=True) + n_kinds).clamp(min=1)
-        probs = torch.where(n_kinds > 0, (counts + n_kinds * probs) / total, probs)
-    return probs.view(*chars.shape, vocab_size)
+        self.probs = torch.where(n_kinds > 0, (counts + n_kinds * self.probs) / total, self.probs)
+
+
+def recent_probs(text: Tensor, n_read: int, vocab_size: int) -> Tensor:
+    """Return the probability of each symbol by the characters of late, float64 where there is such, (B, T, V).
+
+    Args:
+        text: character indices, long, (B, S + T).
+        n_read: T.
+        vocab_size: V.
+    """
+    found, length, flat = Followers(text, n_read, vocab_size), text.shape[1], text.flatten()
+    context = torch.full_like(text, -1)
+    if length >= SHORTEST:
+        powers = vocab_size ** torch.arange(SHORTEST, device=text.device)
+        context[:, SHORTEST - 1 :] = (text.unfold(1, SHORTEST, 1) * powers).sum(dim=2)
+    asked, then = recent_pairs(context, n_read)
+    found.count(asked, then)
+    for k in range(SHORTEST + 1, LONGEST + 1):
+        same = (then % length >= k - 1) & (flat[then - k + 1] == flat[asked - k + 1])
+        asked, then = asked[same], then[same]
+        found.count(asked, then)
+    return found.probs.view(len(text), n_read, vocab_size)
+
+
+def recent_word_probs(text: Tensor, contexts: Tensor, n_read: int, vocab_size: int) -> Tensor:
+    """Return the probability of each symbol by the words of late, float64 where there is such, (B, T, V).
+
+    Args:
+        text: character indices, long, (B, S + T).
+        contexts: of b and of v b after each character, see `word_ngram.word_contexts`, long, (B, S + T, 2).
+        n_read: T.
+        vocab_size: V.
+    """
+    found = Followers(text, n_read, vocab_size)
+    begun, both = contexts.unbind(dim=2)
+    asked, then = recent_pairs(torch.where(begun == 0, both, begun), n_read)
+    begun, both = begun.flatten(), both.flatten()
+    inside, same = begun[asked] != 0, both[asked] == both[then]
+    found.count(asked[inside], then[inside])
+    found.count(asked[same], then[same])
+    return found.probs.view(len(text), n_read, vocab_size)

@@ -1,7 +1,8 @@
-"""Counting characters and words: what followed the letters of this word so far, and what did after the word before.
+"""Counting characters and words: what followed the letters of this word so far, and what did after the words before.
 
-With b the letters read since the word began, and v the word, or the single mark, before it:
+With b the letters read since the word began, v the word, or the single mark, before it, and u the one before that:
 
+    p(w | u, v, b) = (c(u v b w) - D + freed(u v b) p(w | v, b)) / c(u v b)
     p(w | v, b) = (c(v b w) - D + freed(v b) p(w | b)) / c(v b)
     p(w | b)    = (c(b w) - D + freed(b) p_ngram(w)) / c(b), with p_ngram by the last n - 1 characters, see ngram.py
 
@@ -9,9 +10,11 @@ where c counts how often, D is what a count of 1, 2, and 3 or more frees, as in 
 the symbols seen after h. Where nothing was seen after h, the shorter context speaks. White space parts words and is
 nothing else: the end of a line and a blank are the same to words. Which of them it is, the length l of the line tells:
 
-    p_word(w) = sum of p(u | v, b) over all white space u * p(w | l)                        for white space w
-    p(w | l)  = (c(l w) - D + freed(l) p(w | v, b) / sum of p(u | v, b)) / c(l)
-    p_word(w) = p(w | v, b)                                                                 for any other w
+    p_word(w) = white * p(w | l)                                            for white space w
+    p(w | l)  = (c(l w) - D + freed(l) p(w | u, v, b) / white) / c(l)
+    p_word(w) = p(w | u, v, b)                                              for any other w
+
+with white the sum of p(w | u, v, b) over all white space w.
 
 Both have their say: p(w) = (p_ngram(w) + p_word(w)) / 2.
 
@@ -36,7 +39,7 @@ from charlm.models.levels import Level, added, check_level, followers
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
 
 OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols, see `Vocab.kinds`
-N_WORD_LEVELS = 3  # what followed b, v and b, and, of white space, l
+N_WORD_LEVELS = 4  # what followed b, v b, u v b, and, of white space, l
 MODULUS = 2**44 - 17
 FACTOR, BEFORE = 262_139, 131_071  # small enough that no product needs more than 63 bits
 MAX_LENGTH = 255  # of a line: all longer ones are alike
@@ -52,31 +55,34 @@ def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> 
         state: what was returned before; None starts afresh.
 
     Returns:
-        contexts: of b, of v and b, and l, long, (B, T, 3).
-        state: b, v and l, long, (B, 3).
+        contexts: of b, of v b, of u v b, and l, long, (B, T, 4).
+        state: b, v, u and l, long, (B, 4).
     """
     found: list[int] = []
-    after: list[tuple[int, int, int]] = []
-    kind_of, states = kinds.tolist(), [(0, 0, 0)] * len(chars) if state is None else state.tolist()
-    for row, (begun, before, length) in zip(chars.tolist(), states, strict=True):
+    after: list[tuple[int, int, int, int]] = []
+    kind_of, states = kinds.tolist(), [(0, 0, 0, 0)] * len(chars) if state is None else state.tolist()
+    for row, (begun, before, further, length) in zip(chars.tolist(), states, strict=True):
         for char in row:
             kind = kind_of[char]
             length = 0 if kind == BREAK else min(length + 1, MAX_LENGTH)
             if kind == LETTER:
                 begun = (begun * FACTOR + char + 1) % MODULUS
             else:
-                before = char + 1 if kind == OTHER else begun or before
-                begun = 0
-            found += begun, (before * BEFORE + begun) % MODULUS, length
-        after.append((begun, before, length))
+                if begun:
+                    further, before, begun = before, begun, 0
+                if kind == OTHER:
+                    further, before = before, char + 1
+            both = (further * FACTOR + before) % MODULUS
+            found += begun, (before * BEFORE + begun) % MODULUS, (both * BEFORE + begun) % MODULUS, length
+        after.append((begun, before, further, length))
     contexts = torch.tensor(found, dtype=torch.int64, device=chars.device)
-    return contexts.view(*chars.shape, 3), torch.tensor(after, dtype=torch.int64, device=chars.device)
+    return contexts.view(*chars.shape, N_WORD_LEVELS), torch.tensor(after, dtype=torch.int64, device=chars.device)
 
 
 def start_of_contexts(kinds: Tensor) -> int:
     """Return a place from which on a text has to be read for its last symbol's contexts to be right.
 
-    There v begins, which is the last word that has ended, or a mark behind it; and lines are not counted further back.
+    There u begins: of the words that have ended and the marks, the last but one. Lines are not counted further back.
 
     Args:
         kinds: of the text's symbols, uint8, (N,).
@@ -84,7 +90,7 @@ def start_of_contexts(kinds: Tensor) -> int:
     letter = (kinds == LETTER).int()
     turns = letter.diff(prepend=letter.new_zeros(1)).nonzero().flatten()  # where a word begins, ends, begins, ends
     words, marks = turns[: len(turns) // 2 * 2 : 2], (kinds == OTHER).nonzero().flatten()
-    begins: int = max([0, *words[-1:].tolist(), *marks[-1:].tolist()])
+    begins: int = sorted([0, 0, *words[-2:].tolist(), *marks[-2:].tolist()])[-2]
     return min(begins, max(0, len(kinds) - MAX_LENGTH))
 
 
@@ -97,7 +103,7 @@ class WordSmoothed(Smoothed):
     """
 
     kinds: Tensor
-    word_freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (3, 4)
+    word_freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (4, 4)
 
     def __init__(self, vocab_size: int, order: int) -> None:
         super().__init__(vocab_size, order, "kneser-ney")
@@ -108,7 +114,7 @@ class WordSmoothed(Smoothed):
         self.register_buffer("word_freed", torch.ones(N_WORD_LEVELS, 4), persistent=False)
 
     def word_level(self, k: int) -> Level:
-        """Return keys, context * V + symbol, int64, (U,), and counts, int32, (U,), of b, of v and b, or of l."""
+        """Return keys, context * V + symbol, int64, (U,), and counts, int32, (U,), of b, v b, u v b, or l."""
         return self.get_buffer(f"word_keys_{k}"), self.get_buffer(f"word_counts_{k}")
 
     def replace_words(self, k: int, keys: Tensor, counts: Tensor) -> None:
@@ -132,7 +138,7 @@ class WordSmoothed(Smoothed):
                 self._add(contexts[0, first - begin : stop - begin].cpu(), codes[first + 1 : stop + 1].long().cpu())
 
     def _add(self, contexts: Tensor, symbols: Tensor) -> None:
-        """Count symbols, long, (T,), after contexts, long, (T, 3)."""
+        """Count symbols, long, (T,), after contexts, long, (T, 4)."""
         for k in range(1, N_WORD_LEVELS + 1):
             keys, counts = (part.cpu() for part in self.word_level(k))
             more = contexts[:, k - 1] * self.vocab_size + symbols
@@ -143,7 +149,7 @@ class WordSmoothed(Smoothed):
             self.replace_words(k, keys, counts)
 
     def opinions(self, contexts: Tensor) -> Tensor:
-        """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 3): float, (B, T, 2, V)."""
+        """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 4): float, (B, T, 2, V)."""
         flat = contexts.flatten(0, -2)
         by_chars = self.probs(flat)
         by_words, is_white = by_chars.clone(), self.kinds >= BLANK
@@ -161,7 +167,7 @@ class WordSmoothed(Smoothed):
         lengthen(probs, found, self.word_freed[k - 1], self.vocab_size)
 
     def forward(self, contexts: Tensor) -> Tensor:
-        """Return the logits, float, (B, T, V), after contexts, long, (B, T, n + 3)."""
+        """Return the logits, float, (B, T, V), after contexts, long, (B, T, n + 4)."""
         return self.opinions(contexts).logsumexp(dim=2) - math.log(2)
 
 
@@ -223,7 +229,7 @@ class WordNGram(NGram):
             state: of `NGram`, and of `word_contexts`; None starts afresh.
 
         Returns:
-            features: nodes as of `NGram`, and contexts of words, long, (B, T, n + 3).
+            features: nodes as of `NGram`, and contexts of words, long, (B, T, n + 4).
             state: as above.
         """
         of_chars, of_words = (None, None) if state is None else state

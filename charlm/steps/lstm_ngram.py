@@ -1,8 +1,8 @@
 """Steps of `lstm-ngram`: counts read each character, and an LSTM what they then expect.
 
-    e_k = (ln p_k + ln V) / 3, by n-grams, by words, and by what was read of late
+    e_k = max(0, ln p_k + ln V), by n-grams and words, and by the characters and words that were read of late
     h = lstm([embedding; e_1, ..., e_K])
-    q = softmax(W h + b + 3 (g_1 e_1 + ... + g_K e_K)),    g = W_g h + b_g
+    q = softmax(W h + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h + b_g
     p = m_0 q + m_1 p_1 + ... + m_K p_K,                   m = softmax(W_m h + b_m)
 
 Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, K opinions, n order.
@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 from charlm.steps.base import Array, Char, Layer, Linear, Rows, Steps, Weights
 from charlm.steps.lstm import LSTM
 from charlm.steps.ngram import Smoothed, Trie, take_levels
-from charlm.steps.recent import Recent
+from charlm.steps.recent import Recent, RecentWords
 from charlm.steps.stacked import head_of, layers_of
 from charlm.steps.word_ngram import Words, take_words
-
-SCALE = np.float32(3)
 
 
 class Told(LSTM):
@@ -33,7 +31,8 @@ class Told(LSTM):
     def step(self, x: Any) -> Array:
         """Return h_t, (..., H), from a character and what is expected, (..., K V), or from the layer below."""
         if self.table is not None:
-            x, self.inputs[...] = x
+            x, expected = x
+            np.maximum(expected, 0, out=self.inputs)
         return super().step(x)
 
 
@@ -43,7 +42,7 @@ class Beside:
     Args:
         reader: walks through the counts.
         counted: what they expect where it stands.
-        n_counted: how many numbers that are.
+        n_counted: how many opinions that are.
         recent: what was read of late, or None.
         layers: of the LSTM.
     """
@@ -52,35 +51,39 @@ class Beside:
         self, reader: Trie | Words, counted: Smoothed, n_counted: int, recent: Recent | None, layers: Sequence[Layer]
     ) -> None:
         self.reader, self.counted, self.n_counted, self.recent, self.layers = reader, counted, n_counted, recent, layers
-        self.n_expected = n_counted + (counted.vocab_size if recent else 0)
+        self.recent_words = RecentWords(recent) if recent and n_counted > 1 else None
         self.by_chance = np.float32(math.log(counted.vocab_size))
 
     @property
     def states(self) -> list[NDArray[Any]]:
         """Return the states of the counts and of all layers."""
         of_layers = [state for layer in self.layers for state in layer.states]
-        return [*self.reader.states, *(self.recent.states if self.recent else ()), *of_layers]
+        of_late = [state for late in (self.recent, self.recent_words) if late for state in late.states]
+        return [*self.reader.states, *of_late, *of_layers]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
         self.reader.allocate(rows)
         self.counted.allocate(rows)
-        if self.recent:
-            self.recent.allocate(rows)
+        for late in (self.recent, self.recent_words):
+            if late:
+                late.allocate(rows)
         for layer in self.layers:
             layer.allocate(rows)
-        self.expected = np.empty((*rows, self.n_expected), np.float32)
+        n_opinions = self.n_counted * (2 if self.recent else 1)
+        self.expected = np.empty((*rows, n_opinions, self.counted.vocab_size), np.float32)
 
     def step(self, char: Char) -> tuple[Array, Array]:
-        """Return what the LSTM knows after one more character, (..., H), and what is expected, (..., K V)."""
+        """Return what the LSTM knows after one more character, (..., H), and ln p_k + ln V, (..., K, V)."""
         found: Any = self.reader.step(char)
-        self.expected[..., : self.n_counted] = self.counted.opinions(found)
+        expected = self.expected if self.counted.rows else self.expected[None]
+        self.counted.opinions(found, expected)
         if self.recent:
-            of_late = self.expected[..., self.n_counted :]
-            self.counted.logarithm(self.recent.step(char), of_late if self.counted.rows else of_late[None])
-        np.add(self.expected, self.by_chance, out=self.expected)
-        np.divide(self.expected, SCALE, out=self.expected)
-        x: Any = char, self.expected
+            self.counted.logarithm(self.recent.step(char), expected[:, self.n_counted])
+        if self.recent_words:
+            self.counted.logarithm(self.recent_words.step(found[1][:2]), expected[:, self.n_counted + 1])
+        np.add(expected, self.by_chance, out=expected)
+        x: Any = char, self.expected.reshape(*self.expected.shape[:-2], -1)
         for layer in self.layers:
             x = layer.step(x)
         return x, self.expected
@@ -98,7 +101,7 @@ class Corrected:
 
     Args:
         own: from what the LSTM knows to logits of its own.
-        trust: from the same to 3 g.
+        trust: from the same to g.
         share: from the same to m, before the softmax.
         vocab_size: V.
     """
@@ -118,13 +121,11 @@ class Corrected:
 
     def step(self, x: tuple[Array, Array]) -> Array:
         """Return the logits, which are ln p, float, (..., V)."""
-        hidden, by_each = x[0], self.by_each
-        expected = x[1].reshape(by_each[..., 1:, :].shape)  # (..., K, V)
+        (hidden, expected), by_each = x, self.by_each
         logits = self.own.step(hidden)
         np.add(logits, np.matmul(self.trust.step(hidden)[..., None, :], expected)[..., 0, :], out=logits)
         by_each[..., 0, :] = log_softmax_(logits)
-        np.multiply(expected, SCALE, out=by_each[..., 1:, :])
-        np.subtract(by_each[..., 1:, :], self.by_chance, out=by_each[..., 1:, :])
+        np.subtract(expected, self.by_chance, out=by_each[..., 1:, :])
         np.add(by_each, log_softmax_(self.share.step(hidden))[..., None], out=by_each)
         most = by_each.max(axis=-2)
         np.subtract(by_each, most[..., None, :], out=by_each)
@@ -145,13 +146,13 @@ def lstm_ngram(weights: Weights) -> Steps:
         levels = take_levels(weights, "counts.head")
         reader, counted, order = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney"), len(levels)
     n_counted = 2 if words else 1
-    recent = weights.shape("head.trust.weight", 2)[0] == n_counted + 1
-    n_opinions = n_counted + recent
+    n_opinions = weights.shape("head.trust.weight", 2)[0]
+    recent = n_opinions == 2 * n_counted
     layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_opinions * vocab_size)
     own, is_tied = head_of(weights, embed, options["n_hidden"], "head.own")
-    weight, bias = weights.linear("head.trust", options["n_hidden"], n_opinions)
+    trust = Linear(weights.linear("head.trust", options["n_hidden"], n_opinions))
     share = Linear(weights.linear("head.share", options["n_hidden"], 1 + n_opinions))
-    head = Corrected(own, Linear((SCALE * weight, SCALE * bias)), share, vocab_size)
+    head = Corrected(own, trust, share, vocab_size)
     options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
     late = Recent(vocab_size) if recent else None
-    return Steps([Beside(reader, counted, n_counted * vocab_size, late, layers)], head, options)
+    return Steps([Beside(reader, counted, n_counted, late, layers)], head, options)

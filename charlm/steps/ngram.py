@@ -168,9 +168,9 @@ class Smoothed:
         """Write ln p, of p that may be too small for it."""
         np.log(np.maximum(probs, np.finfo(np.float64).tiny), out=out)
 
-    def opinions(self, nodes: Any) -> Array:
-        """Return what is expected, all that there is to say of it: here the logits, float, (..., V)."""
-        return self.step(nodes)
+    def opinions(self, nodes: Any, out: Array) -> None:
+        """Write the logarithms of what is expected into the first of K opinions, float, (B, K, V)."""
+        self.logarithm(self.by_chars(nodes), out[:, 0])
 
     def step(self, nodes: Any) -> Array:
         """Return the logits, float, (..., V)."""

@@ -1,9 +1,10 @@
-"""Steps of `word-ngram`: beside the nodes of a trie, the letters of this word so far, the word before, and the line.
+"""Steps of `word-ngram`: beside the nodes of a trie, the letters of this word so far, the words before, and the line.
 
-    b <- (b FACTOR + letter + 1) mod MODULUS; where a word ends, v <- b and b <- 0; where a mark stands, v <- mark + 1
+    b <- (b FACTOR + letter + 1) mod MODULUS; where a word ends, u <- v, v <- b and b <- 0; where a mark stands, u <- v
+        and v <- mark + 1
     l <- l + 1; where a line ends, l <- 0
-    p = (p_ngram + p_word) / 2, where p_word goes on from p_ngram by what followed b, and by what followed v and b; l
-        says which white space it is
+    p = (p_ngram + p_word) / 2, where p_word goes on from p_ngram by what followed b, v b, and u v b; l says which
+        white space it is
 
 models/word_ngram.py says more. Shapes: ... nothing for one text, B for many, V vocab_size, n order.
 """
@@ -20,7 +21,7 @@ from charlm.steps.base import Array, Char, Rows, Steps, Weights
 from charlm.steps.ngram import Level, Smoothed, Trie, Whole, take_level, take_levels
 
 OTHER, LETTER, BLANK, BREAK = range(4)
-N_WORD_LEVELS, MAX_LENGTH = 3, 255
+N_WORD_LEVELS, MAX_LENGTH = 4, 255
 MODULUS = 2**44 - 17
 FACTOR, BEFORE = 262_139, 131_071
 
@@ -38,38 +39,48 @@ class Words:
 
     @property
     def states(self) -> list[Whole]:
-        """Return the nodes, and b, v and l."""
+        """Return the nodes, and b, v, u and l."""
         return [*self.trie.states, self.words]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
         self.trie.allocate(rows)
-        self.words = np.zeros((*rows, 3), np.int64)
+        self.words = np.zeros((*rows, N_WORD_LEVELS), np.int64)
 
     def step(self, char: Char) -> tuple[Whole, list[Any]]:
-        """Return the nodes, (..., n - 1), and contexts: of b, of v and b, and l, each one number or (B,)."""
+        """Return the nodes, (..., n - 1), and contexts: of b, v b, u v b, and l, each one number or (B,)."""
         begun: Any
         before: Any
+        further: Any
         length: Any
         if type(char) is int:
-            begun, before, length = self.words.tolist()
+            begun, before, further, length = self.words.tolist()
             kind = self.kind_of[char]
             length = 0 if kind == BREAK else min(length + 1, MAX_LENGTH)
             if kind == LETTER:
                 begun = (begun * FACTOR + char + 1) % MODULUS
             else:
-                before = char + 1 if kind == OTHER else begun or before
-                begun = 0
-            self.words[:] = begun, before, length
+                if begun:
+                    further, before, begun = before, begun, 0
+                if kind == OTHER:
+                    further, before = before, char + 1
+            self.words[:] = begun, before, further, length
         else:
-            begun, before, length = self.words.T.copy()
+            begun, before, further, length = self.words.T.copy()
             kinds = self.kinds[char]
             length = np.where(kinds == BREAK, 0, np.minimum(length + 1, MAX_LENGTH))
-            before = np.where((kinds == LETTER) | ((kinds != OTHER) & (begun == 0)), before, begun)
-            before = np.where(kinds == OTHER, char + 1, before)
+            ends, is_mark = (kinds != LETTER) & (begun != 0), kinds == OTHER
+            further, before = np.where(ends, before, further), np.where(ends, begun, before)
+            further, before = np.where(is_mark, before, further), np.where(is_mark, char + 1, before)
             begun = np.where(kinds == LETTER, (begun * FACTOR + char + 1) % MODULUS, 0)
-            self.words[:, 0], self.words[:, 1], self.words[:, 2] = begun, before, length
-        return self.trie.step(char), [begun, (before * BEFORE + begun) % MODULUS, length]
+            self.words[:] = np.stack([begun, before, further, length], axis=1)
+        both = (further * FACTOR + before) % MODULUS
+        return self.trie.step(char), [
+            begun,
+            (before * BEFORE + begun) % MODULUS,
+            (both * BEFORE + begun) % MODULUS,
+            length,
+        ]
 
 
 class WordSmoothed(Smoothed):
@@ -77,7 +88,7 @@ class WordSmoothed(Smoothed):
 
     Args:
         levels: 1, 2, ..., n of the n-grams.
-        words: what followed b, v and b, and, of white space, l.
+        words: what followed b, v b, u v b, and, of white space, l.
         is_white: whether a symbol is white space, bool, (V,).
     """
 
@@ -85,28 +96,21 @@ class WordSmoothed(Smoothed):
         super().__init__([*levels, *words], len(is_white), "kneser-ney")
         self.order, self.is_white = len(levels), is_white
 
-    def allocate(self, rows: Rows) -> None:
-        """Make room for so many texts."""
-        super().allocate(rows)
-        self.logs = np.empty((*rows, 2 * self.vocab_size), np.float32)
-
     def both(self, found: tuple[Whole, list[Any]]) -> tuple[Any, Any]:
         """Return p_ngram and p_word, each (1, V), or (B, V)."""
         nodes, contexts = found
         *of_words, length = (context + 1 for context in contexts)
         by_chars = self.by_chars(nodes)
-        by_words = self.probs((self.order, self.order + 1), of_words, by_chars)
+        by_words = self.probs(range(self.order, self.order + len(of_words)), of_words, by_chars)
         white = (by_words * self.is_white).sum(axis=1, keepdims=True)
         by_length = by_words * self.is_white / np.maximum(white, np.finfo(np.float64).tiny)
-        by_length = self.probs((self.order + 2,), [length], by_length)
+        by_length = self.probs([self.order + len(of_words)], [length], by_length)
         return by_chars, np.where(self.is_white, white * by_length, by_words)
 
-    def opinions(self, found: Any) -> Array:
-        """Return the logarithms of both, one after the other, float, (..., 2 V)."""
-        logs = self.logs if self.rows else self.logs[None]
+    def opinions(self, found: Any, out: Array) -> None:
+        """Write the logarithms of both into the first two of K opinions, float, (B, K, V)."""
         for i, probs in enumerate(self.both(found)):
-            self.logarithm(probs, logs[:, i * self.vocab_size : (i + 1) * self.vocab_size])
-        return self.logs
+            self.logarithm(probs, out[:, i])
 
     def step(self, found: Any) -> Array:
         """Return the logits, float, (..., V)."""

@@ -11,8 +11,8 @@ from charlm.lr_find import find_rate
 from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
-from charlm.models.recent import recent_probs
-from charlm.models.word_ngram import WordNGram
+from charlm.models.recent import recent_probs, recent_word_probs
+from charlm.models.word_ngram import WordNGram, word_contexts
 from charlm.recipe import Recipe
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
@@ -47,11 +47,8 @@ def counted(codes, counts):
 
 
 def log_probs_of(model, chars, places=None):
-    """Return what the counts expect, (B, T, K V): the LSTM's input beside the embeddings."""
-    read = []
-    with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
-        model(chars, None, False, places)
-    return read[0][..., OPTIONS["n_embed"] :] * 3 - math.log(V)
+    """Return what is expected, (B, T, K V)."""
+    return model.features(chars, None, places)[0][..., OPTIONS["n_hidden"] :] - math.log(V)
 
 
 def opinions_of(model, chars):
@@ -67,11 +64,12 @@ def test_in_evaluation_the_counts_say_all_they_know(counted, counts, codes):
 def test_beside_the_counts_stands_what_was_read_of_late(codes):
     model, chars = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0)
     model.count(codes, KINDS)
-    wanted = recent_probs(chars, chars[:, :0], V).log().float()
-    torch.testing.assert_close(log_probs_of(model, chars)[..., -V:], wanted)
+    of_words = recent_word_probs(chars, word_contexts(chars, KINDS)[0][..., :2], len(codes), V)
+    wanted = torch.cat([recent_probs(chars, len(codes), V), of_words], dim=-1).log().float()
+    torch.testing.assert_close(log_probs_of(model, chars)[..., -2 * V :], wanted)
     # In the training text it is what stood in the same part of it, and shortly before.
     place = len(codes) // N_FOLDS - 2
-    found = log_probs_of(model, chars[:, place : place + 2], torch.tensor([place]))[..., -V:]
+    found = log_probs_of(model, chars[:, place : place + 2], torch.tensor([place]))[..., -2 * V :]
     torch.testing.assert_close(found, wanted[:, place : place + 2], rtol=2e-3, atol=2e-3)
 
 
@@ -106,6 +104,15 @@ def test_a_text_without_rules_teaches_it_nothing():
     assert trained.about.result["valid_nats"] < 1.05 * math.log(4)
 
 
+def test_the_lstm_reads_by_how_much_each_symbol_is_likelier_than_by_chance(codes):
+    model, chars, read = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0), []
+    model.count(codes, KINDS)
+    with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
+        model(chars)
+    wanted = (log_probs_of(model, chars) + math.log(V)).clamp(min=0)
+    torch.testing.assert_close(read[0][..., OPTIONS["n_embed"] :], wanted)
+
+
 def test_what_nothing_was_counted_for_is_as_likely_as_chance():
     log_probs = log_probs_of(build("lstm-ngram", V, **OPTIONS), torch.randint(V, (2, 5)))
     torch.testing.assert_close(log_probs[..., : 2 * V], torch.full((2, 5, 2 * V), -math.log(V)))
@@ -116,7 +123,7 @@ def test_it_begins_as_the_geometric_mean_of_what_is_expected_and_a_little_of_eac
     model.count(codes, KINDS)
     for parameter in model.head.own.parameters():  # the LSTM says nothing
         torch.nn.init.zeros_(parameter)
-    by_each, share = log_probs_of(model, chars).unflatten(-1, (3, V)), math.exp(4) / (math.exp(4) + 3)
+    by_each, share = log_probs_of(model, chars).unflatten(-1, (4, V)), math.exp(4) / (math.exp(4) + 4)
     probs = share * by_each.mean(dim=2).softmax(-1) + (1 - share) * by_each.exp().mean(dim=2)
     torch.testing.assert_close(model(chars)[0], probs.log())
 
@@ -126,13 +133,13 @@ def test_what_the_lstm_knows_says_whom_to_trust_and_whom_to_follow(codes):
     model.count(codes, KINDS)
     for linear in (model.head.trust, model.head.share):
         torch.nn.init.normal_(linear.weight)
-    by_each = log_probs_of(model, chars).unflatten(-1, (3, V))
+    by_each = log_probs_of(model, chars).unflatten(-1, (4, V))
     hidden = model.features(chars)[0][..., : OPTIONS["n_hidden"]]
     trust, share = model.head.trust(hidden), model.head.share(hidden).softmax(-1)
     assert trust.std(dim=1).min() > 0 and share.std(dim=1).min() > 0
-    own = model.head.own(hidden) + sum(trust[..., k, None] * by_each[..., k, :] for k in range(3))
+    own = model.head.own(hidden) + sum(trust[..., k, None] * by_each[..., k, :] for k in range(4))
     probs = share[..., :1] * own.softmax(-1)
-    probs = probs + sum(share[..., k + 1, None] * by_each[..., k, :].exp() for k in range(3))
+    probs = probs + sum(share[..., k + 1, None] * by_each[..., k, :].exp() for k in range(4))
     torch.testing.assert_close(model(chars)[0], probs.log())
 
 

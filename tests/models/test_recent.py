@@ -1,6 +1,4 @@
-"""What was read of late: the same as a slow reference that looks back character by character, in torch and in numpy."""
-
-from collections import Counter
+"""What was read of late: the same as a slow reference that looks back place by place, in torch and in numpy."""
 
 import numpy as np
 import pytest
@@ -10,8 +8,10 @@ from hypothesis import strategies as st
 
 import charlm.models.recent as model
 import charlm.steps.recent as steps
+from charlm.models.word_ngram import word_contexts
 
 V, SHORT = 5, 40
+KINDS = torch.tensor([1, 1, 2, 3, 0], dtype=torch.uint8)
 TEXTS = st.lists(st.integers(0, V - 1), min_size=1, max_size=90)
 
 
@@ -21,52 +21,103 @@ def _remembers_little(monkeypatch):
         monkeypatch.setattr(module, "N_RECENT", SHORT)
 
 
+def longer(probs, after):
+    """Return what is expected with one more context, after which these symbols came."""
+    kinds = len(set(after))
+    counts = np.bincount(after, minlength=V) if after else np.zeros(V)
+    return (counts + kinds * probs) / (len(after) + kinds) if after else probs
+
+
 def reference(text):
-    """Return what is expected after each character, by the formula, (N, V)."""
+    """Return what is expected by characters after each, by the formula, (N, V)."""
     found = []
     for t in range(len(text)):
         probs = np.full(V, 1 / V)
         for k in range(3, 9):
             last = text[t - k + 1 : t + 1]
-            after = Counter(
-                text[s + 1] for s in range(max(0, t - SHORT), t) if s >= k - 1 and text[s - k + 1 : s + 1] == last
-            )
-            if after:
-                counts = np.array([after[w] for w in range(V)])
-                probs = (counts + len(after) * probs) / (counts.sum() + len(after))
+            places = (s for s in range(max(0, t - SHORT), t) if s >= k - 1 and text[s - k + 1 : s + 1] == last)
+            probs = longer(probs, [text[s + 1] for s in places])
         found.append(probs)
     return np.array(found)
 
 
+def word_reference(text, contexts):
+    """Return what is expected by words after each character, by the formula, (N, V)."""
+    found = []
+    for t, (begun, both) in enumerate(contexts):
+        earlier, probs = range(max(0, t - SHORT), t), np.full(V, 1 / V)
+        if begun:
+            probs = longer(probs, [text[s + 1] for s in earlier if contexts[s][0] == begun])
+        found.append(longer(probs, [text[s + 1] for s in earlier if contexts[s][1] == both]))
+    return np.array(found)
+
+
+def contexts_of(texts):
+    """Return the contexts of words after each character, (B, N, 2)."""
+    return word_contexts(texts, KINDS)[0][..., :2]
+
+
 def test_the_last_characters_are_counted_and_no_others():
     text = [0, 1, 2, 3, *([4] * (SHORT - 5)), 0, 1, 2]
-    probs = model.recent_probs(torch.tensor([text]), torch.empty(1, 0, dtype=torch.int64), V)[0, -1]
+    probs = model.recent_probs(torch.tensor([text]), len(text), V)[0, -1]
     torch.testing.assert_close(probs, torch.tensor([0.1, 0.1, 0.1, 0.6, 0.1], dtype=torch.float64))
     text = [0, 1, 2, 3, *([4] * (SHORT - 3)), 0, 1, 2]
-    probs = model.recent_probs(torch.tensor([text]), torch.empty(1, 0, dtype=torch.int64), V)[0, -1]
+    probs = model.recent_probs(torch.tensor([text]), len(text), V)[0, -1]
     torch.testing.assert_close(probs, torch.full((V,), 0.2, dtype=torch.float64))
 
 
 @given(text=TEXTS, n_before=st.integers(0, 60))
 def test_it_is_the_reference(text, n_before):
-    before, chars = text[:-1][:n_before][-SHORT:], text[:-1][n_before:] + text[-1:]
-    tensors = torch.tensor([chars]), torch.tensor([before], dtype=torch.int64)
-    wanted = reference(text)
-    np.testing.assert_allclose(model.recent_probs(*tensors, V)[0].numpy(), wanted[-len(chars) :], atol=1e-12)
+    n_read = len(text) - min(n_before, len(text) - 1)
+    wanted, part = reference(text), torch.tensor([text])[:, -n_read - SHORT :]
+    np.testing.assert_allclose(model.recent_probs(part, n_read, V)[0].numpy(), wanted[-n_read:], atol=1e-12)
     reader = steps.Recent(V)
     reader.allocate(())
     np.testing.assert_allclose([reader.step(char)[0] for char in text], wanted, atol=1e-12)
 
 
+@given(text=TEXTS, n_before=st.integers(0, 60))
+def test_words_are_the_reference(text, n_before):
+    n_read = len(text) - min(n_before, len(text) - 1)
+    texts = torch.tensor([text])
+    contexts = contexts_of(texts)
+    wanted = word_reference(text, contexts[0].tolist())
+    part, of_part = texts[:, -n_read - SHORT :], contexts[:, -n_read - SHORT :]
+    found = model.recent_word_probs(part, of_part, n_read, V)[0].numpy()
+    np.testing.assert_allclose(found, wanted[-n_read:], atol=1e-12)
+    reader = steps.Recent(V)
+    words = steps.RecentWords(reader)
+    for late in (reader, words):
+        late.allocate(())
+    read = [
+        (reader.step(char), words.step(after))[1][0] for char, after in zip(text, contexts[0].tolist(), strict=True)
+    ]
+    np.testing.assert_allclose(read, wanted, atol=1e-12)
+
+
 def test_texts_side_by_side_are_read_apart():
     texts = torch.randint(2, (3, 80))
-    wanted = [reference(text) for text in texts.tolist()]
-    found = model.recent_probs(texts[:, 50:], texts[:, 50 - SHORT : 50], V)
-    np.testing.assert_allclose(found.numpy(), [probs[50:] for probs in wanted], atol=1e-12)
+    contexts = contexts_of(texts)
+    wanted = np.array([reference(text) for text in texts.tolist()])
+    by_words = np.array([word_reference(*each) for each in zip(texts.tolist(), contexts.tolist(), strict=True)])
+    late = texts[:, 50 - SHORT :], contexts[:, 50 - SHORT :]
+    np.testing.assert_allclose(model.recent_probs(late[0], 30, V).numpy(), wanted[:, 50:], atol=1e-12)
+    np.testing.assert_allclose(model.recent_word_probs(*late, 30, V).numpy(), by_words[:, 50:], atol=1e-12)
     reader = steps.Recent(V)
-    reader.allocate((3,))
-    read = np.stack([reader.step(chars) for chars in texts.T.numpy()], axis=1)
-    np.testing.assert_allclose(read, wanted, atol=1e-12)
+    words = steps.RecentWords(reader)
+    for each in (reader, words):
+        each.allocate((3,))
+    read = [
+        (reader.step(chars), words.step(c.T)) for chars, c in zip(texts.T.numpy(), contexts.transpose(0, 1).numpy())
+    ]
+    np.testing.assert_allclose(np.stack([chars for chars, _ in read], axis=1), wanted, atol=1e-12)
+    np.testing.assert_allclose(np.stack([of_words for _, of_words in read], axis=1), by_words, atol=1e-12)
+
+
+def test_a_short_beginning_has_nothing_before_it():
+    for n_read in (1, 2):
+        probs = model.recent_probs(torch.zeros(2, n_read, dtype=torch.int64), n_read, V)
+        torch.testing.assert_close(probs, torch.full((2, n_read, V), 1 / V, dtype=torch.float64))
 
 
 def test_both_remember_the_same():

@@ -23,16 +23,18 @@ TEXTS = st.lists(st.integers(0, V - 1), min_size=ORDER, max_size=60)
 
 
 def contexts_of(text):
-    """Return b, v and b, and l, after each symbol."""
-    found, begun, before, length = [], (), (), 0
+    """Return b, v b, u v b, and l, after each symbol."""
+    found, begun, before, further, length = [], (), (), (), 0
     for symbol in text:
         length = 0 if KINDS[symbol] == BREAK else length + 1
         if KINDS[symbol] == LETTER:
             begun = (*begun, symbol)
         else:
-            before = (symbol,) if KINDS[symbol] == OTHER else begun or before
-            begun = ()
-        found.append((begun, (before, begun), length))
+            if begun:
+                further, before, begun = before, begun, ()
+            if KINDS[symbol] == OTHER:
+                further, before = before, (symbol,)
+        found.append((begun, (before, begun), (further, before, begun), length))
     return found
 
 
@@ -40,11 +42,11 @@ class Reference:
     """The same model by the formulas, in dictionaries."""
 
     def __init__(self, *texts):
-        self.after = [defaultdict(Counter) for _ in range(3)]
+        self.after = [defaultdict(Counter) for _ in range(4)]
         for text in texts:
             for contexts, symbol in zip(contexts_of(text), text[1:], strict=False):
                 for after, context in zip(self.after, contexts, strict=True):
-                    if after is not self.after[2] or KINDS[symbol] >= BLANK:
+                    if after is not self.after[3] or KINDS[symbol] >= BLANK:
                         after[context][symbol] += 1
         flat = [[c for seen in after.values() for c in seen.values()] for after in self.after]
         self.freed = [discounts(torch.tensor(counts, dtype=torch.int32)) for counts in flat]
@@ -60,10 +62,10 @@ class Reference:
     def probs(self, text, by_chars):
         """Return both opinions after each symbol, from those of the n-gram."""
         found = []
-        for (begun, both, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
-            words = self.longer(1, both, self.longer(0, begun, probs))
+        for (begun, both, three, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
+            words = self.longer(2, three, self.longer(1, both, self.longer(0, begun, probs)))
             white = sum(p for p, kind in zip(words, KINDS, strict=True) if kind >= BLANK)
-            shares = self.longer(2, length, [p / white for p in words])
+            shares = self.longer(3, length, [p / white for p in words])
             words = [white * q if kind >= BLANK else p for p, q, kind in zip(words, shares, KINDS, strict=True)]
             found.append([probs, words])
         return torch.tensor(found, dtype=torch.float64)
@@ -150,7 +152,7 @@ def test_to_words_all_white_space_is_the_same_and_marks_are_words():
 
 def test_lines_are_measured_from_their_break_up_to_a_limit():
     contexts, _ = word_contexts(torch.tensor([[1, 4, 5, 5, *[3] * 300]]), torch.tensor(KINDS, dtype=torch.uint8))
-    assert contexts[0, :, 2].tolist() == [1, 2, 0, 0, *range(1, 256), *[255] * 45]
+    assert contexts[0, :, 3].tolist() == [1, 2, 0, 0, *range(1, 256), *[255] * 45]
 
 
 def test_where_lines_end_after_forty_characters_counts_know_it():
