@@ -3,12 +3,11 @@
     e_k = max(0, ln p_k(w) + ln V) for every w: by how much it is likelier than by chance. p_1 is by n-grams, p_2 by
           words (word_ngram.py), p_3 by the characters that were read of late, p_4 by the words of late (recent.py)
     h_t, c_t = lstm([embedding of the character at step t; e_1, ..., e_K], h_{t-1}, c_{t-1})
-    q = softmax(W h_t + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h_t + b_g
-    p = m_0 q + m_1 p_1 + ... + m_K p_K,                       m = softmax(W_m h_t + b_m)
+    p = softmax(W h_t + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h_t + b_g
 
-What is unlikely is left out of what the LSTM reads: of V symbols nearly all are, by many nats, and a large number in
-nearly every input would drown the few that matter. So q begins as the geometric mean of what is expected, g_k = 1 / K, and p as nearly that. The LSTM learns whom to trust
-when, and what all of them leave over. In q each of them can veto; where one alone is to be followed, m says so.
+So p begins as the geometric mean of what is expected, g_k = 1 / K. The LSTM learns whom to trust when, and what all of
+them leave over. What is unlikely is left out of what it reads: of V symbols nearly all are, by many nats, and large
+numbers in nearly every input would drown the few that matter.
 
 The counts are made before the first step. Counts of the training text know each next character of that very text, and
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
@@ -19,8 +18,8 @@ part, so that a text's beginning is nothing new.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; a product of experts,
 Hinton (2002), Neural Computation 14(8), weighed by context, Mahoney (2005), Adaptive weighing of context models for
-lossless data compression, CS-2005-16, Florida Tech; a mixture of them, Jacobs et al. (1991), Neural Computation 3(1);
-inputs made by models that have not seen what is to be predicted, Wolpert (1992), Neural Networks 5(2).
+lossless data compression, CS-2005-16, Florida Tech; inputs made by models that have not seen what is to be
+predicted, Wolpert (1992), Neural Networks 5(2).
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, K opinions, L n_layers, V vocab_size.
 """
@@ -41,7 +40,6 @@ from charlm.models.ngram import NGram, logarithm
 from charlm.models.recent import N_RECENT, recent_probs, recent_word_probs
 from charlm.models.word_ngram import N_WORD_LEVELS, WordNGram
 
-OWN = 4.0  # what q begins with in b_m, where the others have 0
 N_FOLDS = 8  # parts of the training text
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
 N_AT_ONCE = 4096  # characters looked up at once: less memory is quicker
@@ -59,25 +57,17 @@ class Corrected(nn.Module):
     def __init__(self, own: nn.Module, n_hidden: int, n_opinions: int) -> None:
         super().__init__()
         self.trust = nn.Linear(n_hidden, n_opinions)  # g
-        self.share = nn.Linear(n_hidden, 1 + n_opinions)  # m, before the softmax
         self.own = own
-        for linear in (self.trust, self.share):
-            nn.init.zeros_(linear.weight)
+        nn.init.zeros_(self.trust.weight)
         nn.init.constant_(self.trust.bias, 1 / n_opinions)
-        with torch.no_grad():
-            self.share.bias.zero_()[0] = OWN
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits, which are ln p, float, (B, T, V), from `LSTMNGram.features`, (B, T, H + K V)."""
+        """Return the logits, float, (B, T, V), from `LSTMNGram.features`, (B, T, H + K V)."""
         n_hidden, n_opinions = self.trust.in_features, self.trust.out_features
         hidden = features[..., :n_hidden]
         expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # ln p_k + ln V
-        logits = self.own(hidden) + (self.trust(hidden).unsqueeze(-1) * expected).sum(dim=-2)
-        by_each = torch.cat(
-            [logits.log_softmax(dim=-1).unsqueeze(-2), expected - math.log(logits.shape[-1])], dim=-2
-        )  # (B, T, 1 + K, V)
-        log_probs: Tensor = (self.share(hidden).log_softmax(dim=-1).unsqueeze(-1) + by_each).logsumexp(dim=-2)
-        return log_probs
+        logits: Tensor = self.own(hidden) + (self.trust(hidden).unsqueeze(-1) * expected).sum(dim=-2)
+        return logits
 
 
 class LSTMNGram(LSTM):

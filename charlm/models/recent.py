@@ -67,7 +67,7 @@ class Followers:
         self.probs = torch.full(shape, 1 / vocab_size, dtype=exact, device=text.device)  # (M, V)
 
     def count(self, asked: Tensor, then: Tensor) -> None:
-        """Let what came after earlier places, long, (P,), have its say at the places that asked for them, long, (P,)."""
+        """Let what came after earlier places have its say at the places that asked for them, each long, (P,)."""
         length, vocab_size = self.text.shape[1], self.probs.shape[1]
         row = asked // length * self.n_read + asked % length - (length - self.n_read)
         counts = torch.zeros_like(self.probs)

@@ -2,8 +2,7 @@
 
     e_k = max(0, ln p_k + ln V), by n-grams and words, and by the characters and words that were read of late
     h = lstm([embedding; e_1, ..., e_K])
-    q = softmax(W h + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h + b_g
-    p = m_0 q + m_1 p_1 + ... + m_K p_K,                   m = softmax(W_m h + b_m)
+    p = softmax(W h + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h + b_g
 
 Shapes: ... nothing for one text, B for many, V vocab_size, H n_hidden, K opinions, n order.
 """
@@ -89,49 +88,29 @@ class Beside:
         return x, self.expected
 
 
-def log_softmax_(logits: Array) -> Array:
-    """Turn logits, (..., N), into logarithms of probabilities in place, and return them."""
-    np.subtract(logits, logits.max(axis=-1, keepdims=True), out=logits)
-    np.subtract(logits, np.log(np.exp(logits).sum(axis=-1, keepdims=True)), out=logits)
-    return logits
-
-
 class Corrected:
     """From what the LSTM knows, and what is expected, to the logits.
 
     Args:
         own: from what the LSTM knows to logits of its own.
         trust: from the same to g.
-        share: from the same to m, before the softmax.
-        vocab_size: V.
     """
 
     states: Sequence[Array] = ()
 
-    def __init__(self, own: Linear, trust: Linear, share: Linear, vocab_size: int) -> None:
-        self.own, self.trust, self.share, self.vocab_size = own, trust, share, vocab_size
-        self.by_chance = np.float32(math.log(vocab_size))
+    def __init__(self, own: Linear, trust: Linear) -> None:
+        self.own, self.trust = own, trust
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        for layer in (self.own, self.trust, self.share):
+        for layer in (self.own, self.trust):
             layer.allocate(rows)
-        n_opinions = self.trust.products[-1][0].shape[1]
-        self.by_each = np.empty((*rows, 1 + n_opinions, self.vocab_size), np.float32)
 
     def step(self, x: tuple[Array, Array]) -> Array:
-        """Return the logits, which are ln p, float, (..., V)."""
-        (hidden, expected), by_each = x, self.by_each
+        """Return the logits, float, (..., V)."""
+        hidden, expected = x
         logits = self.own.step(hidden)
         np.add(logits, np.matmul(self.trust.step(hidden)[..., None, :], expected)[..., 0, :], out=logits)
-        by_each[..., 0, :] = log_softmax_(logits)
-        np.subtract(expected, self.by_chance, out=by_each[..., 1:, :])
-        np.add(by_each, log_softmax_(self.share.step(hidden))[..., None], out=by_each)
-        most = by_each.max(axis=-2)
-        np.subtract(by_each, most[..., None, :], out=by_each)
-        np.exp(by_each, out=by_each)
-        np.log(by_each.sum(axis=-2), out=logits)
-        np.add(logits, most, out=logits)
         return logits
 
 
@@ -151,8 +130,7 @@ def lstm_ngram(weights: Weights) -> Steps:
     layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_opinions * vocab_size)
     own, is_tied = head_of(weights, embed, options["n_hidden"], "head.own")
     trust = Linear(weights.linear("head.trust", options["n_hidden"], n_opinions))
-    share = Linear(weights.linear("head.share", options["n_hidden"], 1 + n_opinions))
-    head = Corrected(own, trust, share, vocab_size)
+    head = Corrected(own, trust)
     options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
     late = Recent(vocab_size) if recent else None
     return Steps([Beside(reader, counted, n_counted, late, layers)], head, options)

@@ -84,7 +84,7 @@ class RecentWords:
         self.contexts = np.zeros((*rows, 2, N_RECENT), np.int64)  # the oldest first
 
     def step(self, contexts: Sequence[Any]) -> NDArray[np.float64]:
-        """Return the probability of each symbol, (1, V), or (B, V), after contexts of b and of v b, a number or (B,)."""
+        """Return the probability of each symbol, (1, V), or (B, V), after contexts of b and v b."""
         begun, both = (np.asarray(context) + 1 for context in contexts)
         is_same = self.contexts[..., 1, :] == both[..., None]
         is_begun = (self.contexts[..., 0, :] == begun[..., None]) & (begun != 1)[..., None]

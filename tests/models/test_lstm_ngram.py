@@ -118,29 +118,25 @@ def test_what_nothing_was_counted_for_is_as_likely_as_chance():
     torch.testing.assert_close(log_probs[..., : 2 * V], torch.full((2, 5, 2 * V), -math.log(V)))
 
 
-def test_it_begins_as_the_geometric_mean_of_what_is_expected_and_a_little_of_each(codes):
+def test_it_begins_as_the_geometric_mean_of_what_is_expected(codes):
     model, chars = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0)
     model.count(codes, KINDS)
     for parameter in model.head.own.parameters():  # the LSTM says nothing
         torch.nn.init.zeros_(parameter)
-    by_each, share = log_probs_of(model, chars).unflatten(-1, (4, V)), math.exp(4) / (math.exp(4) + 4)
-    probs = share * by_each.mean(dim=2).softmax(-1) + (1 - share) * by_each.exp().mean(dim=2)
-    torch.testing.assert_close(model(chars)[0], probs.log())
+    by_each = log_probs_of(model, chars).unflatten(-1, (4, V))
+    torch.testing.assert_close(model(chars)[0].log_softmax(-1), by_each.mean(dim=2).log_softmax(-1))
 
 
-def test_what_the_lstm_knows_says_whom_to_trust_and_whom_to_follow(codes):
+def test_what_the_lstm_knows_says_whom_to_trust(codes):
     model, chars = build("lstm-ngram", V, **OPTIONS), codes.unsqueeze(0)
     model.count(codes, KINDS)
-    for linear in (model.head.trust, model.head.share):
-        torch.nn.init.normal_(linear.weight)
+    torch.nn.init.normal_(model.head.trust.weight)
     by_each = log_probs_of(model, chars).unflatten(-1, (4, V))
     hidden = model.features(chars)[0][..., : OPTIONS["n_hidden"]]
-    trust, share = model.head.trust(hidden), model.head.share(hidden).softmax(-1)
-    assert trust.std(dim=1).min() > 0 and share.std(dim=1).min() > 0
-    own = model.head.own(hidden) + sum(trust[..., k, None] * by_each[..., k, :] for k in range(4))
-    probs = share[..., :1] * own.softmax(-1)
-    probs = probs + sum(share[..., k + 1, None] * by_each[..., k, :].exp() for k in range(4))
-    torch.testing.assert_close(model(chars)[0], probs.log())
+    trust = model.head.trust(hidden)
+    assert trust.std(dim=1).min() > 0
+    logits = model.head.own(hidden) + sum(trust[..., k, None] * by_each[..., k, :] for k in range(4))
+    torch.testing.assert_close(model(chars)[0].log_softmax(-1), logits.log_softmax(-1))
 
 
 def test_in_evaluation_a_text_in_pieces_reads_as_in_one(codes):
