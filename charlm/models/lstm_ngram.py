@@ -38,7 +38,8 @@ from charlm.models.base import State
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram, logarithm
 from charlm.models.recent import N_RECENT, recent_probs, recent_word_probs
-from charlm.models.word_ngram import N_WORD_LEVELS, WordNGram
+from charlm.models.word_ngram import WordNGram
+from charlm.models.words import N_WORD_LEVELS
 
 N_FOLDS = 8  # parts of the training text
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning

@@ -7,7 +7,7 @@ many different w came:
 
 Where nothing came, p_k = p_{k-1}. Shorter contexts are left out: they are so frequent that counts of the training text
 know them better. The same by words, whatever white space parts them: what came after b, the letters of this word so
-far, unless it has none, and then what came after v b, with v the word before (word_ngram.py).
+far, unless it has none, and then what came after v b, with v the word before (words.py).
 
 References: a text's own past as a model of it, Kuhn and De Mori (1990), A cache-based natural language model, IEEE
 Transactions on Pattern Analysis and Machine Intelligence 12(6); Grave, Joulin, Usunier (2016), arXiv:1612.04426; how
@@ -105,7 +105,7 @@ def recent_word_probs(text: Tensor, contexts: Tensor, n_read: int, vocab_size: i
 
     Args:
         text: character indices, long, (B, S + T).
-        contexts: of b and of v b after each character, see `word_ngram.word_contexts`, long, (B, S + T, 2).
+        contexts: of b and of v b after each character, see `words.word_contexts`, long, (B, S + T, 2).
         n_read: T.
         vocab_size: V.
     """

@@ -18,9 +18,8 @@ with white the sum of p(w | u, v, b) over all white space w.
 
 Both have their say: p(w) = (p_ngram(w) + p_word(w)) / 2.
 
-A context is a number below 2^44, made of its symbols. That two of a million contexts share one is unlikely, and does
-little harm. References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English
-text, DCC '97; discounts, Chen and Goodman (1998), TR-10-98, Harvard.
+How contexts become numbers, words.py says. References: contexts of words and of characters together, Teahan and Cleary
+(1997), Models of English text, DCC '97; discounts, Chen and Goodman (1998), TR-10-98, Harvard.
 
 Shapes: B batch_size, T characters, N characters of text, V vocab_size, n order, M = B * T, U keys of a level.
 """
@@ -37,61 +36,9 @@ from torch import Tensor
 from charlm.models.base import State
 from charlm.models.levels import Level, added, check_level, followers
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
+from charlm.models.words import BLANK, BREAK, MODULUS, N_WORD_LEVELS, OTHER, start_of_contexts, word_contexts
 
-OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols, see `Vocab.kinds`
-N_WORD_LEVELS = 4  # what followed b, v b, u v b, and, of white space, l
-MODULUS = 2**44 - 17
-FACTOR, BEFORE = 262_139, 131_071  # small enough that no product needs more than 63 bits
-MAX_LENGTH = 255  # of a line: all longer ones are alike
 N_AT_ONCE = 1 << 21  # characters counted at once, for the sake of memory
-
-
-def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the contexts of words after each character.
-
-    Args:
-        chars: character indices, (B, T).
-        kinds: of the symbols, uint8, (V,).
-        state: what was returned before; None starts afresh.
-
-    Returns:
-        contexts: of b, of v b, of u v b, and l, long, (B, T, 4).
-        state: b, v, u and l, long, (B, 4).
-    """
-    found: list[int] = []
-    after: list[tuple[int, int, int, int]] = []
-    kind_of, states = kinds.tolist(), [(0, 0, 0, 0)] * len(chars) if state is None else state.tolist()
-    for row, (begun, before, further, length) in zip(chars.tolist(), states, strict=True):
-        for char in row:
-            kind = kind_of[char]
-            length = 0 if kind == BREAK else min(length + 1, MAX_LENGTH)
-            if kind == LETTER:
-                begun = (begun * FACTOR + char + 1) % MODULUS
-            else:
-                if begun:
-                    further, before, begun = before, begun, 0
-                if kind == OTHER:
-                    further, before = before, char + 1
-            both = (further * FACTOR + before) % MODULUS
-            found += begun, (before * BEFORE + begun) % MODULUS, (both * BEFORE + begun) % MODULUS, length
-        after.append((begun, before, further, length))
-    contexts = torch.tensor(found, dtype=torch.int64, device=chars.device)
-    return contexts.view(*chars.shape, N_WORD_LEVELS), torch.tensor(after, dtype=torch.int64, device=chars.device)
-
-
-def start_of_contexts(kinds: Tensor) -> int:
-    """Return a place from which on a text has to be read for its last symbol's contexts to be right.
-
-    There u begins: of the words that have ended and the marks, the last but one. Lines are not counted further back.
-
-    Args:
-        kinds: of the text's symbols, uint8, (N,).
-    """
-    letter = (kinds == LETTER).int()
-    turns = letter.diff(prepend=letter.new_zeros(1)).nonzero().flatten()  # where a word begins, ends, begins, ends
-    words, marks = turns[: len(turns) // 2 * 2 : 2], (kinds == OTHER).nonzero().flatten()
-    begins: int = sorted([0, 0, *words[-2:].tolist(), *marks[-2:].tolist()])[-2]
-    return min(begins, max(0, len(kinds) - MAX_LENGTH))
 
 
 class WordSmoothed(Smoothed):

@@ -12,7 +12,8 @@ from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
 from charlm.models.recent import recent_probs, recent_word_probs
-from charlm.models.word_ngram import WordNGram, word_contexts
+from charlm.models.word_ngram import WordNGram
+from charlm.models.words import word_contexts
 from charlm.recipe import Recipe
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import charlm.models.recent as model
 import charlm.steps.recent as steps
-from charlm.models.word_ngram import word_contexts
+from charlm.models.words import word_contexts
 
 V, SHORT = 5, 40
 KINDS = torch.tensor([1, 1, 2, 3, 0], dtype=torch.uint8)

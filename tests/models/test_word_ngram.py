@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from charlm import checkpoint, training
 from charlm.corpus import make_corpus
-from charlm.models import word_ngram
+from charlm.models import word_ngram, words
 from charlm.models.ngram import NGram, discounts
-from charlm.models.word_ngram import WordNGram, start_of_contexts, word_contexts
+from charlm.models.word_ngram import WordNGram
+from charlm.models.words import start_of_contexts, word_contexts
 from charlm.recipe import Recipe
 from charlm.vocab import BLANK, BREAK, LETTER, OTHER
 
@@ -108,11 +109,11 @@ def test_more_is_counted_as_if_it_had_all_been_counted_at_once(text, more, data)
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.sampled_from([4, word_ngram.MAX_LENGTH]))
+@given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.sampled_from([4, words.MAX_LENGTH]))
 def test_contexts_do_not_depend_on_what_is_further_back_than_their_start(text, max_length):
     kinds, read = torch.tensor(KINDS, dtype=torch.uint8), torch.tensor([text])
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(word_ngram, "MAX_LENGTH", max_length)
+        patched.setattr(words, "MAX_LENGTH", max_length)
         start = start_of_contexts(kinds[read[0]])
         wanted, found = (word_contexts(part, kinds)[0][0, -1] for part in (read, read[:, start:]))
         further, _ = word_contexts(read[:, start // 2 :], kinds)
@@ -121,7 +122,7 @@ def test_contexts_do_not_depend_on_what_is_further_back_than_their_start(text, m
 
 def test_of_a_text_of_words_little_has_to_be_read_again():
     kinds = torch.tensor(KINDS, dtype=torch.uint8)[torch.tensor([1, 2, 4] * 1000)]
-    assert start_of_contexts(kinds) == len(kinds) - word_ngram.MAX_LENGTH
+    assert start_of_contexts(kinds) == len(kinds) - words.MAX_LENGTH
     assert start_of_contexts(torch.full_like(kinds, LETTER)) == 0
 
 
