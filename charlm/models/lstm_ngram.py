@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from charlm.models.base import State
+from charlm.models.dropout import LockedDropout
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram, logarithm
 from charlm.models.recent import N_RECENT, recent_probs, recent_word_probs
@@ -83,6 +84,7 @@ class LSTMNGram(LSTM):
         n_hidden: H.
         n_layers: L.
         dropout: share set to zero between layers, while training.
+        input_dropout: locked, on all that the LSTM reads.
         options: the other options of `Recurrent`.
     """
 
@@ -99,6 +101,7 @@ class LSTMNGram(LSTM):
         n_hidden: int = 256,
         n_layers: int = 1,
         dropout: float = 0.0,
+        input_dropout: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
@@ -108,6 +111,7 @@ class LSTMNGram(LSTM):
         n_opinions = (1 + words) * (1 + recent)
         n_read = n_embed + n_opinions * vocab_size
         self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
+        self.input_dropout = LockedDropout(input_dropout)
         self.head = Corrected(self.head, n_hidden, n_opinions)
         self.expected: Tensor | None = None  # ln p_k + ln V after each character, float16, (N, K V); not stored
 
@@ -175,7 +179,8 @@ class LSTMNGram(LSTM):
             expected, of_counts = self.expect(chars, of_counts)
         embedded = self.embed(chars)
         expected = expected.to(embedded)
-        hidden, of_lstm = self.layers(torch.cat([embedded, expected.clamp(min=0)], dim=-1), of_lstm)
+        told = torch.cat([embedded, expected.clamp(min=0)], dim=-1)
+        hidden, of_lstm = self.layers(self.input_dropout(told), of_lstm)
         return torch.cat([hidden, expected], dim=-1), (of_lstm, of_counts)
 
     def forward(

@@ -114,6 +114,17 @@ def test_the_lstm_reads_by_how_much_each_symbol_is_likelier_than_by_chance(codes
     torch.testing.assert_close(read[0][..., OPTIONS["n_embed"] :], wanted)
 
 
+def test_while_training_a_part_of_it_is_hidden_for_a_whole_sequence(codes):
+    model, chars, read = build("lstm-ngram", V, **OPTIONS, input_dropout=0.5), codes.unsqueeze(0), []
+    model.count(codes, KINDS)
+    with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
+        model.eval()(chars)
+        model.train()(chars)
+    hidden = (read[1] == 0).all(dim=1)
+    assert 0.2 < hidden.float().mean() < 0.8
+    torch.testing.assert_close(read[1], torch.where(hidden.unsqueeze(1), 0, 2 * read[0]))
+
+
 def test_what_nothing_was_counted_for_is_as_likely_as_chance():
     log_probs = log_probs_of(build("lstm-ngram", V, **OPTIONS), torch.randint(V, (2, 5)))
     torch.testing.assert_close(log_probs[..., : 2 * V], torch.full((2, 5, 2 * V), -math.log(V)))
