@@ -50,7 +50,7 @@ class Beside:
         self, reader: Trie | Words, counted: Smoothed, n_counted: int, recent: Recent | None, layers: Sequence[Layer]
     ) -> None:
         self.reader, self.counted, self.n_counted, self.recent, self.layers = reader, counted, n_counted, recent, layers
-        self.recent_words = RecentWords(recent) if recent and n_counted > 1 else None
+        self.recent_words = RecentWords(recent.vocab_size) if recent and n_counted > 1 else None
         self.by_chance = np.float32(math.log(counted.vocab_size))
 
     @property
@@ -80,7 +80,7 @@ class Beside:
         if self.recent:
             self.counted.logarithm(self.recent.step(char), expected[:, self.n_counted])
         if self.recent_words:
-            self.counted.logarithm(self.recent_words.step(found[1][:2]), expected[:, self.n_counted + 1])
+            self.counted.logarithm(self.recent_words.step(char, found[1][:2]), expected[:, self.n_counted + 1])
         np.add(expected, self.by_chance, out=expected)
         x: Any = char, self.expected.reshape(*self.expected.shape[:-2], -1)
         for layer in self.layers:

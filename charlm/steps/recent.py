@@ -65,39 +65,41 @@ class Recent:
 
 
 class RecentWords:
-    """The contexts of words after the last characters.
+    """What was read of late, by words: the last contexts, in a ring, and what came after each.
 
     Args:
-        recent: the last characters; it steps first.
+        vocab_size: V.
     """
 
-    def __init__(self, recent: Recent) -> None:
-        self.recent = recent
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
 
     @property
     def states(self) -> list[NDArray[np.integer]]:
-        """Return the contexts plus one, 0 where there was nothing."""
-        return [self.contexts]
+        """Return how many were read, what came after, b plus one, or that of v b in its place, and v b."""
+        return [self.n_read, self.read, self.first, self.both]
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        self.contexts = np.zeros((*rows, 2, N_RECENT), np.int64)  # the oldest first
+        self.n_read = np.zeros(1, np.int64)
+        self.read: NDArray[np.integer] = np.zeros((*rows, N_RECENT), np.min_scalar_type(self.vocab_size))
+        self.first, self.both = np.zeros((2, *rows, N_RECENT), np.int64)
 
-    def step(self, contexts: Sequence[Any]) -> NDArray[np.float64]:
-        """Return the probability of each symbol, (1, V), or (B, V), after contexts of b and v b."""
-        begun, both = (np.asarray(context) + 1 for context in contexts)
-        is_same = self.contexts[..., 1, :] == both[..., None]
-        is_begun = (self.contexts[..., 0, :] == begun[..., None]) & (begun != 1)[..., None]
-        self.contexts[..., :-1] = self.contexts[..., 1:]
-        self.contexts[..., 0, -1], self.contexts[..., 1, -1] = begun, both
-        n_texts, vocab_size = self.recent.n_texts, self.recent.vocab_size
-        counts = np.empty((2, n_texts, vocab_size), np.int64)
-        for by_each, agrees in zip(counts, (is_same, is_begun), strict=True):
-            place = np.flatnonzero(agrees)
-            symbol = self.recent.read.ravel()[place].astype(np.intp) - 1
-            key = place // N_RECENT * vocab_size + symbol
-            by_each[...] = np.bincount(key, minlength=by_each.size).reshape(by_each.shape)
-        return followed(counts)
+    def step(self, char: Char, contexts: Sequence[Any]) -> NDArray[np.float64]:
+        """Return the probability of each symbol, (1, V), or (B, V), after a character and contexts of b and of v b."""
+        begun, both = (np.asarray(context) for context in contexts)
+        first, here = np.where(begun == 0, both, begun) + 1, self.n_read[0] % N_RECENT
+        self.read[..., here - 1] = char  # after the context before
+        place = np.flatnonzero(self.first == first[..., None])
+        symbol, row = self.read.ravel()[place].astype(np.intp), place // N_RECENT
+        is_same = self.both.ravel()[place] == both.ravel()[row]
+        is_begun = begun.ravel()[row] != 0
+        shape = both.size, self.vocab_size
+        key = row * self.vocab_size + symbol
+        counts = [np.bincount(key[level], minlength=math.prod(shape)).reshape(shape) for level in (is_same, is_begun)]
+        self.first[..., here], self.both[..., here] = first, both
+        self.n_read += 1
+        return followed(np.stack(counts))
 
 
 def followed(counts: NDArray[np.int64]) -> NDArray[np.float64]:

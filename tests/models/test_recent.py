@@ -85,13 +85,9 @@ def test_words_are_the_reference(text, n_before):
     part, of_part = texts[:, -n_read - SHORT :], contexts[:, -n_read - SHORT :]
     found = model.recent_word_probs(part, of_part, n_read, V)[0].numpy()
     np.testing.assert_allclose(found, wanted[-n_read:], atol=1e-12)
-    reader = steps.Recent(V)
-    words = steps.RecentWords(reader)
-    for late in (reader, words):
-        late.allocate(())
-    read = [
-        (reader.step(char), words.step(after))[1][0] for char, after in zip(text, contexts[0].tolist(), strict=True)
-    ]
+    reader = steps.RecentWords(V)
+    reader.allocate(())
+    read = [reader.step(char, after)[0] for char, after in zip(text, contexts[0].tolist(), strict=True)]
     np.testing.assert_allclose(read, wanted, atol=1e-12)
 
 
@@ -103,13 +99,13 @@ def test_texts_side_by_side_are_read_apart():
     late = texts[:, 50 - SHORT :], contexts[:, 50 - SHORT :]
     np.testing.assert_allclose(model.recent_probs(late[0], 30, V).numpy(), wanted[:, 50:], atol=1e-12)
     np.testing.assert_allclose(model.recent_word_probs(*late, 30, V).numpy(), by_words[:, 50:], atol=1e-12)
-    reader = steps.Recent(V)
-    words = steps.RecentWords(reader)
+    reader, words = steps.Recent(V), steps.RecentWords(V)
     for each in (reader, words):
         each.allocate((3,))
     for place in range(80):
-        np.testing.assert_allclose(reader.step(texts[:, place].numpy()), wanted[:, place], atol=1e-12)
-        np.testing.assert_allclose(words.step(contexts[:, place].T.numpy()), by_words[:, place], atol=1e-12)
+        chars, after = texts[:, place].numpy(), contexts[:, place].T.numpy()
+        np.testing.assert_allclose(reader.step(chars), wanted[:, place], atol=1e-12)
+        np.testing.assert_allclose(words.step(chars, after), by_words[:, place], atol=1e-12)
 
 
 def test_a_short_beginning_has_nothing_before_it():
