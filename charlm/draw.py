@@ -138,8 +138,7 @@ class Choice:
         sums = shares.T  # (V, B): one addition for all texts is quicker than `accumulate`, which goes text by text
         for before, row in itertools.pairwise(sums):
             row += before
-        below = (sums <= uniform * sums[-1]).view(np.uint8)
-        return np.add.reduce(below, axis=0, dtype=np.min_scalar_type(len(sums))).astype(np.intp)
+        return (sums <= uniform * sums[-1]).sum(axis=0)
 
 
 def uniforms(seed: int | None) -> Iterator[float]:

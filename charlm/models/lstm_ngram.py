@@ -148,13 +148,15 @@ class LSTMNGram(LSTM):
         of_counts, before = (None, None) if state is None else state
         contexts, of_counts = self.counts.features(chars, of_counts)
         log_probs = self.counts.head.opinions(contexts)  # (B, T, K, V)
-        n_read, (n_said, vocab_size) = chars.shape[1], log_probs.shape[2:]
+        n_read, vocab_size = chars.shape[1], log_probs.shape[-1]
         if self.recent:
-            of_words = contexts[..., -N_WORD_LEVELS:][..., : 2 * (n_said - 1)]
-            read = torch.cat([chars.unsqueeze(2), of_words], dim=2)
-            read = read if before is None else torch.cat([before, read], dim=1)
+            words, read = isinstance(self.counts, WordNGram), chars.unsqueeze(2)
+            if words:
+                read = torch.cat([read, contexts[..., -N_WORD_LEVELS:][..., :2]], dim=2)
+            if before is not None:
+                read = torch.cat([before, read], dim=1)
             of_late = [recent_probs(read[..., 0], n_read, vocab_size)]
-            if n_said > 1:
+            if words:
                 of_late.append(recent_word_probs(read[..., 0], read[..., 1:], n_read, vocab_size))
             log_probs = torch.cat([log_probs, logarithm(torch.stack(of_late, dim=2))], dim=2)
             before = read[:, -N_RECENT:]
