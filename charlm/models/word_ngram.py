@@ -36,7 +36,7 @@ from torch import Tensor
 from charlm.models.base import State
 from charlm.models.levels import Level, added, check_level, followers
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
-from charlm.models.words import BLANK, BREAK, MODULUS, N_WORD_LEVELS, OTHER, start_of_contexts, word_contexts
+from charlm.models.words import BLANK, BREAK, N_CONTEXTS, N_WORD_LEVELS, OTHER, start_of_contexts, word_contexts
 
 N_AT_ONCE = 1 << 21  # characters counted at once, for the sake of memory
 
@@ -162,7 +162,7 @@ class WordNGram(NGram):
             raise ValueError("the kinds of symbols are not one of four for each")
         words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in range(1, N_WORD_LEVELS + 1)]
         for k, level in enumerate(words, 1):
-            check_level(level, MODULUS * vocab_size, f"level {k} of words")
+            check_level(level, N_CONTEXTS * vocab_size, f"level {k} of words")
         super().restore(stored)
         self.head.kinds = kinds.to(self.head.kinds)
         for k, level in enumerate(words, 1):

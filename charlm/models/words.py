@@ -5,8 +5,11 @@ one before that, and l counts the characters of the line. Where a letter follows
 
     b <- (b FACTOR + letter + 1) mod MODULUS
 
-and contexts of several words are mixed likewise, so each is a number below 2^44, made of its symbols. That two of a
-million contexts share one is unlikely, and does little harm.
+and the contexts are b, b xor h(v), and b xor h(v xor h(u)), where h(x) = (x SPREAD mod 2^64) / 2^20: each a number
+below 2^44. That two of a million contexts share one is unlikely, and does little harm. With one more FACTOR in the
+place of h, u = "a" and v = "b" would be as v = "ab" alone.
+
+Reference: h, multiplicative hashing, Knuth (1973), The Art of Computer Programming 3, section 6.4; SPREAD, of MMIX.
 
 Shapes: B batch_size, T characters, N characters of text, V vocab_size.
 """
@@ -20,8 +23,9 @@ from torch import Tensor
 
 OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols, see `Vocab.kinds`
 N_WORD_LEVELS = 4  # what followed b, v b, u v b, and, of white space, l
-MODULUS = 2**44 - 17
-FACTOR, BEFORE = 262_139, 131_071  # small enough that no product needs more than 63 bits
+N_CONTEXTS = 2**44
+MODULUS, FACTOR = 2**44 - 17, 262_139  # small enough that no product needs more than 63 bits
+SPREAD = 6_364_136_223_846_793_005
 MAX_LENGTH = 255  # of a line: all longer ones are alike
 
 
@@ -53,10 +57,15 @@ def word_contexts(chars: Tensor, kinds: Tensor, state: Tensor | None = None) -> 
     place = np.arange(codes.shape[1])
     last_break = np.maximum.accumulate(np.where(kind == BREAK, place, -1 - length[:, None]), axis=1)
     lengths = np.minimum(place - last_break, MAX_LENGTH)
-    both, three = befores * BEFORE + begins, (furthers * FACTOR + befores) % MODULUS * BEFORE + begins
-    contexts = np.stack([begins, both % MODULUS, three % MODULUS, lengths], axis=2)
+    both, three = begins ^ spread(befores), begins ^ spread(befores ^ spread(furthers))
+    contexts = np.stack([begins, both, three, lengths], axis=2)
     after = np.stack([part[:, -1] for part in (begins, befores, furthers, lengths)], axis=1)
     return torch.from_numpy(contexts).to(chars.device), torch.from_numpy(after).to(chars.device)
+
+
+def spread(words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return h of each number, below 2^44: numbers that are near to one another no longer are."""
+    return words * SPREAD >> 20 & N_CONTEXTS - 1
 
 
 def _begun_words(codes: NDArray[np.int64], is_letter: NDArray[np.bool_], begun: NDArray[np.int64]) -> NDArray[np.int64]:

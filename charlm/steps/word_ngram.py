@@ -2,6 +2,7 @@
 
     b <- (b FACTOR + letter + 1) mod MODULUS; where a word ends, u <- v, v <- b and b <- 0; where a mark stands, u <- v
         and v <- mark + 1
+    v b is b xor h(v), and u v b is b xor h(v xor h(u)), with h(x) = (x SPREAD mod 2^64) / 2^20
     l <- l + 1; where a line ends, l <- 0
     p = (p_ngram + p_word) / 2, where p_word goes on from p_ngram by what followed b, v b, and u v b; l says which
         white space it is
@@ -22,8 +23,9 @@ from charlm.steps.ngram import Level, Smoothed, Trie, Whole, take_level, take_le
 
 OTHER, LETTER, BLANK, BREAK = range(4)
 N_WORD_LEVELS, MAX_LENGTH = 4, 255
-MODULUS = 2**44 - 17
-FACTOR, BEFORE = 262_139, 131_071
+N_CONTEXTS = 2**44
+MODULUS, FACTOR = 2**44 - 17, 262_139
+SPREAD = 6_364_136_223_846_793_005
 
 
 class Words:
@@ -74,13 +76,13 @@ class Words:
             further, before = np.where(is_mark, before, further), np.where(is_mark, char + 1, before)
             begun = np.where(kinds == LETTER, (begun * FACTOR + char + 1) % MODULUS, 0)
             self.words[:] = np.stack([begun, before, further, length], axis=1)
-        both = (further * FACTOR + before) % MODULUS
-        return self.trie.step(char), [
-            begun,
-            (before * BEFORE + begun) % MODULUS,
-            (both * BEFORE + begun) % MODULUS,
-            length,
-        ]
+        both, three = begun ^ spread(before), begun ^ spread(before ^ spread(further))
+        return self.trie.step(char), [begun, both, three, length]
+
+
+def spread(words: Any) -> Any:
+    """Return h of a number, or of an array of int64: below 2^44, and what was near to another no longer is."""
+    return words * SPREAD >> 20 & N_CONTEXTS - 1
 
 
 class WordSmoothed(Smoothed):
@@ -137,7 +139,7 @@ def take_words(weights: Weights, name: str) -> tuple[Words, WordSmoothed, int]:
     kinds = weights.arrays.pop(f"{name}.kinds")
     if not is_whole or kinds.dtype != np.uint8 or kinds.max() > BREAK:
         raise ValueError("the kinds of symbols are not one of four for each")
-    words = [take_level(weights, f"{name}.word_{{}}_{k}", MODULUS * vocab_size) for k in range(1, N_WORD_LEVELS + 1)]
+    words = [take_level(weights, f"{name}.word_{{}}_{k}", N_CONTEXTS * vocab_size) for k in range(1, N_WORD_LEVELS + 1)]
     trie = Trie(levels[:-1], vocab_size)
     return Words(trie, kinds), WordSmoothed(levels, words, kinds >= BLANK), len(levels)
 

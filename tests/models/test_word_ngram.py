@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charlm import checkpoint, training
@@ -84,6 +84,7 @@ def opinions(model, text):
 
 @settings(deadline=None, max_examples=60)
 @given(TEXTS, TEXTS)
+@example([2, 4, 3, 3, 4, 0], [6, 3, 4])
 def test_probabilities_are_those_of_the_reference(text, read):
     model, ngram = counted(text), NGram(V, ORDER)
     ngram.count(torch.tensor(text))
@@ -172,6 +173,17 @@ def test_contexts_stay_below_their_bound_in_words_without_end():
     assert contexts.min() > 0
     assert contexts.max() < 2**44
     assert len(contexts[0, :, 0].unique()) == len(contexts[0, :, 1].unique()) == 10_000
+
+
+def test_no_two_contexts_of_short_words_share_a_number():
+    kinds = torch.tensor([LETTER] * 20 + [BLANK], dtype=torch.uint8)
+    words = [*([i] for i in range(20)), *([i, j] for i in range(20) for j in range(0, 20, 3))]
+    texts = [[*u, 20, *v, 20, *b] for u in words for v in words for b in ([], *words[::9])]
+    longest = max(len(text) for text in texts)
+    read = torch.tensor([[20] * (longest - len(text)) + text for text in texts])
+    _, both, three, _ = word_contexts(read, kinds)[0][:, -1].T
+    assert len(three.unique()) == len(texts)
+    assert len(both.unique()) == len(texts) / len(words)
 
 
 def test_words_make_counting_better_on_english():
