@@ -40,7 +40,7 @@ def read_corpus(choices: Recipe) -> Corpus:
 
 def train(
     corpus: str | Path = library.DEFAULT,
-    base: str | Recipe = Recipe(),  # noqa: B008  frozen
+    base: str | Recipe | None = None,
     folder: str | Path | None = None,
     **changes: Any,
 ) -> LanguageModel:
@@ -48,7 +48,7 @@ def train(
 
     Args:
         corpus: a name of the library, a file or a folder of .txt files.
-        base: a recipe, or the name or file of one.
+        base: a recipe, or the name or file of one; None takes `recipe.default`.
         folder: keeps weights, metrics and TensorBoard events; it must not exist. None keeps nothing.
         changes: keys of the recipe to change: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`.
 
@@ -58,7 +58,7 @@ def train(
     Raises:
         CharlmError: a choice or a text that cannot be used; the message says how to mend it.
     """
-    start = recipe.load(base) if isinstance(base, str) else base
+    start = recipe.load(base) if isinstance(base, str) else base or recipe.default(changes)
     choices = start.changed(**{"corpus": [str(corpus)]} | changes)
     with launch.joined():
         with processes.in_turn():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_CONTEXT = 1 << 20  # characters in a window
+DEFAULT = "quick"  # the recipe of those who name neither a recipe nor a model
 
 
 def _key(default: Any, help: str, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
@@ -192,6 +194,15 @@ def load(name_or_path: str) -> Recipe:
         return Recipe().changed(**values)
     except UsageError as error:
         raise UsageError(f"recipe {name_or_path}: {error}") from None
+
+
+def default(changes: Mapping[str, Any]) -> Recipe:
+    """Return where to start if no recipe is named: with a model, from its defaults, else from the recipe `DEFAULT`.
+
+    Args:
+        changes: keys of the recipe that will be changed.
+    """
+    return Recipe() if "model" in changes else load(DEFAULT)
 
 
 def about(name: str) -> str:

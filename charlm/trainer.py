@@ -54,7 +54,7 @@ class Trainer:
         processes.own_seed(recipe.seed)
         codes = on_device(corpus.codes, device)
         first, stop = corpus.bounds["train"]
-        feed, held_out = make_feeds(recipe, codes[first:stop])
+        feed, held_out = make_feeds(recipe, model.learned_part(codes[first:stop]))
         run = Run(
             model,
             feed,

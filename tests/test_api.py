@@ -10,7 +10,7 @@ import torch
 import charlm
 from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
 from charlm.library import human_numbers
-from charlm.recipe import Recipe
+from charlm.recipe import DEFAULT, Recipe
 
 TINY = {"options": {"n_embed": 8, "n_hidden": 16}, "bptt": 16, "batch_size": 8, "epochs": 1}
 VARIANTS = [
@@ -127,6 +127,13 @@ def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
     assert by_name.about.recipe["corpus"] == [str(tmp_path / "text.txt")]
     made = Recipe().changed(model="rnn", **TINY)
     assert charlm.train("human-numbers:100", made, seed=2).about.recipe["seed"] == 2
+
+
+def test_where_neither_a_model_nor_a_recipe_is_named_it_is_the_default_recipe():
+    named, default = (charlm.train("human-numbers:100", *base, **TINY).about.recipe for base in ([DEFAULT], []))
+    assert default == named
+    of_model = charlm.train("human-numbers:100", model=named["model"], **TINY).about.recipe
+    assert named["learning_rate"] != of_model["learning_rate"]
 
 
 def test_streaming_yields_the_text_that_sampling_returns(model):

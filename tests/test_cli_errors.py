@@ -15,7 +15,7 @@ from charlm.library import human_numbers
 
 NOT_HERE = "cuda" if not torch.cuda.is_available() else "mps"
 TINY = "--n-hidden 4 --n-embed 4 --bptt 8 --batch-size 4 --epochs 1"
-TRAIN = f"train --corpus good.txt {TINY}"
+TRAIN = f"train --corpus good.txt --model gru {TINY}"
 FIND = f"lr-find --corpus good.txt {TINY}"
 HUGE = 10**20
 

@@ -18,11 +18,10 @@ import charlm
 from charlm import checkpoint, library, models, recipe
 from charlm.cli import main
 from charlm.library import human_numbers
-from charlm.recipe import Recipe
 
 TINY = "--n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8"
 TRAIN = f"train --corpus human-numbers:100 {TINY} --epochs 1"
-DEFAULT = Recipe().model
+DEFAULT = recipe.load(recipe.DEFAULT).model
 RUNS = Path("checkpoints")
 
 

@@ -1,5 +1,6 @@
 """Dynamic evaluation: a character is predicted before it is learned from, and the weights come back."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -164,22 +165,38 @@ def test_weights_that_run_away_cost_infinitely_many_nats(codes):
 
 
 @given(st.lists(st.floats(0, 9), min_size=12, max_size=12), st.integers(0, 3), st.integers(0, 2))
-def test_no_other_rate_and_no_other_decay_is_better_than_those_picked(costs, rate, decay):
+def test_no_next_rate_and_no_next_decay_is_better_than_those_picked(costs, rate, decay):
     rates, decays, asked = (0.1, 0.2, 0.3, 0.4), (0.0, 0.5, 1.0), Counter()
+    cost_of = dict(zip(itertools.product(rates, decays), costs, strict=True))
 
     def nats(steps):
         asked[steps.rate, steps.decay] += 1
-        return costs[rates.index(steps.rate) * 3 + decays.index(steps.decay)]
+        return cost_of[steps.rate, steps.decay]
 
     picked = tune(nats, Steps(rates[rate], decays[decay], n_piece=8), rates, decays)
     assert picked.n_piece == 8
-    alone = [(other, picked.decay) for other in rates] + [(picked.rate, other) for other in decays]
-    assert max(asked.values()) == 1  # each is tried once, and what is picked is the best of its row and its column
-    assert nats(picked) == min(nats(Steps(*pair)) for pair in alone)
+    assert max(asked.values()) == 1
+    i, j = rates.index(picked.rate), decays.index(picked.decay)
+    near = [(other, picked.decay) for other in rates[max(0, i - 1) : i + 2]]
+    near += [(picked.rate, other) for other in decays[max(0, j - 1) : j + 2]]
+    assert set(near) <= asked.keys()
+    assert cost_of[picked.rate, picked.decay] == min(cost_of[pair] for pair in near)
+
+
+def test_where_the_valley_is_one_the_best_of_all_is_picked_with_few_tries():
+    asked = []
+
+    def nats(steps):
+        asked.append(steps)
+        return (steps.rate - 6) ** 2 + (8 * steps.decay - 2) ** 2
+
+    picked = tune(nats, Steps(4, 5 / 8), rates=range(1, 8), decays=[i / 8 for i in range(8)])
+    assert (picked.rate, picked.decay) == (6, 2 / 8)
+    assert len(asked) == 12
 
 
 def test_what_is_the_only_choice_is_picked():
-    one = tune(lambda steps: 1.0, Steps(0.1, 0.9), rates=(7.0,), decays=(0.2,))
+    one = tune(lambda steps: 1.0, Steps(7.0, 0.2), rates=(7.0,), decays=(0.2,))
     assert (one.rate, one.decay) == (7.0, 0.2)
 
 

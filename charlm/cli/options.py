@@ -41,7 +41,8 @@ def recipe_options(command: Command) -> Command:
         "-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other option of the model."
     )(command)
     command = some_recipe_options(*[key.name for key in fields(Recipe) if key.name != "options"])(command)
-    return click.option("--recipe", "base", help="Recipe to start from: a name or a TOML file.")(command)
+    about = f"Recipe to start from: a name or a TOML file. [default: {recipe.DEFAULT}, unless a --model is named]"
+    return click.option("--recipe", "base", help=about)(command)
 
 
 def some_recipe_options(*names: str) -> Callable[[Command], Command]:
@@ -51,7 +52,7 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
         for key in reversed([key for key in fields(Recipe) if key.name in names]):
             flag = "--" + key.name.replace("_", "-")
             default = key.default
-            known = default is not MISSING and default not in (None, ())
+            known = default not in (None, (), MISSING) and key.name != "model"  # where none is named, a recipe has it
             about = key.metadata["help"] + (f" [default: {default}]" if known else "")
             annotation = str(key.type)
             if annotation == "bool":
@@ -93,7 +94,7 @@ def take_recipe(given: dict[str, Any]) -> Recipe:
     names = [key.name for key in fields(Recipe) if key.name in given]
     values = {name: given.pop(name) for name in names}
     changes = {name: value for name, value in values.items() if value is not None and value != ()}
-    start = recipe.load(base) if base else Recipe()
+    start = recipe.load(base) if base else recipe.default(changes)
     return start.changed(**changes, options=options)
 
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from charlm.recipe import Recipe
 
 
-@click.command(help="Train a model on a text, by default on Nietzsche, and show what it writes.")
+@click.command(
+    help="Train a model on a text, by default on Nietzsche, and show what it writes. "
+    "The defaults below are those of a model without a recipe."
+)
 @recipe_options
 @click.option("--name", help="Name of the run. [default: the model's, with a number]")
 @click.option("--resume", help="Go on with a run that was interrupted or killed, as if nothing had happened.")

@@ -44,7 +44,7 @@ class CharModel(nn.Module):
         default_feed: the feed that suits it.
         default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
         counts_text: it counts the training text, so no part of that can be held out; the loop tells it where the rows
-            of a batch begin in that text, `places`, long, (B,), after the arguments of `forward`.
+            of a batch begin in its `learned_part`, `places`, long, (B,), after the arguments of `forward`.
         embed: one row a character.
         head: features (B, T, H) to logits (B, T, V).
     """
@@ -78,6 +78,10 @@ class CharModel(nn.Module):
             codes: the text as indices, (N,).
             kinds: of the symbols, as `Vocab.kinds` tells them, uint8, (V,); None where nothing is known of them.
         """
+
+    def learned_part(self, codes: Tensor) -> Tensor:
+        """Return the end of a training text, (N,), from which gradients are made; for most models that is all of it."""
+        return codes
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch of text.

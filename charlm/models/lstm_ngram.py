@@ -12,9 +12,10 @@ numbers in nearly every input would drown the few that matter.
 The counts are made before the first step. Counts of the training text know each next character of that very text, and
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
 (cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not counted, and spends its own
-numbers on what counting cannot know. In evaluation all counts have their say. While training, what is expected is held
-for the whole text, 8 V bytes a character: this is a model for a few megabytes. What was read of late begins with each
-part, so that a text's beginning is nothing new.
+numbers on what counting cannot know. In evaluation all counts have their say. While training, what is expected is kept
+in memory, 8 V bytes a character. That may be 4 GiB: of a text of more than some six million characters the LSTM learns
+from the last ones alone, in parts no longer than an eighth of the text, and up to a hundred million are counted. What
+was read of late begins with each part, so that a text's beginning is nothing new.
 
 References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; a product of experts,
 Hinton (2002), Neural Computation 14(8), weighed by context, Mahoney (2005), Adaptive weighing of context models for
@@ -43,6 +44,8 @@ from charlm.models.word_ngram import WordNGram
 from charlm.models.words import N_WORD_LEVELS
 
 N_FOLDS = 8  # parts of the training text
+N_COUNTED = 100_000_000  # characters at most, for the sake of memory: the last ones
+N_KEPT = 1 << 31  # numbers that are kept of what is expected in them, two bytes each
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
 N_AT_ONCE = 4096  # characters looked up at once: less memory is quicker
 
@@ -109,7 +112,8 @@ class LSTMNGram(LSTM):
         self.recent = recent
         # The same layers, but wider at the bottom: they read what the counts expect, too.
         n_opinions = (1 + words) * (1 + recent)
-        n_read = n_embed + n_opinions * vocab_size
+        self.n_expected = n_opinions * vocab_size  # numbers after each character
+        n_read = n_embed + self.n_expected
         self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
         self.head = Corrected(self.head, n_hidden, n_opinions)
@@ -120,24 +124,31 @@ class LSTMNGram(LSTM):
         """How many numbers were learned, counts included."""
         return super().n_parameters + self.counts.n_parameters
 
+    def learned_part(self, codes: Tensor) -> Tensor:
+        """Return the end of a training text, as much of it as `N_KEPT` allows to keep what is expected of."""
+        return codes[-min(N_COUNTED, N_KEPT // self.n_expected) :]
+
     def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
-        """Count the training text, and note what is expected in each of its parts by counts of the others.
+        """Count the training text, and note what is expected in each part of its end by counts of all the rest.
 
         Args:
             codes: the text as indices, (N,).
             kinds: of the symbols, see `CharModel.count`.
         """
-        pieces = []
-        parts = list(itertools.pairwise(len(codes) * i // N_FOLDS for i in range(N_FOLDS + 1)))
-        for first, stop in tqdm(parts, "counting", delay=2, leave=False, disable=None, dynamic_ncols=True):
+        codes = codes[-N_COUNTED:]
+        n_learned = len(self.learned_part(codes))
+        before, n_folds = len(codes) - n_learned, -(-N_FOLDS * n_learned // len(codes))
+        self.expected = torch.empty(n_learned, self.n_expected, dtype=torch.float16, device=self.device)
+        parts = list(itertools.pairwise(before + n_learned * i // n_folds for i in range(n_folds + 1)))
+        parts.append((len(codes), len(codes)))  # nothing: at last all is counted
+        for first, stop in tqdm(parts, "counting", leave=False, disable=None, dynamic_ncols=True):
             self.counts.count(torch.cat([codes[:first], codes[stop:]]), kinds)
             state: State = None
             for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
                 piece = codes[begin : min(begin + N_AT_ONCE, stop)].long().to(self.device)
                 expected, state = self.expect(piece.unsqueeze(0), state)
-                pieces.append(expected[0, max(0, first - begin) :].half())
-        self.expected = torch.cat(pieces)
-        self.counts.count(codes, kinds)
+                here = max(begin, first)
+                self.expected[here - before : begin + len(piece) - before] = expected[0, here - begin :]
 
     def expect(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Return ln p_k + ln V after each character, float, (B, T, K V), and the state.

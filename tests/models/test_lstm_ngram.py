@@ -1,5 +1,6 @@
 """The LSTM that reads what counts expect: in the text that was counted, each part is expected by the others."""
 
+import itertools
 import math
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from charlm import checkpoint, training
 from charlm.corpus import make_corpus
+from charlm.dynamic import gradient_rms
+from charlm.feeds import Stream
 from charlm.lr_find import find_rate
 from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
@@ -95,6 +98,42 @@ def test_a_long_text_is_read_piece_by_piece(counted, codes, monkeypatch):
     monkeypatch.setattr(lstm_ngram, "N_AT_ONCE", 7)
     counted.count(codes, KINDS)
     torch.testing.assert_close(counted.expected, expected)
+
+
+@pytest.mark.parametrize(("n_kept", "n_folds"), [(7, 1), (10, 2), (40, 6)])
+def test_of_a_long_text_it_learns_from_the_end_and_counts_all(n_kept, n_folds, codes, counts, monkeypatch):
+    model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(codes), WordNGram), recent=False)
+    monkeypatch.setattr(lstm_ngram, "N_KEPT", n_kept * model.n_expected + 1)
+    model.count(codes, KINDS)
+    torch.testing.assert_close(model.learned_part(codes), codes[-n_kept:], rtol=0, atol=0)
+    assert len(model.expected) == n_kept
+    first = [len(codes) - n_kept + n_kept * i // n_folds for i in range(n_folds + 1)]
+    for begin, end in itertools.pairwise(first):
+        others = opinions_of(counts(torch.cat([codes[:begin], codes[end:]])), codes.unsqueeze(0))[0]
+        found = model.expected[begin - len(codes) + n_kept :][: end - begin].float() - math.log(V)
+        torch.testing.assert_close(found, others[begin:end], rtol=2e-3, atol=2e-3)
+    whole = counts(codes)
+    torch.testing.assert_close(model.counts.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_of_a_still_longer_text_the_end_is_counted(codes, counts, monkeypatch):
+    model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(codes), WordNGram))
+    monkeypatch.setattr(lstm_ngram, "N_COUNTED", 30)
+    model.count(codes, KINDS)
+    assert len(model.learned_part(codes)) == len(model.expected) == 30
+    torch.testing.assert_close(model.counts.state_dict(), counts(codes[-30:]).state_dict(), rtol=0, atol=0)
+
+
+def test_a_training_on_a_long_text_reads_its_end(monkeypatch):
+    seen, read = [], Stream.batch
+    monkeypatch.setattr(Stream, "batch", lambda *which: seen.append(read(*which)) or seen[-1])
+    corpus = make_corpus(TEXT, "cats")
+    codes = torch.from_numpy(corpus.part("train"))
+    monkeypatch.setattr(lstm_ngram, "N_KEPT", 300 * 4 * len(corpus.vocab))
+    recipe = Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=1, batch_size=1, bptt=1000, device="cpu")
+    model = training.train(recipe, corpus).model
+    assert torch.equal(seen[0][0][0], codes[-300:-1].long())
+    assert all(r.isfinite().all() for r in gradient_rms(model, codes))
 
 
 def test_a_text_without_rules_teaches_it_nothing():
