@@ -20,22 +20,18 @@ Shapes: N characters of text.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from charlm.errors import UsageError
 from charlm.feeds import Stream, Windows
 from charlm.metrics import char_nats, evaluating, nats_per_char
 from charlm.models.base import CharModel, State, detach
 from charlm.weights import counting_parts, keeping_counts
-
-Pair = tuple[float, float]  # a rate and a decay
 
 N_PIECE = 32  # characters predicted between two steps
 N_COUNTED, MAX_COUNTS = 64, 2048  # characters predicted, at least, between two counts; how many counts, at most
@@ -224,38 +220,3 @@ def dynamic_nats(
             for parameter, weights in zip(parameters, trained, strict=True):
                 parameter.copy_(weights)
     return nats
-
-
-def tune(nats: Callable[[Steps], float], steps: Steps, rates: Sequence[float], decays: Sequence[float]) -> Steps:
-    """Pick the rate, then the decay, and both again until they stay: of the next values a better one, while there is.
-
-    Args:
-        nats: what characters cost that are no test; the last `N_TUNE` of the validation part are enough.
-        steps: where to begin; its rate and decay are among those to choose from.
-        rates: to choose from, rising.
-        decays: to choose from, rising.
-
-    Returns:
-        `steps` with what was picked.
-    """
-    here: Pair = steps.rate, steps.decay
-    before = None
-    with tqdm(desc="picking rate and decay", unit=" tries", leave=False, disable=None, dynamic_ncols=True) as bar:
-
-        @cache
-        def tried(pair: Pair) -> float:
-            bar.update()
-            return nats(replace(steps, rate=pair[0], decay=pair[1]))
-
-        while here != before:
-            before = here
-            here = _climbed([(rate, here[1]) for rate in rates], here, tried)
-            here = _climbed([(here[0], decay) for decay in decays], here, tried)
-    return replace(steps, rate=here[0], decay=here[1])
-
-
-def _climbed(pairs: Sequence[Pair], here: Pair, cost: Callable[[Pair], float]) -> Pair:
-    """Return the pair that is reached by going to the cheaper neighbour, as long as one is cheaper."""
-    place = pairs.index(here)
-    best = min(pairs[max(0, place - 1) : place + 2], key=lambda near: (cost(near), near != here))
-    return here if best == here else _climbed(pairs, best, cost)

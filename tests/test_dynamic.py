@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from charlm import dynamic
-from charlm.dynamic import Steps, dynamic_nats, gradient_rms, learn, tune
+from charlm.dynamic import Steps, dynamic_nats, gradient_rms, learn
 from charlm.errors import UsageError
 from charlm.metrics import Score, evaluate
 from charlm.models import CharModel, build
+from charlm.tuning import tune
 
 V = 6
 PROBS = [0.05, 0.1, 0.15, 0.2, 0.22, 0.28]

@@ -20,7 +20,7 @@ ROWS = [
     + ["models", "steps", "draw", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references", "weights"],
     ["dynamic", "processes"],
-    ["fit", "counting", "launch"],
+    ["fit", "counting", "launch", "tuning"],
     ["checkpoint", "callbacks", "runs", "resume"],
     ["writer", "language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
     ["cli"],

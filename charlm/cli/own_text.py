@@ -129,6 +129,7 @@ def dynamic_steps(
 
     from charlm import dynamic
     from charlm.feeds import on_device
+    from charlm.tuning import tune
 
     steps = dynamic.Steps(
         dynamic.RATE[method] if rate is None else rate,
@@ -152,7 +153,7 @@ def dynamic_steps(
         def nats(steps: dynamic.Steps) -> float:
             return dynamic.dynamic_nats(model.model, codes, begin, stop, steps, n_context, start).sum().item()
 
-        steps = dynamic.tune(nats, steps, rates, decays)
+        steps = tune(nats, steps, rates, decays)
         print(
             f"charlm: {path}: --rate {steps.rate:g} --decay {steps.decay:g} picked on the end of the validation part",
             file=sys.stderr,
