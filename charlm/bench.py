@@ -203,11 +203,15 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     key = "test_nats" if any("test_nats" in row for row in rows) else "valid_nats"
     with picture(path, 8, 5) as axes:
         trained = [row for row in rows if row["model"] is not None and not counts_alone(row["model"])]
-        for i, row in enumerate(sorted(trained, key=lambda row: row["train_chars_per_second"])):
-            at = row["train_chars_per_second"], bits(row[key])
+        trained.sort(key=lambda row: row["train_chars_per_second"])
+        speeds = [row["train_chars_per_second"] for row in trained]
+        for i, row in enumerate(trained):
+            at = speeds[i], bits(row[key])
             axes.errorbar(*at, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
-            offset = 6, (5, -13)[i % 2]  # names of neighbours above and below
-            axes.annotate(row["entry"], at, xytext=offset, textcoords="offset points")
+            slower, faster = speeds[i - 1] if i else 0.0, speeds[i + 1] if i + 1 < len(speeds) else math.inf
+            side = -1 if faster / at[0] < at[0] / max(slower, 1e-9) else 1  # the name turns its back to who is nearer
+            offset, align = (8 * side, 0), "left" if side > 0 else "right"
+            axes.annotate(row["entry"], at, xytext=offset, textcoords="offset points", ha=align, va="center")
         for row in rows:
             if counts_alone(row["model"]):  # what else needs no training is far above
                 axes.axhline(bits(row[key]), linestyle="--", linewidth=1, color="gray")
