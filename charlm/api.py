@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from charlm import launch, library, processes, recipe, runs, training
+from charlm.choices import choose_device
 from charlm.corpus import Corpus, make_corpus
+from charlm.errors import UsageError
 from charlm.language_model import LanguageModel
 from charlm.recipe import Recipe
 
@@ -17,13 +19,15 @@ def load(name: str | Path | None = None, device: str = "cpu") -> LanguageModel:
     Args:
         name: a checkpoint file, a run in `checkpoints/`, or "nietzsche" for the model in the box; None takes the
             newest run, else the box.
-        device: "cpu", "cuda" or "mps".
+        device: "cpu", "cuda", "mps", or "auto" for what is there.
 
     Raises:
         InputNotFoundError: there is no such model.
         CheckpointError: the file is damaged or foreign.
+        UsageError: the device is not there.
     """
-    return LanguageModel.load(runs.find_checkpoint(None if name is None else str(name)), device)
+    place = choose_device(device)
+    return LanguageModel.load(runs.find_checkpoint(None if name is None else str(name)), place)
 
 
 def read_corpus(choices: Recipe) -> Corpus:
@@ -32,7 +36,10 @@ def read_corpus(choices: Recipe) -> Corpus:
     Raises:
         InputNotFoundError: a text is not there.
         DataError: a text cannot be used.
+        UsageError: bytes, and something that is for characters.
     """
+    if choices.bytes and (choices.lower or choices.min_count > 1):
+        raise UsageError("bytes are taken as they are, all 256; leave out --lower and --min-count, or --bytes")
     name = " + ".join(choices.corpus)
     pieces = library.gather(choices.corpus)
     return make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
@@ -40,7 +47,7 @@ def read_corpus(choices: Recipe) -> Corpus:
 
 def train(
     corpus: str | Path = library.DEFAULT,
-    base: str | Recipe | None = None,
+    base: str | Path | Recipe | None = None,
     folder: str | Path | None = None,
     **changes: Any,
 ) -> LanguageModel:
@@ -58,7 +65,7 @@ def train(
     Raises:
         CharlmError: a choice or a text that cannot be used; the message says how to mend it.
     """
-    start = recipe.load(base) if isinstance(base, str) else base or recipe.default(changes)
+    start = recipe.load(str(base)) if isinstance(base, str | Path) else base or recipe.default(changes)
     choices = start.changed(**{"corpus": [str(corpus)]} | changes)
     with launch.joined():
         with processes.in_turn():

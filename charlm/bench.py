@@ -21,6 +21,7 @@ from charlm.callbacks import Progress
 from charlm.choices import choose_device, resolve
 from charlm.corpus import Corpus
 from charlm.errors import OutputError, UsageError, did_you_mean
+from charlm.files import write_whole
 from charlm.language_model import LanguageModel
 from charlm.metrics import bits
 from charlm.plots import picture
@@ -59,7 +60,9 @@ def contestants(
             raise UsageError(f"no model or recipe {name!r}{did_you_mean(name, known)}; `charlm models` lists them")
         if n_parameters is not None and not counts_alone(entry.model):
             entry = entry.changed(options=width_for(entry, n_parameters, vocab_size))
-        chosen[Path(name).stem] = entry
+        if (stem := Path(name).stem) in chosen:
+            raise UsageError(f"{name}: there is a contestant {stem!r} already; give the file another name")
+        chosen[stem] = entry
     return chosen
 
 
@@ -111,7 +114,7 @@ def compete(
         a row a run: entry, model, seed, result, and characters a second in training and sampling.
 
     Raises:
-        OutputError: a run of that name has another recipe.
+        OutputError: there is something else of a run's name, or a run with another recipe or text.
         KeyboardInterrupt: the user ended a training; finished runs are kept.
     """
     for i in range(n_seeds):
@@ -121,11 +124,11 @@ def compete(
             entry = entry.changed(seed=entry.seed + i)
             run = folder / f"{name}-{entry.seed}"
             row_file = run / "row.json"
-            if _is_finished(run, entry):
+            if _is_finished(run, entry, corpus):
                 yield json.loads(row_file.read_text("utf-8"))
                 continue
             going_on = not counts_alone(entry.model) and (run / "last.safetensors").is_file()
-            if not going_on:
+            if not going_on and (run / "recipe.toml").is_file():  # a run that ended before anything was saved
                 shutil.rmtree(run, ignore_errors=True)
             announce(run.name)
             model = train(entry, corpus, run, [Progress()], resume=(lambda differs: None) if going_on else None)
@@ -134,18 +137,23 @@ def compete(
             row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.about.result
             row["train_chars_per_second"] = _training_speed(run)
             row["sample_chars_per_second"] = _sampling_speed(model)
-            row_file.write_text(json.dumps(row), "utf-8")
+            row["sha256"] = corpus.sha256
+            write_whole(row_file, json.dumps(row).encode())
             yield row
 
 
-def _is_finished(run: Path, entry: Recipe) -> bool:
-    """Return whether a run is there with its result, and refuse one of another recipe."""
+def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
+    """Return whether a run is there with its result, and refuse one of another recipe or text."""
     if not run.exists():
         return False
     wanted = resolve(entry, choose_device(entry.device))
     if (run / "recipe.toml").is_file() and recipe.load(str(run / "recipe.toml")) != wanted:
         raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove it")
-    return (run / "row.json").is_file()
+    if not (run / "row.json").is_file():
+        return False
+    if json.loads((run / "row.json").read_text("utf-8")).get("sha256") != corpus.sha256:
+        raise OutputError(f"{run}: was trained on another text; choose another --name, or remove it")
+    return True
 
 
 def _training_speed(run: Path) -> float:

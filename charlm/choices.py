@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, is_there in there.items() if is_there)
-    if not there[name]:
+    if not there.get(name):
         raise UsageError(f"device {name} is not there; this machine has: {', '.join(d for d in there if there[d])}")
     return processes.own_device(torch.device(name))
 
@@ -43,6 +43,8 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
+    if feed == "windows" and architecture.counts_text and not issubclass(architecture, models.CountingModel):
+        raise UsageError(f"model {recipe.model} looks back further than a window; it needs --feed stream or chunks")
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = processes.n_processes()
     if n > 1 and issubclass(architecture, models.CountingModel):
@@ -55,7 +57,7 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,
         n_context=architecture.n_context or recipe.n_context,
         batch_size=batch_size,
-        bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(),
+        bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
     )
 
 
@@ -98,6 +100,16 @@ def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
             return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=fused)
         case _:
             return torch.optim.RMSprop(parameters, rate, momentum=recipe.momentum, weight_decay=decay)
+
+
+def gradient_callbacks(recipe: Recipe) -> list[Callback]:
+    """Return the callbacks that change the gradient as the recipe says."""
+    listed: list[Callback] = []
+    if recipe.ar or recipe.tar:
+        listed.append(callbacks.PenaliseActivations(recipe.ar, recipe.tar))
+    if recipe.clip is not None:
+        listed.append(callbacks.ClipGradient(recipe.clip))
+    return listed
 
 
 def schedule_callback(recipe: Recipe) -> Callback:

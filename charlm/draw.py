@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charlm.errors import CharlmError, UsageError
 
 N_DRAWS = 256  # uniform numbers taken from a generator at once
-COLDEST = 1e-37  # a temperature below it is taken for it; as a float32 it would soon be 0
+COLDEST, HOTTEST = 1e-37, 1e37  # a temperature beyond is taken for it; as a float32 it would soon be 0, or infinite
 Numbers = NDArray[Any]
 
 
@@ -105,7 +105,7 @@ class Choice:
         np.subtract(shares, most, out=shares)
         if self.temperature != 1:
             with np.errstate(over="ignore"):  # of the cold: minus infinity, whose exponential is 0
-                np.divide(shares, max(self.temperature, COLDEST), out=shares)
+                np.divide(shares, min(max(self.temperature, COLDEST), HOTTEST), out=shares)
         shares = np.exp(shares, out=shares).astype(np.float64)
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return shares

@@ -125,6 +125,7 @@ def gradient_rms(
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for square, gradient in zip(squares, gradients, strict=True):
                 square.addcmul_(gradient, gradient)
+        model.let_go()
     return [(square / n_batches).sqrt() for square in squares]
 
 

@@ -127,7 +127,10 @@ class _Rows:
         chosen = shuffled(places, self._n_used, self._seed, epoch)
         if self._only is not None:
             chosen = self._only.numbers(chosen)
-        return torch.from_numpy(chosen).to(self._rows.device)
+        numbers = torch.from_numpy(chosen)
+        if self._rows.device.type == "cuda":  # from pinned memory, so that nobody waits for the copy
+            numbers = numbers.pin_memory()
+        return numbers.to(self._rows.device, non_blocking=True)
 
     def _pick(self, epoch: int, step: int) -> Tensor:
         """Return the rows of a batch, long, (B, T + 1)."""

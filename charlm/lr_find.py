@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from charlm import models
+from charlm.choices import gradient_callbacks
 from charlm.corpus import Corpus
 from charlm.errors import CharlmError, UsageError
 from charlm.fit import Callback, Run, fit
@@ -97,7 +98,7 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
         run.model.count(trainer.train_codes, trainer.kinds)
         run.n_epochs, run.minutes = math.inf, None
         sweep = Sweep(lowest, highest, n_steps)
-        fit(run, [sweep])
+        fit(run, [*gradient_callbacks(recipe), sweep])
     finite = [(r, n) for r, n in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(n)]
     if len(finite) < 10:
         raise CharlmError(f"the loss ran away within {len(finite)} steps; begin with a lower --lowest")

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from charlm.feeds import Feed
-from charlm.models.base import CharModel, detach
+from charlm.models.base import CharModel, CountingModel, detach
 
 N_WARM = 1024  # characters read before the first one that counts
 N_PIECE = 128  # characters read in one call
@@ -193,16 +193,18 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
 
     Args:
         model: its mode is kept.
-        feed: whose targets count.
+        feed: whose targets count; of the training text, if a part of the model counted that.
 
     Returns:
         nats and number of characters.
     """
     total, n, state = 0.0, 0, None
+    counts_beside = model.counts_text and not isinstance(model, CountingModel)
     with evaluating(model):
         for step in _shown(range(len(feed))):
             chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            logits, state = model(chars, state, only_last=feed.predicts == "last")
+            places = [feed.places(0, step).to(model.device)] if counts_beside else []
+            logits, state = model(chars, state, feed.predicts == "last", *places)
             state = state if feed.carries_state else None
             total += nats_per_char(logits, targets).item() * targets.numel()
             n += targets.numel()

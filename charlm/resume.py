@@ -122,11 +122,11 @@ def _batch_axes(model: CharModel) -> Any:
 
 def _deal(states: list[State], axes: Any, n_pieces: int) -> list[State]:
     """Join states along their batch axes and return this process's rows of them, in pieces."""
+    if axes is None or all(state is None for state in states):  # no batch in it, or nothing kept while training
+        return states[:1] * n_pieces
     if isinstance(axes, tuple):
         parts = [_deal([state[i] for state in states], axis, n_pieces) for i, axis in enumerate(axes)]
         return list(zip(*parts, strict=False))
-    if axes is None:
-        return states[:1] * n_pieces
     whole = torch.cat(states, axes)
     first, stop = processes.own_rows(whole.shape[axes])
     return [piece.contiguous() for piece in whole.narrow(axes, first, stop - first).chunk(n_pieces, axes)]

@@ -45,7 +45,7 @@ class Plain:
 
 
 def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Reader:
-    """Return what reads quickest: steps in numpy for the architectures that have them, on a CPU; else the model itself.
+    """Return what reads quickest: steps in numpy where there are such; of many texts on a GPU the model itself.
 
     Args:
         model: its mode is set to evaluation; what it learns later on may not reach the reader.
@@ -55,8 +55,8 @@ def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | Non
     name = next((name for name, architecture in MODELS.items() if architecture is type(model)), "")
     weights = model.eval().state_dict()
     is_float32 = all(w.dtype == torch.float32 or not w.is_floating_point() for w in weights.values())
-    if name in STEPS and model.device.type == "cpu" and is_float32:
-        steps = prepare(name, {key: weight.numpy() for key, weight in weights.items()}, model.told, n_context)
+    if name in STEPS and (model.device.type == "cpu" or n_texts is None) and is_float32:
+        steps = prepare(name, {key: weight.cpu().numpy() for key, weight in weights.items()}, model.told, n_context)
         if steps is not None:
             return steps
     return Plain(model, n_texts)

@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import charlm
 from charlm import models, processes
 from charlm.checkpoint import Checkpoint
 from charlm.choices import choose_device, make_feeds, make_optimizer, resolve
 from charlm.corpus import Corpus
+from charlm.errors import UsageError
 from charlm.feeds import Feed, on_device
 from charlm.fit import Run
 from charlm.language_model import LanguageModel
@@ -47,9 +48,13 @@ class Trainer:
             DataError: the text is too short.
         """
         device = choose_device(recipe.device)
-        recipe = resolve(recipe, device)
+        asked_bf16, recipe = recipe.bf16, resolve(recipe, device)
         torch.manual_seed(recipe.seed)
         model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
+        if asked_bf16 and any(isinstance(part, nn.RNNBase) for part in model.modules()):
+            raise UsageError(
+                f"model {recipe.model}: PyTorch would run its layers in float16, not bf16; leave out --bf16"
+            )
         processes.alike(model)
         processes.own_seed(recipe.seed)
         codes = on_device(corpus.codes, device)

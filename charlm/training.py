@@ -17,7 +17,7 @@ from torch import Tensor
 
 from charlm import callbacks, checkpoint, processes, runs
 from charlm.checkpoint import Checkpoint
-from charlm.choices import schedule_callback
+from charlm.choices import gradient_callbacks, schedule_callback
 from charlm.corpus import Corpus
 from charlm.counting import count
 from charlm.errors import CheckpointError, DataError, OutputError
@@ -115,6 +115,7 @@ def _train(
     if isinstance(run.model, CountingModel):
         count(run, trainer.train_codes, trainer.kinds, score, listed)
     else:
+        _tell_of_what_is_left_out(run.model.learned_part(trainer.train_codes), trainer.train_codes)
         run.model.count(trainer.train_codes, trainer.kinds)
         fit(run, listed)
 
@@ -122,6 +123,7 @@ def _train(
     about, weights = kept[name]
     run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
     about.result = processes.from_first(partial(_result, trainer))
+    run.model.let_go()
     write(name, about)
     if folder is not None and processes.is_first():
         try:
@@ -130,6 +132,11 @@ def _train(
         except OSError as error:
             _say(f"{error.filename}: the result is in the checkpoint, but not here: {error.strerror}")
     return LanguageModel(run.model.eval(), about)
+
+
+def _tell_of_what_is_left_out(learned: Tensor, codes: Tensor) -> None:
+    if len(learned) < len(codes) and processes.is_first():
+        _say(f"the network learns from the last {len(learned):,} of {len(codes):,} characters, for the sake of memory")
 
 
 def _say(message: str) -> None:
@@ -198,11 +205,7 @@ def _go_on(
 def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callback]:
     """Return the callbacks that steer and measure the training of a model with gradients."""
     recipe = trainer.recipe
-    listed: list[Callback] = [callbacks.StopOnSignal(), schedule_callback(recipe)]
-    if recipe.ar or recipe.tar:
-        listed.append(callbacks.PenaliseActivations(recipe.ar, recipe.tar))
-    if recipe.clip is not None:
-        listed.append(callbacks.ClipGradient(recipe.clip))
+    listed = [callbacks.StopOnSignal(), schedule_callback(recipe), *gradient_callbacks(recipe)]
     if recipe.ema is not None:
         listed.append(callbacks.MovingAverage(recipe.ema))
     if recipe.skip_nonfinite:

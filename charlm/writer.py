@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from charlm import checkpoint
 from charlm.checkpoint import Checkpoint
 from charlm.draw import Choice, Reader, columns, draws, uniforms, uniforms_of_many
-from charlm.errors import CheckpointError, DataError
+from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
 from charlm.steps import Steps, agrees, prepare
 from charlm.vocab import END, Vocab
 
 N_TEXTS = 256  # written at once
+UNKNOWN = ("error", "skip", "map")  # what to do with characters that a model has never seen
 
 
 class Writer:
@@ -54,7 +55,12 @@ class Writer:
 
         Raises:
             DataError: there are such characters, and `unknown` is "error".
+            UsageError: `unknown` is none of these.
         """
+        if unknown not in UNKNOWN:
+            raise UsageError(
+                f"unknown is {unknown!r}{did_you_mean(unknown, UNKNOWN)}; it is one of: {', '.join(UNKNOWN)}"
+            )
         text = text.lower() if self.about.recipe.get("lower") else text
         strange = "" if unknown == "map" else self.vocab.unknown(text)
         if strange and unknown == "error":

@@ -186,8 +186,15 @@ def test_what_cannot_be_done_is_an_error_of_ours(arguments, error):
     assert isinstance(raised.value, CharlmError) and "\n" not in str(raised.value)
 
 
+def test_a_device_that_is_not_there_is_an_error_of_ours():
+    with pytest.raises(UsageError, match="device gpu is not there; this machine has: "):
+        charlm.load("nietzsche", device="gpu")
+
+
 @pytest.mark.parametrize(
-    "option", [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"min_p": 2}, {"seed": 2**70}], ids=str
+    "option",
+    [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"min_p": 2}, {"seed": 2**70}, {"unknown": "Map"}],
+    ids=str,
 )
 def test_an_option_out_of_range_is_noticed_before_anything_is_drawn(gru, option):
     with pytest.raises(UsageError):

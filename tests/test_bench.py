@@ -109,6 +109,26 @@ def test_a_run_of_another_recipe_is_not_taken_for_this_one(corpus, tmp_path):
         list(bench.compete(entries("rnn", epochs=2), 1, corpus, tmp_path, lambda run: None))
 
 
+def test_a_run_on_another_text_is_not_taken_for_this_one(corpus, tmp_path):
+    list(bench.compete(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+    with pytest.raises(OutputError, match="another text; choose another --name"):
+        list(bench.compete(entries("rnn"), 1, make_corpus(TEXT + b"!", "cats"), tmp_path, lambda run: None))
+
+
+def test_a_folder_that_is_no_run_is_left_as_it_is(corpus, tmp_path):
+    (tmp_path / "ngram-0").mkdir()
+    (tmp_path / "ngram-0" / "thesis.txt").write_text("precious")
+    with pytest.raises(OutputError, match="exists already"):
+        list(bench.compete(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+    assert (tmp_path / "ngram-0" / "thesis.txt").read_text() == "precious"
+
+
+def test_two_contestants_cannot_have_one_name(tmp_path):
+    (tmp_path / "rnn.toml").write_text('model = "gru"')
+    with pytest.raises(UsageError, match="there is a contestant 'rnn' already"):
+        bench.contestants(["rnn", str(tmp_path / "rnn.toml")], {}, None, 18)
+
+
 def rows_of(*nats):
     return [{"entry": "gru", "model": "gru", "seed": i, "test_nats": n, "seconds": 2.0} for i, n in enumerate(nats)]
 

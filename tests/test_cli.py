@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,29 @@ def test_compare_passes_over_a_line_that_was_cut_off(call, home):
     with (home / "checkpoints" / "first" / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 2, "val')
     assert len(json.loads(call("compare --json")[0])) == 3
+
+
+def test_compare_leaves_out_a_run_that_cannot_be_read_and_says_so(call, home):
+    (home / "checkpoints" / "spoilt").mkdir()
+    for metrics, recipe in (
+        (b"", b""),
+        (b"[1]", b'model = "gru"\nsplit = "all"'),
+        (b"\xff", b'model = "gru"\nsplit = "all"'),
+    ):
+        (home / "checkpoints" / "spoilt" / "metrics.jsonl").write_bytes(metrics)
+        (home / "checkpoints" / "spoilt" / "recipe.toml").write_bytes(recipe)
+        out, err = call("compare --json")
+        assert len(json.loads(out)) == 3
+        assert err.startswith("charlm: left out: checkpoints/spoilt: its recipe or metrics cannot be read: ")
+    shutil.rmtree(home / "checkpoints" / "spoilt")
+
+
+def test_a_perfect_model_is_the_best(call, home):
+    shutil.copytree(home / "checkpoints" / "first", home / "checkpoints" / "perfect")
+    with (home / "checkpoints" / "perfect" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"result": {"test_nats": 0.0, "seconds": 1.0, "n_chars": 1}}) + "\n")
+    assert json.loads(call("compare --json")[0])[0]["run"] == "perfect"
+    shutil.rmtree(home / "checkpoints" / "perfect")
 
 
 def test_an_exported_model_writes_the_same_text_and_half_of_it_is_smaller(call, home):

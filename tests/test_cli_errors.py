@@ -62,6 +62,15 @@ MISUSES = [
     ("train --corpus no-texts", 65, "no-texts: this folder has no .txt files"),
     ("train --corpus empty.txt", 65, "empty.txt: the text is empty"),
     ("train --corpus short.txt", 65, "short.txt: the text has only 3 characters"),
+    ("train --corpus good.txt --min-count 1000000", 65, "no character occurs 1000000 times in what is trained on"),
+    (f"{TRAIN} --model lstm-ngram --feed windows", 2, "lstm-ngram looks back further than a window"),
+    (f"{TRAIN} --model lstm --bf16", 2, "lstm: PyTorch would run its layers in float16, not bf16"),
+    (f"{TRAIN} --model awd-lstm --bf16", 2, "awd-lstm: PyTorch would run its layers in float16"),
+    (f"{TRAIN} --bytes --lower", 2, "bytes are taken as they are, all 256"),
+    (f"{TRAIN} --bytes --min-count 2", 2, "bytes are taken as they are, all 256"),
+    ("bench rnn --corpus good.txt --split all", 2, "split all holds out nothing"),
+    ("export made pipe --force", 74, "pipe: is no file that could be replaced"),
+    ("eval --weights 5", 2, "--weights are those of several models"),
     ("train --corpus latin1.txt", 65, "latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
     ("train --corpus human-numbers:0", 65, "from 1 to 10000000"),
     (f"train --corpus {'x' * 300}", 66, "no such file"),
@@ -94,6 +103,7 @@ MISUSES = [
     ("eval made --part tset", 2, "test"),
     ("eval made --corpus nothere.txt", 66, "nothere.txt"),
     ("eval made --corpus empty.txt", 65, "empty"),
+    ("eval everything --part test", 2, "split all has no test part; name another --part"),
     ("eval everything", 2, "split all has no part that it has not seen"),
     ("eval made everything", 2, "model 2 has another vocabulary than the first one"),
     ("eval made nosuch", 66, "nosuch"),
@@ -121,7 +131,7 @@ MISUSES = [
     ("info nosuch", 66, "nosuch"),
     ("info garbage.safetensors", 65, "garbage.safetensors"),
     ("compare made nosuch", 66, "no run 'nosuch'"),
-    ("compare --checkpoints spoilt", 65, "recipe.toml"),
+    ("compare run --checkpoints spoilt", 65, "run: its recipe or metrics cannot be read"),
     ("export made", 2, "FILE"),
     ("export made good.txt", 74, "good.txt: exists already; --force replaces it"),
     ("export made good.txt/x", 74, "Not a directory"),
@@ -162,6 +172,7 @@ def home(tmp_path_factory):
         }
         for name, data in files.items():
             (folder / name).write_bytes(data)
+        os.mkfifo(folder / "pipe")
         for line in (f"{TRAIN} --name made --json", f"{TRAIN} --name everything --split all --json"):
             with pytest.raises(SystemExit, match="0"):
                 main(shlex.split(line))

@@ -42,6 +42,12 @@ def test_models_of_another_split_can_have_seen_what_counts(call):
     assert "had another" not in call("eval gru lstm")[1]
 
 
+def test_no_rate_of_a_mixture_is_picked_on_what_counts(call, exit_code, capsys):
+    assert exit_code("eval gru tail --weights 1,1 --dynamic sgd") == 2  # the last of tail's validation part
+    assert "--rate and --decay would be chosen" in capsys.readouterr().err
+    assert "dynamic" in call("eval gru tail --weights 1,1 --dynamic sgd --rate 0.01 --decay 0.01")[0]
+
+
 def test_without_a_test_part_the_weights_must_be_given(call, exit_code, capsys):
     assert exit_code("eval tail gru") == 2
     assert "--weights would be chosen" in capsys.readouterr().err

@@ -172,6 +172,19 @@ def test_a_learning_rate_is_found(call, tmp_path):
     assert not RUNS.exists()
 
 
+def test_a_search_for_the_rate_clips_as_the_training_does(call):
+    find = f"lr-find --corpus human-numbers:100 {TINY} --n-steps 60 --json"
+    free, clipped = (json.loads(call(f"{find} --clip {clip}")[0])["nats"] for clip in ("1e9", "1e-30"))
+    assert clipped[-1] > free[-1] + 0.05  # it cannot learn
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "sub/x"])
+def test_the_next_command_works_as_it_is_printed(call, name):
+    _, err = call(f"{TRAIN} --name={shlex.quote(name)}")
+    command = err.splitlines()[-1].removeprefix("next: charlm ").split(" | ")[0]
+    assert call(f"{command} --length 5")[0]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_training_in_order(tmp_path, number, code):
     source = str(Path(charlm.__file__).parent.parent)

@@ -110,6 +110,20 @@ def test_a_training_that_ends_while_it_counts_leaves_its_name_free(model, tmp_pa
     assert (folder.with_name("kept") / "last.safetensors").is_file()
 
 
+def test_what_was_counted_and_not_yet_scored_says_how_it_is_scored(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = f"train --corpus {TEXT} --model ngram -o order=2 --name mine"
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
+        patched.setattr(training, "_result", interrupted)
+        main(line.split())
+    err = capsys.readouterr().err
+    assert stop.value.code == 130
+    assert err.splitlines()[-1] == "charlm: interrupted; `charlm eval checkpoints/mine` scores what was counted"
+    with pytest.raises(SystemExit) as stop:
+        main("eval checkpoints/mine".split())
+    assert stop.value.code == 0
+
+
 def interrupted(*_):
     """Be a user who presses Ctrl-C."""
     raise KeyboardInterrupt

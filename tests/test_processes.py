@@ -255,6 +255,17 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
     assert capsys.readouterr().err == "charlm: several processes cannot all read standard input; give --corpus a file\n"
 
 
+def test_states_of_what_keeps_nothing_of_its_counts_while_training_are_dealt_out_too():
+    model = build("lstm-ngram", 4, n_embed=8, n_hidden=6)
+    model.count(CODES)
+    chars = CODES.view(-1, 40)[:7]
+    places = 40 * torch.arange(7)
+    whole = model(chars, places=places)[1]
+    assert whole[1] is None
+    states = [model(chars[i : i + 2], places=places[i : i + 2])[1] for i in range(0, 7, 2)]
+    torch.testing.assert_close(own_states(states, model, 1), [whole])
+
+
 @pytest.mark.parametrize("name", ["rnn", "lstm", "loop", "min-lstm", "mamba2", "transformer"])
 def test_states_of_a_batch_are_dealt_out_again_row_by_row(name):
     options = {"dropout": 0.0} if name in ("mamba2", "transformer") else {"n_hidden": 6}

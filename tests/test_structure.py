@@ -36,9 +36,9 @@ BESIDE = {
     "mixture": {"language_model"},
     "trainer": {"choices", "language_model"},
     "training": {"choices", "language_model", "trainer"},
-    "api": {"language_model", "training"},
+    "api": {"choices", "language_model", "training"},
     "lesson": {"language_model", "choices", "training", "api"},
-    "lr_find": {"trainer"},
+    "lr_find": {"choices", "trainer"},
     "bench": {"choices", "language_model", "training"},
 }
 GROUND = {"errors", "files"}  # any module of the first row may import these

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from charlm.cli.options import folder_option, json_option, read_text, some_recipe_options, table
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, UsageError
 from charlm.recipe import Recipe
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")
@@ -41,6 +41,9 @@ def bench(
     """See the command's help."""
     changes = {key: value for key, value in given.items() if value not in (None, ())}
     common, corpus = read_text(Recipe().changed(**changes))
+
+    if common.split == "all":
+        raise UsageError("split all holds out nothing by which the models could be compared; take another --split")
 
     from charlm import bench as b
     from charlm.files import write_whole

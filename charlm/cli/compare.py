@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,14 @@ def _row(run: Path) -> dict[str, Any]:
 
     try:
         recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{run / 'recipe.toml'}: cannot be read: {error}") from None
-    result = runs.result_of(run)
+        model, split, result = recipe["model"], recipe["split"], runs.result_of(run)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{run}: its recipe or metrics cannot be read: {error}") from None
     seconds, n_chars = result.get("seconds", 0.0), result.get("n_chars", 0)
     return {
         "run": run.name,
-        "model": recipe["model"],
-        "split": recipe["split"],
+        "model": model,
+        "split": split,
         "n_parameters": result.get("n_parameters"),
         "valid_nats": result.get("valid_nats"),
         "test_nats": result.get("test_nats"),
@@ -36,6 +37,11 @@ def _row(run: Path) -> dict[str, Any]:
         "seconds": seconds,
         "chars_per_second": n_chars / seconds if seconds else 0.0,
     }
+
+
+def _nats(row: dict[str, Any]) -> float:
+    known = (row[key] for key in ("test_nats", "valid_nats") if row[key] is not None)
+    return next(known, math.inf)
 
 
 @click.command(help="Table of the runs: all of them, or those named. The best is first.")
@@ -47,9 +53,13 @@ def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
     from charlm import runs
     from charlm.metrics import bits
 
-    found = [runs.find_run(name, folder) for name in run] or runs.all_runs(folder)
-    rows = [_row(path) for path in found]
-    rows.sort(key=lambda row: (row["split"] != "standard", row["test_nats"] or row["valid_nats"] or 99.0))
+    rows = [_row(runs.find_run(name, folder)) for name in run]
+    for path in [] if run else runs.all_runs(folder):
+        try:
+            rows.append(_row(path))
+        except DataError as error:
+            print(f"charlm: left out: {error}", file=sys.stderr)
+    rows.sort(key=lambda row: (row["split"] != "standard", _nats(row)))
     if as_json:
         print(json.dumps(rows))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,15 +64,18 @@ def evaluate(
     models = [LanguageModel.load(path, place) for path in paths]
     path, model, about = paths[0], models[0], models[0].about
     text = read_for(model, path, corpus)
-    part = part or ("all" if corpus else "test")
+    asked, part = part, part or ("all" if corpus else "test")
     first, stop = (0, len(text.codes)) if part == "all" else text.bounds[part]
-    if first == stop and part == "test":
+    if first == stop and not asked:
         part = "valid"
         first, stop = text.bounds[part]
     if first == stop:
-        raise UsageError(
-            f"{path}: split {about.recipe['split']} has no part that it has not seen; name a --corpus or --part train"
+        what = (
+            f"{part} part; name another --part"
+            if asked
+            else "part that it has not seen; name a --corpus or --part train"
         )
+        raise UsageError(f"{path}: split {about.recipe['split']} has no {what}")
     codes = on_device(text.codes, place)
     n_unknown = stop - first - int(np.count_nonzero(text.codes[first:stop]))
     report: dict[str, Any] = {
@@ -83,7 +87,7 @@ def evaluate(
     }
     if len(models) > 1:
         if given["weights"] is None:
-            _refuse_to_choose_where_it_counts(model, text, first, stop, "--weights")
+            _refuse_to_choose_where_it_counts(models[:1], text, first, stop, "--weights")
         weights = mixture_weights(models, paths, place, given["weights"])
         report |= _mixed(models, paths, codes, first, stop, weights)
     else:
@@ -91,7 +95,7 @@ def evaluate(
         report |= _bits(m.evaluate(model.model, codes, first, stop, about.n_context, start=model.vocab.start))
     if dynamic is not None:
         if given["rate"] is None or given["decay"] is None:
-            _refuse_to_choose_where_it_counts(model, text, first, stop, "--rate and --decay")
+            _refuse_to_choose_where_it_counts(models, text, first, stop, "--rate and --decay")
         learned = [_learned(*one, codes, first, stop, dynamic, given) for one in zip(models, paths, strict=True)]
         report["dynamic"] = _dynamic(dynamic, learned, weights)
     if as_json:
@@ -117,7 +121,9 @@ def _shown(row: dict[str, Any]) -> str:
     return f"{row['bits_per_char']:.4f} bits ({row['nats_per_char']:.4f} nats)"
 
 
-def _refuse_to_choose_where_it_counts(model: LanguageModel, text: Corpus, first: int, stop: int, options: str) -> None:
+def _refuse_to_choose_where_it_counts(
+    models: Sequence[LanguageModel], text: Corpus, first: int, stop: int, options: str
+) -> None:
     """Refuse to evaluate on characters on which something is chosen, whatever the name of their text.
 
     Raises:
@@ -125,9 +131,10 @@ def _refuse_to_choose_where_it_counts(model: LanguageModel, text: Corpus, first:
     """
     from charlm.corpus import bounds_of
 
-    begin, end = bounds_of(len(text.codes), model.about.recipe["split"])["valid"]
-    if text.sha256 == model.about.corpus["sha256"] and max(first, begin) < min(stop, end):
-        raise UsageError(f"{options} would be chosen on characters that count here; give them, or another --part")
+    for model in models:
+        begin, end = bounds_of(len(text.codes), model.about.recipe["split"])["valid"]
+        if text.sha256 == model.about.corpus["sha256"] and max(first, begin) < min(stop, end):
+            raise UsageError(f"{options} would be chosen on characters that count here; give them, or another --part")
 
 
 def _mixed(

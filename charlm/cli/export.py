@@ -26,6 +26,8 @@ def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
 
     if file.exists() and not force:
         raise OutputError(f"{file}: exists already; --force replaces it")
+    if file.exists() and not file.is_file():
+        raise OutputError(f"{file}: is no file that could be replaced; choose another name")
     model = LanguageModel.load(runs.find_checkpoint(run, folder))
-    model.save(file, torch.float16 if half else None)
+    model.save(file.resolve(), torch.float16 if half else None)
     print(f"{file}: {file.stat().st_size:,} bytes", file=sys.stderr)

@@ -29,9 +29,14 @@ def models(name: str | None, as_json: bool) -> None:
             flag = "--" + option.replace("_", "-")
             print(f"  {flag if flag in flags else f'-o {option}='}  [default: {default}]")
     else:
-        for n, cls in MODELS.items():
-            title = (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]
-            print(f"{n:14}{title}")
+        _list([(n, (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]) for n, cls in MODELS.items()])
+
+
+def _list(rows: list[tuple[str, str]]) -> None:
+    """Print names and what they mean, as wide as the terminal, as click does it."""
+    formatter = click.HelpFormatter()
+    formatter.write_dl(rows)
+    print(formatter.getvalue(), end="")
 
 
 @click.command(help="The named texts: what, from where, under which licence, and where it lies.")
@@ -70,8 +75,7 @@ def recipes(name: str | None) -> None:
     if name is not None:
         print(recipe.load(name).to_toml(), end="")
         return
-    rows = [[n, recipe.about(n)] for n in recipe.names()]
-    print("\n".join(f"{n:20}{about}" for n, about in rows))
+    _list([(n, recipe.about(n)) for n in recipe.names()])
 
 
 @click.command(help="What is in a checkpoint: RUN in the folder of runs, or a file.")
@@ -95,7 +99,9 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
         return
     unit = "bytes" if about.is_bytes else "characters"
     print(f"{path}: {path.stat().st_size:,} bytes, hash correct")
-    print(f"model:      {about.model} {json.dumps(about.options)}")
+    options = ", ".join(f"{name} {json.dumps(value)}" for name, value in about.options.items())
+    print(f"model:      {about.model}")
+    print(click.wrap_text(options, 80, "options:    ", " " * 12))
     print(f"parameters: {model.n_parameters:,}")
     window = f", a window of {about.n_context}" if about.n_context else ""
     print(f"vocabulary: {about.vocab_size - 1} {unit}{window}")
@@ -104,6 +110,6 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     for part in ("train", "valid", "test"):
         if f"{part}_nats" in about.result:
             nats = about.result[f"{part}_nats"]
-            print(f"{part + ':':11} {bits(nats):.4f} bits ({nats:.4f} nats) per character")
+            print(f"{part + ':':11} {bits(nats):.4f} bits ({nats:.4f} nats) per {unit[:-1]}")
     print(f"versions:   {', '.join(f'{name} {version}' for name, version in about.versions.items())}\n")
     print(table(["weights", "shape"], [[n, "x".join(map(str, w.shape))] for n, w in weights.items()]))

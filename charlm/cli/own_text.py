@@ -52,7 +52,7 @@ def check_learning(n_models: int, dynamic: str | None, **given: Any) -> None:
         for name in ("rate", "decay", "piece"):
             if given[name] is not None:
                 raise UsageError(f"--{name} goes with --dynamic sgd or --dynamic rms")
-    if given["weights"] is not None and n_models == 1:
+    if given["weights"] is not None and n_models < 2:
         raise UsageError("--weights are those of several models; name them all")
 
 

@@ -60,9 +60,9 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
             if not (run / "last.safetensors").is_file():
                 raise
-            _stop(run, error.number if isinstance(error, Interrupted) else signal.SIGINT)
+            _stop(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if model.about.result["interrupted"]:
-            _stop(run, model.about.result["signal"])
+            _stop(run, choices.model, model.about.result["signal"])
         if processes.is_first():
             _show(model, run, as_json, choices.seed)
 
@@ -99,15 +99,20 @@ def _show(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
     scores = ", ".join(f"{part} {bits(result[f'{part}_nats']):.3f}" for part in shown)
     print(f"\nbits per character: {scores}", file=sys.stderr)
     print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
-    print(f"next: charlm sample {run.name} | charlm compare | tensorboard --logdir {run.parent}", file=sys.stderr)
+    folder = shlex.quote(str(run.parent))
+    name = run.name if folder == "checkpoints" and not run.name.startswith("-") else str(run)
+    print(f"next: charlm sample {shlex.quote(name)} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
 
 
-def _stop(run: Path, number: int) -> NoReturn:
+def _stop(run: Path, model: str, number: int) -> NoReturn:
     """Say how an interrupted run goes on, and exit."""
-    from charlm import processes
+    from charlm import models, processes
 
     if processes.is_first():
-        print(f"charlm: interrupted; `charlm train --resume {shlex.quote(str(run))}` goes on", file=sys.stderr)
+        command, does = ("train --resume", "goes on")
+        if issubclass(models.find(model), models.CountingModel):  # it was only being scored
+            command, does = ("eval", "scores what was counted")
+        print(f"charlm: interrupted; `charlm {command} {shlex.quote(str(run))}` {does}", file=sys.stderr)
     raise SystemExit(128 + number)
 
 

@@ -79,6 +79,9 @@ class CharModel(nn.Module):
             kinds: of the symbols, as `Vocab.kinds` tells them, uint8, (V,); None where nothing is known of them.
         """
 
+    def let_go(self) -> None:
+        """Forget what `count` noted for training alone; most models have noted nothing."""
+
     def learned_part(self, codes: Tensor) -> Tensor:
         """Return the end of a training text, (N,), from which gradients are made; for most models that is all of it."""
         return codes

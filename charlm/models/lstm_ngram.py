@@ -5,9 +5,9 @@
     h_t, c_t = lstm([embedding of the character at step t; e_1, ..., e_K], h_{t-1}, c_{t-1})
     p = softmax(W h_t + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h_t + b_g
 
-So p begins as the geometric mean of what is expected, g_k = 1 / K. The LSTM learns whom to trust when, and what all of
-them leave over. What is unlikely is left out of what it reads: of V symbols nearly all are, by many nats, and large
-numbers in nearly every input would drown the few that matter.
+So p begins near the geometric mean of what is expected, with g_k = 1 / K and small W. The LSTM learns whom to trust
+when, and what all of them leave over. What is unlikely is left out of what it reads: of V symbols nearly all are, by
+many nats, and large numbers in nearly every input would drown the few that matter.
 
 The counts are made before the first step. Counts of the training text know each next character of that very text, and
 what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
@@ -39,7 +39,7 @@ from charlm.models.base import State
 from charlm.models.dropout import LockedDropout
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram, logarithm
-from charlm.models.recent import N_RECENT, recent_probs, recent_word_probs
+from charlm.models.recent import N_REMEMBERED, recent_probs, recent_word_probs
 from charlm.models.word_ngram import WordNGram
 from charlm.models.words import N_WORD_LEVELS
 
@@ -150,6 +150,10 @@ class LSTMNGram(LSTM):
                 here = max(begin, first)
                 self.expected[here - before : begin + len(piece) - before] = expected[0, here - begin :]
 
+    def let_go(self) -> None:
+        """Forget what is expected in the training text, which may be gigabytes."""
+        self.expected = None
+
     def expect(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Return ln p_k + ln V after each character, float, (B, T, K V), and the state.
 
@@ -170,7 +174,7 @@ class LSTMNGram(LSTM):
             if words:
                 of_late.append(recent_word_probs(read[..., 0], read[..., 1:], n_read, vocab_size))
             log_probs = torch.cat([log_probs, logarithm(torch.stack(of_late, dim=2))], dim=2)
-            before = read[:, -N_RECENT:]
+            before = read[:, -N_REMEMBERED:]
         return log_probs.flatten(2) + math.log(vocab_size), (of_counts, before)
 
     def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:

@@ -19,21 +19,25 @@ P pairs of a place and an earlier one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 N_RECENT = 16384  # characters that are remembered
 SHORTEST, LONGEST = 3, 8  # k
+N_REMEMBERED = N_RECENT + LONGEST - 1  # characters to keep for that: the context of the first of them is known, too
+N_PAIRS = 1 << 20  # at once, for the sake of memory: in blank space all places are alike
 
 
-def recent_pairs(context: Tensor, n_read: int) -> tuple[Tensor, Tensor]:
-    """Find where the last contexts stood before.
+def recent_pairs(context: Tensor, n_read: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Find where the last contexts stood before, some `N_PAIRS` places at a time, all for one asking place together.
 
     Args:
         context: a number after each character, -1 where there is nothing to be found, long, (B, S + T).
         n_read: T.
 
-    Returns:
+    Yields:
         asked: places in the flat text, long, (P,).
         then: for each an earlier place in the same text with the same number, long, (P,).
     """
@@ -47,8 +51,10 @@ def recent_pairs(context: Tensor, n_read: int) -> tuple[Tensor, Tensor]:
     asked = place[(column >= length - n_read) & (flat >= 0)]
     first = torch.searchsorted(key, key[rank[asked]] - column[asked].clamp(max=N_RECENT))
     n_found = rank[asked] - first
-    asked, first = asked.repeat_interleave(n_found), (first - n_found.cumsum(0) + n_found).repeat_interleave(n_found)
-    return asked, order[first + torch.arange(len(first), device=order.device)]
+    sizes = torch.bincount(n_found.cumsum(0) // N_PAIRS).tolist()
+    for asking, begin, n in zip(*(torch.split(all_, sizes) for all_ in (asked, first, n_found)), strict=True):
+        begin = (begin - n.cumsum(0) + n).repeat_interleave(n)
+        yield asking.repeat_interleave(n), order[begin + torch.arange(len(begin), device=order.device)]
 
 
 class Followers:
@@ -91,12 +97,12 @@ def recent_probs(text: Tensor, n_read: int, vocab_size: int) -> Tensor:
     if length >= SHORTEST:
         powers = vocab_size ** torch.arange(SHORTEST, device=text.device)
         context[:, SHORTEST - 1 :] = (text.unfold(1, SHORTEST, 1) * powers).sum(dim=2)
-    asked, then = recent_pairs(context, n_read)
-    found.count(asked, then)
-    for k in range(SHORTEST + 1, LONGEST + 1):
-        same = (then % length >= k - 1) & (flat[then - k + 1] == flat[asked - k + 1])
-        asked, then = asked[same], then[same]
+    for asked, then in recent_pairs(context, n_read):
         found.count(asked, then)
+        for k in range(SHORTEST + 1, LONGEST + 1):
+            same = (then % length >= k - 1) & (flat[then - k + 1] == flat[asked - k + 1])
+            asked, then = asked[same], then[same]
+            found.count(asked, then)
     return found.probs.view(len(text), n_read, vocab_size)
 
 
@@ -111,9 +117,10 @@ def recent_word_probs(text: Tensor, contexts: Tensor, n_read: int, vocab_size: i
     """
     found = Followers(text, n_read, vocab_size)
     begun, both = contexts.unbind(dim=2)
-    asked, then = recent_pairs(torch.where(begun == 0, both, begun), n_read)
+    pairs = recent_pairs(torch.where(begun == 0, both, begun), n_read)
     begun, both = begun.flatten(), both.flatten()
-    inside, same = begun[asked] != 0, both[asked] == both[then]
-    found.count(asked[inside], then[inside])
-    found.count(asked[same], then[same])
+    for asked, then in pairs:
+        inside, same = begun[asked] != 0, both[asked] == both[then]
+        found.count(asked[inside], then[inside])
+        found.count(asked[same], then[same])
     return found.probs.view(len(text), n_read, vocab_size)

@@ -11,6 +11,7 @@ from charlm.corpus import make_corpus
 from charlm.dynamic import gradient_rms
 from charlm.feeds import Stream
 from charlm.lr_find import find_rate
+from charlm.metrics import evaluate
 from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
@@ -124,7 +125,17 @@ def test_of_a_still_longer_text_the_end_is_counted(codes, counts, monkeypatch):
     torch.testing.assert_close(model.counts.state_dict(), counts(codes[-30:]).state_dict(), rtol=0, atol=0)
 
 
-def test_a_training_on_a_long_text_reads_its_end(monkeypatch):
+def test_its_score_in_training_is_by_counts_of_the_other_parts(tmp_path):
+    letters = torch.randint(97, 123, (4000,), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    corpus = make_corpus(letters.numpy().tobytes(), "noise", "all")  # nothing to be learned, much to be known by heart
+    trained = training.train(Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=1, device="cpu"), corpus)
+    assert math.log(26) - 0.1 < trained.about.result["train_nats"] < math.log(26) + 0.5
+    whole = evaluate(trained.model, torch.from_numpy(corpus.codes), 0, 4000)
+    assert whole.nats_per_char < math.log(26) - 0.5  # by counts of this very text
+    assert trained.model.expected is None
+
+
+def test_a_training_on_a_long_text_reads_its_end(monkeypatch, capsys):
     seen, read = [], Stream.batch
     monkeypatch.setattr(Stream, "batch", lambda *which: seen.append(read(*which)) or seen[-1])
     corpus = make_corpus(TEXT, "cats")
@@ -133,7 +144,9 @@ def test_a_training_on_a_long_text_reads_its_end(monkeypatch):
     recipe = Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=1, batch_size=1, bptt=1000, device="cpu")
     model = training.train(recipe, corpus).model
     assert torch.equal(seen[0][0][0], codes[-300:-1].long())
+    assert f"learns from the last 300 of {len(codes):,} characters" in capsys.readouterr().err
     assert all(r.isfinite().all() for r in gradient_rms(model, codes))
+    assert model.expected is None
 
 
 def test_a_text_without_rules_teaches_it_nothing():

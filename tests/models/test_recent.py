@@ -11,6 +11,7 @@ import charlm.steps.recent as steps
 from charlm.models.words import word_contexts
 
 V, SHORT = 5, 40
+KEPT = SHORT + model.LONGEST - 1  # as N_REMEMBERED
 KINDS = torch.tensor([1, 1, 2, 3, 0], dtype=torch.uint8)
 TEXTS = st.lists(st.integers(0, V - 1), min_size=1, max_size=90)
 
@@ -69,7 +70,7 @@ def test_the_last_characters_are_counted_and_no_others():
 @given(text=TEXTS, n_before=st.integers(0, 60))
 def test_it_is_the_reference(text, n_before):
     n_read = len(text) - min(n_before, len(text) - 1)
-    wanted, part = reference(text), torch.tensor([text])[:, -n_read - SHORT :]
+    wanted, part = reference(text), torch.tensor([text])[:, -n_read - KEPT :]
     np.testing.assert_allclose(model.recent_probs(part, n_read, V)[0].numpy(), wanted[-n_read:], atol=1e-12)
     reader = steps.Recent(V)
     reader.allocate(())
@@ -82,7 +83,7 @@ def test_words_are_the_reference(text, n_before):
     texts = torch.tensor([text])
     contexts = contexts_of(texts)
     wanted = word_reference(text, contexts[0].tolist())
-    part, of_part = texts[:, -n_read - SHORT :], contexts[:, -n_read - SHORT :]
+    part, of_part = texts[:, -n_read - KEPT :], contexts[:, -n_read - KEPT :]
     found = model.recent_word_probs(part, of_part, n_read, V)[0].numpy()
     np.testing.assert_allclose(found, wanted[-n_read:], atol=1e-12)
     reader = steps.RecentWords(V)
@@ -96,7 +97,7 @@ def test_texts_side_by_side_are_read_apart():
     contexts = contexts_of(texts)
     wanted = np.array([reference(text) for text in texts.tolist()])
     by_words = np.array([word_reference(*each) for each in zip(texts.tolist(), contexts.tolist(), strict=True)])
-    late = texts[:, 50 - SHORT :], contexts[:, 50 - SHORT :]
+    late = texts[:, 50 - KEPT :], contexts[:, 50 - KEPT :]
     np.testing.assert_allclose(model.recent_probs(late[0], 30, V).numpy(), wanted[:, 50:], atol=1e-12)
     np.testing.assert_allclose(model.recent_word_probs(*late, 30, V).numpy(), by_words[:, 50:], atol=1e-12)
     reader, words = steps.Recent(V), steps.RecentWords(V)
@@ -114,5 +115,26 @@ def test_a_short_beginning_has_nothing_before_it():
         torch.testing.assert_close(probs, torch.full((2, n_read, V), 1 / V, dtype=torch.float64))
 
 
+def test_what_is_kept_is_enough_for_the_longest_context_of_the_oldest_place():
+    text = [0, 1, 2, 3, 0, 2, 1, 3, 2, *([4] * (SHORT - 9)), *[0, 1, 2, 3, 0, 2, 1, 3]]
+    wanted = reference(text)
+    assert len(text) - 1 - SHORT == 7 and wanted[-1].argmax() == 2  # where the oldest place ends
+    part = torch.tensor([text])[:, -1 - KEPT :]
+    np.testing.assert_allclose(model.recent_probs(part, 1, V)[0].numpy(), wanted[-1:], atol=1e-12)
+    assert np.abs(model.recent_probs(part[:, 1:], 1, V)[0].numpy() - wanted[-1:]).max() > 1e-3
+
+
+def test_many_pairs_are_counted_some_at_a_time(monkeypatch):
+    texts = torch.randint(2, (3, 80))
+    contexts = contexts_of(texts)
+    wanted = model.recent_probs(texts, 60, V), model.recent_word_probs(texts, contexts, 60, V)
+    monkeypatch.setattr(model, "N_PAIRS", 7)
+    sizes = [len(asked) for asked, _ in model.recent_pairs(texts, 60)]
+    assert len(sizes) > 100 and max(sizes) < 7 + SHORT
+    found = model.recent_probs(texts, 60, V), model.recent_word_probs(texts, contexts, 60, V)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
 def test_both_remember_the_same():
+    assert model.N_REMEMBERED == 16384 + 8 - 1
     assert (model.N_RECENT, model.SHORTEST, model.LONGEST) == (steps.N_RECENT, steps.SHORTEST, steps.LONGEST)
