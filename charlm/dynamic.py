@@ -75,9 +75,17 @@ class Steps:
 
 @contextmanager
 def _with_gradients(model: CharModel) -> Iterator[None]:
-    """Take a model into evaluation mode, with gradients, and back; cuDNN has none for recurrent layers there."""
-    with evaluating(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
-        yield
+    """Take a model into evaluation mode, with gradients, and back; cuDNN has none for recurrent layers there.
+
+    With so small pieces one thread is as quick as two, and beside other work ten times as quick: benchmarks/threads.py.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with evaluating(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _parameters(model: CharModel) -> list[Tensor]:

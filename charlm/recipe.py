@@ -23,6 +23,7 @@ SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_CONTEXT = 1 << 20  # characters in a window
+MAX_FILE = 1 << 20  # characters of a recipe
 DEFAULT = "quick"  # the recipe of those who name neither a recipe nor a model
 
 
@@ -180,12 +181,15 @@ def load(name_or_path: str) -> Recipe:
         text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     else:
         try:
-            text = Path(name_or_path).read_text("utf-8")
+            with Path(name_or_path).open(encoding="utf-8") as file:
+                text = file.read(MAX_FILE + 1)
         except UnicodeDecodeError as error:
             raise DataError(f"recipe {name_or_path}: not UTF-8 at offset {error.start}") from None
         except OSError as error:
             hint = did_you_mean(name_or_path, names()) or "; `charlm recipes` lists those that come with charlm"
             raise InputNotFoundError(f"no recipe {name_or_path!r}: {error.strerror}{hint}") from None
+    if len(text) > MAX_FILE:
+        raise DataError(f"recipe {name_or_path}: longer than {MAX_FILE:,} characters, which no recipe is")
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,10 @@ class Writer:
             UsageError: an option out of its range.
         """
         choice = Choice(temperature, top_k, top_p, min_p)
-        seeds = [None] * n_texts if seed is None else range(seed, seed + n_texts)
+        if n_texts < 1:
+            raise UsageError(f"{n_texts} texts are none; ask for one at least")
+        first = secrets.randbits(63) if seed is None else seed
+        seeds = range(first, first + n_texts)
         uniforms(seeds[-1])  # the largest, whose error is to come now
         codes = self.vocab.encode(self.prepare(prime, unknown)).tolist()
         n_context = self.about.n_context
@@ -110,7 +114,7 @@ class Writer:
         return self._texts(read, seeds, choice, length, stop)
 
     def _texts(
-        self, read: list[int], seeds: Sequence[int | None], choice: Choice, length: int, stop: str | None
+        self, read: list[int], seeds: Sequence[int], choice: Choice, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
         n_context = self.about.n_context
         for first in range(0, len(seeds), N_TEXTS):

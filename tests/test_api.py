@@ -143,6 +143,13 @@ def test_streaming_yields_the_text_that_sampling_returns(model):
     assert model.about.is_bytes or len("".join(pieces)) == 50  # the length is in bytes there
 
 
+def test_texts_without_a_seed_are_all_different_however_many(gru):
+    texts = gru.streams(10**12, length=20)
+    assert len({"".join(next(texts)) for _ in range(3)}) == 3
+    with pytest.raises(UsageError, match="0 texts are none"):
+        next(gru.streams(0))
+
+
 def test_a_stop_text_ends_a_sample_before_it_also_where_it_begins_like_the_text_before(gru):
     whole = gru.sample("one", length=300, seed=1)
     for at, length in ((0, 1), (5, 1), (17, 3), (40, 5), (290, 10)):

@@ -80,6 +80,8 @@ MISUSES = [
     (f"{TRAIN} --name made", 74, "checkpoints/made: exists already"),
     (f"{TRAIN} --checkpoints good.txt/x", 74, "Not a directory"),
     ("sample nosuch", 66, "no run or checkpoint 'nosuch'"),
+    ("sample made --prime-file /dev/zero", 65, "/dev/zero: longer than 16,777,216 bytes"),
+    (f"{TRAIN} --recipe /dev/zero", 65, "recipe /dev/zero: longer than 1,048,576 characters"),
     ("sample mede", 66, "did you mean 'made'?"),
     ("sample garbage.safetensors", 65, "garbage.safetensors: is not a charlm checkpoint"),
     ("sample foreign.safetensors", 65, "foreign.safetensors: is not a charlm checkpoint"),

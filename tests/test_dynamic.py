@@ -40,6 +40,24 @@ def weights_of(model):
     return [p.detach().clone() for p in model.parameters()]
 
 
+@pytest.mark.parametrize("rate", [0.01, math.nan])
+def test_it_takes_one_thread_and_gives_the_others_back(codes, monkeypatch, rate):
+    model, seen = small("gru"), []
+    features = type(model).features
+    noted = lambda *given: seen.append(torch.get_num_threads()) or features(*given)  # noqa: E731
+    monkeypatch.setattr(type(model), "features", noted)
+    torch.set_num_threads(2)
+    try:
+        if rate > 0:
+            dynamic_nats(model, codes, 20, 85, Steps(rate, 0.0))
+        else:
+            with pytest.raises(IndexError):
+                dynamic_nats(model, codes + V, 20, 85, Steps(0.0, 0.0))
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize(("name", "n_context"), KINDS)
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_at_rate_zero_it_is_the_static_evaluation(codes, name, n_context, decay):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from charlm.writer import Writer
 
 
+MAX_PRIME = 1 << 24  # bytes
+
+
 def _read_prime(path: str) -> str:
     """Return the text of a file, or of standard input for "-"."""
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as file:
+            data = file.read(MAX_PRIME + 1)
+        if len(data) > MAX_PRIME:
+            raise DataError(f"{path}: longer than {MAX_PRIME:,} bytes; the end of it will do")
         return data.decode("utf-8")
     except OSError as error:
         raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
