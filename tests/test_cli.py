@@ -126,13 +126,18 @@ def test_info_says_what_is_in_a_checkpoint(call):
     assert about["recipe"]["model"] == "gru"
 
 
-def test_compare_puts_the_best_first_and_what_is_not_comparable_last(call):
+def test_compare_keeps_apart_what_does_not_compare(call):
     rows = json.loads(call("compare --json")[0])
-    assert {row["run"] for row in rows} == set(RUNS)
-    assert rows[0]["test_nats"] <= rows[1]["test_nats"] and rows[2]["run"] == "windows"
+    assert [row["run"] for row in rows] == ["first", "second", "windows"]
     out, err = call("compare")
-    assert [line.split()[0] for line in out.splitlines()[2:]] == [rows[0]["run"], rows[1]["run"], "windows*"]
-    assert "not comparable" in err
+    tables = [part.splitlines() for part in out.split("\n\n")]
+    assert [lines[0] for lines in tables] == [
+        f"text.txt, {s}" for s in ("standard", "standard, lower case", "random20")
+    ]
+    assert [[line.split()[0] for line in lines[3:]] for lines in tables] == [["first"], ["second"], ["windows"]]
+    assert "do not compare" in err
+    out, err = call("compare first")
+    assert len(out.splitlines()) == 4 and "do not compare" not in err
     assert [row["run"] for row in json.loads(call("compare first --json")[0])] == ["first"]
 
 
@@ -161,7 +166,7 @@ def test_a_perfect_model_is_the_best(call, home):
     shutil.copytree(home / "checkpoints" / "first", home / "checkpoints" / "perfect")
     with (home / "checkpoints" / "perfect" / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"result": {"test_nats": 0.0, "seconds": 1.0, "n_chars": 1}}) + "\n")
-    assert json.loads(call("compare --json")[0])[0]["run"] == "perfect"
+    assert [row["run"] for row in json.loads(call("compare --json")[0])][:2] == ["perfect", "first"]
     shutil.rmtree(home / "checkpoints" / "perfect")
 
 
