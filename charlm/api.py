@@ -8,7 +8,7 @@ from typing import Any
 from charlm import launch, library, processes, recipe, runs, training
 from charlm.choices import choose_device
 from charlm.corpus import Corpus, make_corpus
-from charlm.errors import UsageError
+from charlm.errors import DataError, UsageError
 from charlm.language_model import LanguageModel
 from charlm.recipe import Recipe
 
@@ -42,7 +42,12 @@ def read_corpus(choices: Recipe) -> Corpus:
         raise UsageError("bytes are taken as they are, all 256; leave out --lower and --min-count, or --bytes")
     name = " + ".join(choices.corpus)
     pieces = library.gather(choices.corpus)
-    return make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
+    text = make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
+    if len(text.vocab) == 1:  # nothing but what stands for the unknown
+        raise DataError(
+            f"{name}: no character occurs {choices.min_count} times in what is trained on; lower --min-count"
+        )
+    return text
 
 
 def train(

@@ -107,10 +107,6 @@ def make_corpus(
             reached, n = survey(points_of(shown(pieces, "reading"), name, as_bytes, lower), min_count)
             _check_length(n, min_chars, name)
             known = Vocab(np.flatnonzero(reached < bounds_of(n, split)["train"][1]).tolist())
-            if len(known) == 1:  # nothing but what stands for the unknown
-                raise DataError(
-                    f"{name}: no character occurs {min_count} times in what is trained on; lower --min-count"
-                )
         n = 0
         for points in points_of(hashed(shown(pieces, "encoding"), sha256), name, as_bytes, lower):
             put(known.encode_points(points))
