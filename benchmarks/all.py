@@ -14,6 +14,7 @@ from pathlib import Path
 COMMANDS = [
     "training.py",
     "overhead.py",
+    "threads.py",
     "quick.py",
     "sampling.py",
     "growth.py speed.png",

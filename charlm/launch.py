@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -35,6 +36,9 @@ def joined() -> Iterator[None]:
     has_cuda = torch.cuda.is_available()
     if has_cuda and local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(local_rank())
+    # An optimiser imports this. Imported once the group is there, it keeps that from being destroyed; and a thread of a
+    # group that lets go of a tensor while Python shuts down ends the process with SIGABRT (seen with torch 2.13).
+    import_module("torch._dynamo")
     place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"]), "store": _meeting_point()}
     dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo", **place)
     yield

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -275,6 +276,35 @@ def test_states_of_a_batch_are_dealt_out_again_row_by_row(name):
     now = own_states(states, model, 1)  # in this one process, in one piece
     torch.testing.assert_close(now, [model(chars)[1]])
     assert own_states([None] * 4, model, 1) == [None]
+
+
+THREADS = """
+import atexit, os, sys
+from pathlib import Path
+from charlm.cli import main
+
+def tell():
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    print("at exit:", *(name for name in names if "gloo" in name), file=sys.stderr)
+
+atexit.register(tell)
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads cannot be listed here")
+def test_no_thread_of_the_group_is_left_when_python_shuts_down(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    (tmp_path / "threads.py").write_text(THREADS)
+    line = (
+        "train --corpus cats.txt --model gru --n-hidden 4 --batch-size 4 --bptt 8 --epochs 1 --device cpu --no-samples"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*torchrun, "threads.py", *line.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [said for said in done.stderr.splitlines() if said.startswith("at exit:")] == ["at exit:"] * 2
 
 
 KILLED = """
