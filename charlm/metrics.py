@@ -22,7 +22,8 @@ from charlm.feeds import Feed
 from charlm.models.base import CharModel, CountingModel, detach
 
 N_WARM = 1024  # characters read before the first one that counts
-N_PIECE = 128  # characters read in one call
+N_PIECE = 128  # characters of a lane read in one call
+N_ALONE = 1024  # the same of a single lane: what was read of late is sorted in every call
 N_WINDOWS = 2048  # windows read in one call
 
 
@@ -150,7 +151,8 @@ def char_nats(
         -ln p(character) of one piece, float, (characters,); empty for a piece of the warming up.
     """
     if n_context is None:
-        yield from _carried_nats(model, codes, first, stop, n_lanes, start, n_piece or N_PIECE)
+        n_piece = n_piece or (N_ALONE if n_lanes == 1 else N_PIECE)
+        yield from _carried_nats(model, codes, first, stop, n_lanes, start, n_piece)
     else:
         yield from _windowed_nats(model, codes, first, stop, n_context, start, n_piece or N_WINDOWS)
 

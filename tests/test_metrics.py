@@ -80,7 +80,7 @@ def test_every_character_is_predicted_exactly_once(fixed_probs, data):
     stop = data.draw(st.integers(first + 1, len(codes)))
     n_context = data.draw(st.none() | st.integers(1, 9))
     with pytest.MonkeyPatch.context() as patch:
-        for constant in ("N_WARM", "N_PIECE", "N_WINDOWS"):
+        for constant in ("N_WARM", "N_PIECE", "N_ALONE", "N_WINDOWS"):
             patch.setattr(metrics, constant, data.draw(st.integers(1, 20)))
         score = evaluate(fixed_probs(UNEVEN), codes, first, stop, n_context, n_lanes=data.draw(st.integers(1, 9)))
     by_hand = -sum(math.log(UNEVEN[index]) for index in codes[first:stop].tolist())
@@ -93,8 +93,8 @@ def test_every_character_is_predicted_exactly_once(fixed_probs, data):
 def test_the_result_does_not_depend_on_how_much_is_read_in_a_call(codes, monkeypatch, name, n_context, size):
     model = build(name, V, **SIZES).double()
     whole = evaluate(model, codes, 20, 65, n_context)
-    monkeypatch.setattr(metrics, "N_PIECE", size)
-    monkeypatch.setattr(metrics, "N_WINDOWS", size)
+    for constant in ("N_PIECE", "N_ALONE", "N_WINDOWS"):
+        monkeypatch.setattr(metrics, constant, size)
     assert evaluate(model, codes, 20, 65, n_context).nats == pytest.approx(whole.nats, rel=1e-12)
 
 
