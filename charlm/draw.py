@@ -13,7 +13,8 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from charlm.errors import CharlmError, UsageError
 N_DRAWS = 256  # uniform numbers taken from a generator at once
 COLDEST, HOTTEST = 1e-37, 1e37  # a temperature beyond is taken for it; as a float32 it would soon be 0, or infinite
 Numbers = NDArray[Any]
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -200,22 +202,14 @@ def draws(
             reader.reset()
 
 
-def columns(steps: Iterator[Numbers], n_texts: int) -> list[Iterator[int]]:
-    """Take apart what is drawn for many texts at once.
+def columns(rows: Iterator[Sequence[T]], n_columns: int) -> list[Iterator[T]]:
+    """Take apart what is made for many texts at once.
 
     Args:
-        steps: the indices of all texts, (B,), step by step.
-        n_texts: B.
+        rows: what belongs to each text, step by step.
+        n_columns: how many texts.
 
     Returns:
-        the indices of each text; the one that goes ahead makes the steps, the others find them made.
+        what belongs to each text; the one that goes ahead makes the steps, the others find them made.
     """
-    made: list[list[int]] = []
-
-    def column(i: int) -> Iterator[int]:
-        for step in itertools.count():
-            if step == len(made):
-                made.append(next(steps).tolist())
-            yield made[step][i]
-
-    return [column(i) for i in range(n_texts)]
+    return [map(itemgetter(i), some) for i, some in enumerate(itertools.tee(rows, n_columns))]

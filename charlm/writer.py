@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +118,20 @@ class Writer:
     def _texts(
         self, read: list[int], seeds: Sequence[int], choice: Choice, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
-        n_context = self.about.n_context
         for first in range(0, len(seeds), N_TEXTS):
-            some = seeds[first : first + N_TEXTS]
-            if len(some) == 1:
-                each = [draws(self.reader(), read, uniforms(some[0]), choice, n_context)]
-            else:
-                steps = draws(self.reader(len(some)), read, uniforms_of_many(some), choice, n_context)
-                each = columns(steps, len(some))
-            for indices in each:
-                yield self._text(indices, length, stop)
+            yield from self.texts(read, choice, length, stop, seeds[first : first + N_TEXTS])
+
+    def texts(
+        self, read: list[int], choice: Choice, length: int, stop: str | None, seeds: Sequence[int]
+    ) -> list[Iterator[str]]:
+        """Return the texts of some seeds, which are one batch; `read` is the prime with what stands before it."""
+        n_context = self.about.n_context
+        if len(seeds) == 1:
+            each = [draws(self.reader(), read, uniforms(seeds[0]), choice, n_context)]
+        else:
+            steps = draws(self.reader(len(seeds)), read, uniforms_of_many(seeds), choice, n_context)
+            each = columns((step.tolist() for step in steps), len(seeds))
+        return [self._text(indices, length, stop) for indices in each]
 
     def stream(
         self,
@@ -160,13 +166,13 @@ class Writer:
 
     def _text(self, indices: Iterator[int], length: int, stop: str | None) -> Iterator[str]:
         decode_next = self.vocab.decoder()
+        pieces = map(decode_next, chain(islice(indices, length), [END]))
+        if not stop:
+            yield from pieces
+            return
         held = ""  # may be the beginning of `stop`
-        for i in range(length + 1):
-            held += decode_next(next(indices) if i < length else END)
-            if not stop:
-                yield held
-                held = ""
-                continue
+        for piece in pieces:
+            held += piece
             if stop in held:
                 yield held[: held.index(stop)]
                 return
@@ -187,16 +193,31 @@ class StepWriter(Writer):
     Attributes:
         about: what it says beside the weights.
         weights: by name.
+        path: where it lies.
     """
 
     about: Checkpoint
     weights: dict[str, NDArray[Any]]
+    path: Path
 
     def reader(self, n_texts: int | None = None) -> Steps:
         """Return steps; see `Writer.reader`."""
         steps = _prepare(self.about, self.weights)
         assert steps is not None  # as `load` made sure
         return steps
+
+    def _texts(
+        self, read: list[int], seeds: Sequence[int], choice: Choice, length: int, stop: str | None
+    ) -> Iterator[Iterator[str]]:
+        from charlm import crew  # only here: multiprocessing takes a while to import
+
+        n_workers = crew.n_workers(len(seeds), length, sum(array.nbytes for array in self.weights.values()))
+        if n_workers == 1:
+            yield from super()._texts(read, seeds, choice, length, stop)
+            return
+        make_texts = partial(_texts_of, self.path, self.about.counters, read, choice, length, stop)
+        for first in range(0, len(seeds), n_at_once := N_TEXTS * n_workers):
+            yield from crew.written(make_texts, seeds[first : first + n_at_once], length + 1, n_workers)
 
 
 def load(path: Path) -> StepWriter | None:
@@ -213,7 +234,23 @@ def load(path: Path) -> StepWriter | None:
     except CheckpointError:
         return None
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    return None if _prepare(about, weights) is None else StepWriter(about, weights)
+    return None if _prepare(about, weights) is None else StepWriter(about, weights, path)
+
+
+def _texts_of(
+    path: Path,
+    counters: dict[str, Any],
+    read: list[int],
+    choice: Choice,
+    length: int,
+    stop: str | None,
+    seeds: Sequence[int],
+) -> list[Iterator[str]]:
+    """Return the texts of some seeds, by a file that another process has read, too."""
+    writer = load(path)
+    if writer is None or writer.about.counters != counters:
+        raise CheckpointError(f"{path}: written anew by a training while it was read; try again")
+    return writer.texts(read, choice, length, stop, seeds)
 
 
 def _prepare(about: Checkpoint, weights: dict[str, NDArray[Any]]) -> Steps | None:

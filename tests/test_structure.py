@@ -17,7 +17,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # A module imports from the rows above its own, from its own folder, and from what BESIDE names in its own row.
 ROWS = [
     ["errors", "files", "vocab", "pieces", "library", "encode", "cache", "corpus", "shuffle", "feeds"]
-    + ["models", "steps", "draw", "schedules", "recipe", "plots"],
+    + ["models", "steps", "draw", "crew", "schedules", "recipe", "plots"],
     ["metrics", "sample", "references", "weights"],
     ["dynamic", "processes"],
     ["fit", "counting", "launch", "tuning"],
@@ -31,6 +31,7 @@ BESIDE = {
     "cache": {"library", "vocab"},
     "corpus": {"vocab", "pieces", "encode", "cache"},
     "feeds": {"shuffle", "vocab"},
+    "crew": {"draw"},
     "counting": {"fit"},
     "language_model": {"writer"},
     "mixture": {"language_model"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 
 MAX_PRIME = 1 << 24  # bytes
+SECONDS_UNSEEN = 0.02  # for so long what was written may wait to be shown
 
 
 def _read_prime(path: str) -> str:
@@ -33,6 +36,17 @@ def _read_prime(path: str) -> str:
         raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at offset {error.start}") from None
+
+
+def _print(pieces: Iterable[str]) -> None:
+    """Print a text as it comes, and a line break; printing each character would take longer than drawing it."""
+    held, shown = "", 0.0
+    for piece in pieces:
+        held += piece
+        if (now := time.perf_counter()) - shown > SECONDS_UNSEEN:
+            print(held, end="", flush=True)
+            held, shown = "", now
+    print(held, flush=True)
 
 
 @click.command(
@@ -117,6 +131,4 @@ def sample(
         if i > 0:
             print("-" * 20)
         print(prime, end="", flush=True)
-        for text in texts:
-            print(text, end="", flush=True)
-        print(flush=True)
+        _print(texts)
