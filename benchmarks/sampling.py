@@ -5,7 +5,8 @@
 One text: `generate` beside the bare modules (embedding, nn.LSTM or the like, linear, softmax, multinomial) in inference
 mode, in turns, in characters a second; the ratio is the median over the rounds, with their middle half. The share of
 the floor is the time of a single product of a vector with one matrix of as many weights as a step reads, over ours.
-Many texts: 256 at once, as a share of the operations that one large matrix product makes in the same time. For models
+Many texts: 256 at once, in one process and as `charlm sample --num 256` writes them, a process for each core; both as a
+share of the operations that one large matrix product makes in the same time, on all cores. For models
 that are no stack of PyTorch's layers, on the default text: steps beside the model's own forward pass, drawn from in the
 same way. The start:
 the whole of `charlm sample nietzsche --length 1` beside `python -c "import torch"`.
@@ -19,21 +20,27 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
 from charlm.api import read_corpus
+from charlm.checkpoint import Checkpoint, save
+from charlm.crew import N_BLOCK, N_CHARS
 from charlm.draw import Choice, draws, uniforms, uniforms_of_many
 from charlm.library import DEFAULT
-from charlm.models import CharModel, build
+from charlm.models import CharModel, build, options_of
 from charlm.recipe import Recipe
 from charlm.sample import Plain, generate, reader_of
+from charlm.writer import load
 
-VOCAB_SIZE, N_TEXTS = 90, 256
+VOCAB_SIZE, N_TEXTS, N_SECONDS = 90, 256, 2
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "lstm 2 x 512": ("lstm", {"n_layers": 2, "n_hidden": 512}),
     "rnn 256": ("rnn", {"n_hidden": 256}),
@@ -93,6 +100,25 @@ def product_of(x: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> Callabl
     return lambda n: [np.dot(x, matrix, out=result) for _ in range(n)]
 
 
+def by_processes(folder: Path, model: CharModel, about: tuple[str, dict[str, Any]], length: int) -> Callable[[], float]:
+    """Return a function that writes 256 texts as the command does, and returns how many steps a second."""
+    path, symbols = folder / f"{length}.safetensors", list(range(32, 31 + VOCAB_SIZE))
+    save(path, model, Checkpoint(*about, VOCAB_SIZE, symbols, is_bytes=False, n_context=None))
+
+    def turn() -> float:
+        written = load(path)
+        assert written is not None
+        texts = written.streams(N_TEXTS, length=length, temperature=1.0, seed=1)
+        first = next(texts)
+        next(first)  # N_BLOCK steps; so much for the start
+        began = time.perf_counter()
+        for text in chain([first], texts):
+            deque(text, maxlen=0)
+        return (length - N_BLOCK) / (time.perf_counter() - began)
+
+    return turn
+
+
 def n_read(model: CharModel) -> int:
     """Return how many weights a step has to read: all matrices but the embedding and what is folded into it."""
     skipped = ("embed.weight", "layers.weight_ih_l0")
@@ -115,9 +141,10 @@ def interleaved(turns: list[Callable[[], float]], n_rounds: int) -> list[list[fl
     return results
 
 
-def writing(n_seconds: float, n_rounds: int) -> None:
+def writing(n_seconds: float, n_rounds: int, folder: Path) -> None:
     """Print the table of one text and of many."""
-    print(f"{'model':14}{'plain':>8}{'ours':>9}  {'ratio':20}{'of the floor':20}{'256 texts':>11}  of the matrix rate")
+    print(f"{'model':14}{'plain':>8}{'ours':>9}  {'ratio':18}{'of the floor':18}", end="")
+    print(f"{'256 texts':>10}  {'of the matrix rate':18}{'processes':>10}  of the matrix rate")
     matrix = np.random.default_rng(0).standard_normal((1024, 2048), np.float32)
     vectors, result = matrix[:N_TEXTS, :1024].copy(), np.empty((N_TEXTS, 2048), np.float32)
     for name, (architecture, options) in SHAPES.items():
@@ -132,13 +159,18 @@ def writing(n_seconds: float, n_rounds: int) -> None:
             rate(take(draws(reader_of(model), [1], uniforms_of_many(range(N_TEXTS)), Choice())), n_seconds),
             rate(product_of(vectors, matrix, result), n_seconds),
         ]
-        bare, ours, floor, many, product = interleaved(turns, n_rounds)
+        length = max(round(turns[3]() * N_SECONDS), -(-N_CHARS // N_TEXTS))
+        turns.append(by_processes(folder, model, (architecture, options_of(architecture) | options), length))
+        bare, ours, floor, many, product, shared = interleaved(turns, n_rounds)
         ratios = [a / b for a, b in zip(ours, bare, strict=True)]
         of_floor = [a / b for a, b in zip(ours, floor, strict=True)]
-        of_product = [a * n_weights / (b * matrix.size) for a, b in zip(many, product, strict=True)]
+        alone, together = (
+            [a * n_weights / (b * matrix.size) for a, b in zip(steps, product, strict=True)] for steps in (many, shared)
+        )
         print(
-            f"{name:14}{statistics.median(bare):8,.0f}{statistics.median(ours):9,.0f}  {spread(ratios, 1):20}"
-            f"{spread(of_floor):20}{statistics.median(many) * N_TEXTS:11,.0f}  {spread(of_product)}",
+            f"{name:14}{statistics.median(bare):8,.0f}{statistics.median(ours):9,.0f}  {spread(ratios, 1):18}"
+            f"{spread(of_floor):18}{statistics.median(many) * N_TEXTS:10,.0f}  {spread(alone):18}"
+            f"{statistics.median(shared) * N_TEXTS:10,.0f}  {spread(together)}",
             flush=True,
         )
 
@@ -196,6 +228,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
     print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
-    writing(given.seconds, given.rounds)
+    with TemporaryDirectory() as folder:
+        writing(given.seconds, given.rounds, Path(folder))
     others(given.seconds, given.rounds)
     start(min(given.rounds, 5))

@@ -137,10 +137,31 @@ class Choice:
             sums = np.add.accumulate(shares)
             found = sums.searchsorted(uniform * sums[-1], "right")
             return int(found) if isinstance(uniform, float) else found
-        sums = shares.T  # (V, B): one addition for all texts is quicker than `accumulate`, which goes text by text
-        for before, row in itertools.pairwise(sums):
-            row += before
+        sums = np.ascontiguousarray(shares.T)  # (V, B)
+        _add_up(sums)
         return (sums <= uniform * sums[-1]).sum(axis=0)
+
+
+def _add_up(rows: Numbers) -> None:
+    """Add to each row all rows before it, in place.
+
+    `np.add.accumulate` would go text by text. One addition for all texts is quicker, and few large ones are quicker than
+    many small ones: so stretches of rows are added up side by side, then whole stretches.
+
+    Args:
+        rows: (V, B), one after another in memory.
+    """
+    length = math.isqrt(len(rows))
+    n_whole = len(rows) // length * length
+    stretches = rows[:n_whole].reshape(-1, length, rows.shape[1])
+    for before, row in itertools.pairwise(stretches.swapaxes(0, 1)):
+        row += before
+    ends = stretches[:-1, -1].copy()
+    for before, row in itertools.pairwise(ends):
+        row += before
+    stretches[1:] += ends[:, None]
+    for before, row in itertools.pairwise(rows[n_whole - 1 :]):
+        row += before
 
 
 def uniforms(seed: int | None) -> Iterator[float]:

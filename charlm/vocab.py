@@ -115,8 +115,7 @@ class Vocab:
         become U+FFFD. `END` gives what is left at the end.
         """
         if not self.is_bytes:
-            symbols = "\ufffd" + self.symbols
-            return lambda index: "" if index == END else symbols[index]
+            return (dict(enumerate("\ufffd" + self.symbols)) | {END: ""}).__getitem__
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
         def decode_next(index: int) -> str:

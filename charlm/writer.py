@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -165,25 +165,25 @@ class Writer:
         return next(self.streams(1, prime, length, temperature, top_k, top_p, min_p, seed, stop, unknown))
 
     def _text(self, indices: Iterator[int], length: int, stop: str | None) -> Iterator[str]:
-        decode_next = self.vocab.decoder()
-        pieces = map(decode_next, chain(islice(indices, length), [END]))
-        if not stop:
-            yield from pieces
-            return
-        held = ""  # may be the beginning of `stop`
-        for piece in pieces:
-            held += piece
-            if stop in held:
-                yield held[: held.index(stop)]
-                return
-            n_safe = next(n for n in range(len(held) + 1) if stop.startswith(held[n:]))
-            yield held[:n_safe]
-            held = held[n_safe:]
-        yield held
+        pieces = map(self.vocab.decoder(), chain(islice(indices, length), [END]))
+        return _until(stop, pieces) if stop else pieces
 
     def sample(self, prime: str = "", length: int = 300, **options: float | int | str | None) -> str:
         """Return what `stream` would yield, as one text, without `prime`; the options are those of `stream`."""
         return "".join(self.stream(prime, length, **options))  # type: ignore[arg-type]
+
+
+def _until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
+    held = ""  # may be the beginning of `stop`
+    for piece in pieces:
+        held += piece
+        if stop in held:
+            yield held[: held.index(stop)]
+            return
+        n_safe = next(n for n in range(len(held) + 1) if stop.startswith(held[n:]))
+        yield held[:n_safe]
+        held = held[n_safe:]
+    yield held
 
 
 @dataclass(eq=False)

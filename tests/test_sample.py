@@ -116,6 +116,8 @@ def test_what_has_no_probability_is_never_drawn_at_the_edges():
             probs = choice.probs(np.array(logits, np.float32))
             assert choice.index(np.array(logits, np.float32), 0.0) == np.flatnonzero(probs)[0]
             assert choice.index(np.array(logits, np.float32), largest) == np.flatnonzero(probs)[-1]
+            both = choice.index(np.array([logits, logits], np.float32), np.array([0.0, largest]))
+            assert both.tolist() == np.flatnonzero(probs)[[0, -1]].tolist()
 
 
 @given(st.integers(1, 5), st.integers(2, 30), st.integers(0, 2**32))
