@@ -145,8 +145,8 @@ class Choice:
 def _add_up(rows: Numbers) -> None:
     """Add to each row all rows before it, in place.
 
-    `np.add.accumulate` would go text by text. One addition for all texts is quicker, and few large ones are quicker than
-    many small ones: so stretches of rows are added up side by side, then whole stretches.
+    `np.add.accumulate` would go text by text. One addition for all texts is quicker, and few large ones are quicker
+    than many small ones: so stretches of rows are added up side by side, then whole stretches.
 
     Args:
         rows: (V, B), one after another in memory.

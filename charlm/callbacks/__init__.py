@@ -1,6 +1,7 @@
 """What can be added to a training."""
 
 from charlm.callbacks.averaging import MovingAverage
+from charlm.callbacks.contention import Contention
 from charlm.callbacks.forgiving import Forgiving
 from charlm.callbacks.measuring import Meter, Samples, Validate
 from charlm.callbacks.reporting import History, Progress, TensorBoard
@@ -16,6 +17,7 @@ from charlm.callbacks.steering import (
 
 __all__ = [
     "ClipGradient",
+    "Contention",
     "EarlyStop",
     "Forgiving",
     "History",

@@ -40,7 +40,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
 
     from charlm import launch, processes
-    from charlm.callbacks import Progress
+    from charlm.callbacks import Contention, Progress
     from charlm.training import train as train_model
 
     if resume is None and "-" in choices.corpus and launch.launched():
@@ -54,7 +54,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         goes_on = resume is not None
         if resume is None:
             run, goes_on = processes.from_first(partial(_place, name, choices.model, folder))
-        shown = [Progress(samples)] if processes.is_first() else []
+        shown = [Progress(samples), Contention()] if processes.is_first() else []
         try:
             model = train_model(choices, corpus, run, shown, _warn if goes_on else None)
         except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
