@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from charlm import cache
-from charlm.encode import hashed, points_of, shown, survey
+from charlm.encode import NotUTF8Error, hashed, points_of, shown, survey
 from charlm.errors import DataError
 from charlm.pieces import Pieces
 from charlm.vocab import Codes, Vocab
@@ -116,13 +116,17 @@ def make_corpus(
         _check_length(n, min_chars, name)
         return sha256.hexdigest(), known
 
-    if any(isinstance(part, Path) for part in pieces.parts) and pieces.n_bytes >= n_large:
-        text = {"stamp": pieces.stamp, "lower": lower, "as_bytes": as_bytes}
-        sha256, known, codes = cache.encoded(text, {"split": split, "min_count": min_count}, given, encode)
-    else:
-        whole: list[Codes] = []
-        sha256, known = encode(whole.append)
-        codes = np.concatenate(whole)
+    try:
+        if any(isinstance(part, Path) for part in pieces.parts) and pieces.n_bytes >= n_large:
+            text = {"stamp": pieces.stamp, "lower": lower, "as_bytes": as_bytes}
+            sha256, known, codes = cache.encoded(text, {"split": split, "min_count": min_count}, given, encode)
+        else:
+            whole: list[Codes] = []
+            sha256, known = encode(whole.append)
+            codes = np.concatenate(whole)
+    except NotUTF8Error as error:
+        part, offset = pieces.place(error.offset)
+        raise NotUTF8Error(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
     return Corpus(name, sha256, known, codes, bounds_of(len(codes), split))
 
 

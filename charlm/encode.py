@@ -22,11 +22,28 @@ NEVER = np.iinfo(np.int64).max
 SIGMA = "\u03a3"  # the one capital whose lower case depends on what stands around it
 
 
+class NotUTF8Error(DataError):
+    """Bytes that are no text.
+
+    Args:
+        name: where they came from.
+        byte: the first that is wrong.
+        offset: where it is.
+    """
+
+    def __init__(self, name: str, byte: int, offset: int) -> None:
+        super().__init__(
+            f"{name}: not UTF-8: byte 0x{byte:02x} at offset {offset}; "
+            "convert the file, or train on its bytes with --bytes"
+        )
+        self.byte, self.offset = byte, offset
+
+
 def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
     """Decode UTF-8, keeping byte order mark and line ends as they are.
 
     Raises:
-        DataError: the bytes are not UTF-8; the message names the offset.
+        NotUTF8Error: the bytes are not UTF-8.
     """
     utf8 = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of the first byte that is not decoded yet
@@ -38,10 +55,7 @@ def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
             yield text
         yield utf8.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{name}: not UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + error.start}; "
-            "convert the file, or train on its bytes with --bytes"
-        ) from None
+        raise NotUTF8Error(name, error.object[error.start], offset + error.start) from None
 
 
 def lower(texts: Iterable[str]) -> Iterator[str]:

@@ -47,6 +47,19 @@ class Pieces:
             except OSError as error:
                 raise _unreadable(part, error) from None
 
+    def place(self, offset: int) -> tuple[Path | bytes, int]:
+        """Return the part in which a byte lies, and its offset there.
+
+        Raises:
+            InputNotFoundError: a file is not there any more.
+        """
+        for part in self.parts:
+            n_bytes = Pieces([part]).n_bytes
+            if offset <= n_bytes or part is self.parts[-1]:
+                break
+            offset -= n_bytes + 1
+        return part, offset
+
     @property
     def n_bytes(self) -> int:
         """How many bytes there are.

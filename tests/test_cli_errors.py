@@ -72,6 +72,7 @@ MISUSES = [
     ("export made pipe --force", 74, "pipe: is no file that could be replaced"),
     ("eval --weights 5", 2, "--weights are those of several models"),
     ("train --corpus latin1.txt", 65, "latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
+    ("train --corpus good.txt --corpus latin1.txt", 65, "charlm: latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
     ("train --corpus human-numbers:0", 65, "from 1 to 10000000"),
     (f"train --corpus {'x' * 300}", 66, "no such file"),
     (f"{TRAIN} --recipe lesson-gro", 66, "did you mean 'lesson-gru'?"),
