@@ -20,8 +20,8 @@ HEAD = ["model", "params", "valid", "test", "sec", "train/s", "sample/s"]
 @click.command(
     help="Train several models on one text under the one protocol and print a table, the best first, with counting "
     "and xz beside them. MODEL is an architecture or a recipe. --epochs gives all the same characters, --minutes the "
-    "same time; the defaults below are those of an architecture, a recipe keeps its own. The same command goes on where "
-    "it was interrupted."
+    "same time; the defaults below are those of an architecture, a recipe keeps its own. The same command goes on "
+    "where it was interrupted."
 )
 @click.argument("model", nargs=-1, required=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each, with seeds.")
