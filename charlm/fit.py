@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,8 +97,10 @@ class Run:
 
     def advance(self, loss: Tensor, n_chars: int) -> None:
         """Count one step of `n_chars` predictions at a mean loss, nats, ()."""
-        exact = torch.float32 if loss.device.type == "mps" else torch.float64  # mps has no float64
-        self.sum_nats = self.sum_nats + loss.to(exact) * n_chars
+        if isinstance(self.sum_nats, float):
+            exact = torch.float32 if loss.device.type == "mps" else torch.float64  # mps has no float64
+            self.sum_nats = loss.new_full((), self.sum_nats, dtype=exact)
+        self.sum_nats = torch.add(self.sum_nats, loss, alpha=n_chars)
         self.n_chars += n_chars
         self.step += 1
         self.step_in_epoch += 1
@@ -178,18 +180,23 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         batch = [part.to(model.device) for part in feed.batch(run.epoch, step)]  # a large text is not on the device
         if model.counts_text:
             batch.append(feed.places(run.epoch, step).to(model.device))
-        n_chars, total = batch[1].numel(), batch[1].new_zeros((), dtype=torch.float32)
+        n_chars, total = batch[1].numel(), None
         call("on_batch_start", run, callbacks)
         optimizer.zero_grad(set_to_none=True)
         for i, (chars, targets, *places) in enumerate(processes.pieces(batch, run.accumulate)):
             run.share = targets.numel() / n_chars
-            with torch.autocast(device_type, torch.bfloat16, enabled=run.bf16):
+            with torch.autocast(device_type, torch.bfloat16) if run.bf16 else nullcontext():
                 logits, state = model(chars, run.states[i], feed.predicts == "last", *places)
                 loss = nats_per_char(logits, targets)
                 smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
             run.states[i] = detach(state) if feed.carries_state else None
-            (smooth * run.share).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach() * run.share
+            nats = loss.detach().float()
+            if run.share < 1:
+                smooth, nats = smooth * run.share, nats * run.share
+            smooth.backward()  # type: ignore[no-untyped-call]
+            total = nats if total is None else total + nats
+        if total is None:  # this process has no rows
+            total = batch[1].new_zeros((), dtype=torch.float32)
         processes.add_up(model.parameters(), total)
         call("on_backward_end", run, callbacks)
         if run.skip:

@@ -101,11 +101,13 @@ def pieces(batch: Sequence[Tensor], n: int) -> list[tuple[Tensor, ...]]:
     Returns:
         at most so many pieces of the batch, none where this process has no row.
     """
-    first, stop = own_rows(len(batch[0]))
-    if first == stop:
-        return []
     if n_processes() > 1:
+        first, stop = own_rows(len(batch[0]))
+        if first == stop:
+            return []
         batch = [part[first:stop] for part in batch]
+    if n == 1:
+        return [tuple(batch)]
     return list(zip(*(part.chunk(n) for part in batch), strict=True))
 
 
