@@ -2,7 +2,7 @@
 
     python benchmarks/all.py results.md
 
-Some fifteen minutes on two quiet cores. The machine should have nothing else to do.
+Some half an hour on two quiet cores. The machine should have nothing else to do.
 """
 
 from __future__ import annotations

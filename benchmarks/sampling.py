@@ -159,7 +159,7 @@ def writing(n_seconds: float, n_rounds: int, folder: Path) -> None:
             rate(take(draws(reader_of(model), [1], uniforms_of_many(range(N_TEXTS)), Choice())), n_seconds),
             rate(product_of(vectors, matrix, result), n_seconds),
         ]
-        length = max(round(turns[3]() * N_SECONDS), -(-N_CHARS // N_TEXTS))
+        length = max(round(turns[3]() * N_SECONDS), N_CHARS * torch.get_num_threads() // N_TEXTS)
         turns.append(by_processes(folder, model, (architecture, options_of(architecture) | options), length))
         bare, ours, floor, many, product, shared = interleaved(turns, n_rounds)
         ratios = [a / b for a, b in zip(ours, bare, strict=True)]

@@ -25,8 +25,7 @@ from charlm.errors import CharlmError
 MakeTexts = Callable[[Sequence[int]], list[Iterator[str]]]
 
 N_BLOCK = 16  # pieces of a text that are sent together
-N_CHARS = 1 << 18  # fewer in all are written before other processes have begun
-N_TEXTS = 16  # fewer for a process are not worth its start
+N_TEXTS, N_CHARS = 16, 1 << 17  # fewer for a process are not worth its start
 MOST_BYTES = 1 << 30  # of weights, in all processes together
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -39,12 +38,10 @@ def n_workers(n_texts: int, length: int, n_bytes: int) -> int:
         length: T, characters of a text.
         n_bytes: of weights, which each process has.
     """
-    if n_texts * length < N_CHARS:
-        return 1
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     told = os.environ.get(THREADS[0], "")
     n_cores = min(n_cores, int(told)) if told.isdecimal() else n_cores
-    return max(1, min(n_cores, n_texts // N_TEXTS, MOST_BYTES // max(n_bytes, 1)))
+    return max(1, min(n_cores, n_texts // N_TEXTS, n_texts * length // N_CHARS, MOST_BYTES // max(n_bytes, 1)))
 
 
 def written(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, n_processes: int) -> Iterator[Iterator[str]]:

@@ -74,14 +74,15 @@ def test_the_processes_end_when_nobody_reads_on():
 @pytest.mark.parametrize(
     ("n_texts", "length", "n_bytes", "omp", "n"),
     [
-        (256, 2000, 10**6, "", 8),
-        (256, 1000, 10**6, "", 1),  # done before others have begun
-        (256, 2000, 10**6, "3", 3),
-        (256, 2000, 10**6, "1", 1),
+        (256, 4096, 10**6, "", 8),
+        (256, 2000, 10**6, "", 3),  # the start of a fourth would take longer than what it wrote
+        (256, 1000, 10**6, "", 1),
+        (256, 4096, 10**6, "3", 3),
+        (256, 4096, 10**6, "1", 1),
         (40, 10**5, 10**6, "", 2),  # texts for two
         (1, 10**9, 10**6, "", 1),
-        (256, 2000, 4 * 10**8, "", 2),  # memory for two
-        (256, 2000, 10**10, "", 1),
+        (256, 4096, 4 * 10**8, "", 2),  # memory for two
+        (256, 4096, 10**10, "", 1),
     ],
 )
 def test_as_many_processes_as_are_worth_their_start(n_texts, length, n_bytes, omp, n, monkeypatch):
