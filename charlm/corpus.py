@@ -126,7 +126,7 @@ def make_corpus(
             codes = np.concatenate(whole)
     except NotUTF8Error as error:
         part, offset = pieces.place(error.offset)
-        raise NotUTF8Error(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
+        raise NotUTF8Error.at(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
     return Corpus(name, sha256, known, codes, bounds_of(len(codes), split))
 
 

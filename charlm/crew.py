@@ -11,16 +11,18 @@ they send to it are pickles, as multiprocessing has it; no file is read so.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 from charlm.draw import columns
 from charlm.errors import CharlmError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 MakeTexts = Callable[[Sequence[int]], list[Iterator[str]]]
 
@@ -63,6 +65,8 @@ def written(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, n_proces
 
 
 def _blocks(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, n_processes: int) -> Iterator[list[str]]:
+    import multiprocessing  # which one text does without
+
     context = multiprocessing.get_context("spawn")
     n_processes = min(n_processes, len(seeds))
     cuts = [i * len(seeds) // n_processes for i in range(n_processes + 1)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +26,21 @@ SIGMA = "\u03a3"  # the one capital whose lower case depends on what stands arou
 class NotUTF8Error(DataError):
     """Bytes that are no text.
 
-    Args:
-        name: where they came from.
+    Attributes:
         byte: the first that is wrong.
         offset: where it is.
     """
 
-    def __init__(self, name: str, byte: int, offset: int) -> None:
-        super().__init__(
-            f"{name}: not UTF-8: byte 0x{byte:02x} at offset {offset}; "
-            "convert the file, or train on its bytes with --bytes"
-        )
-        self.byte, self.offset = byte, offset
+    byte: int
+    offset: int
+
+    @classmethod
+    def at(cls, name: str, byte: int, offset: int) -> Self:
+        """Return the error for bytes that came from `name`."""
+        what = f"{name}: not UTF-8: byte 0x{byte:02x} at offset {offset}"
+        error = cls(f"{what}; convert the file, or train on its bytes with --bytes")
+        error.byte, error.offset = byte, offset
+        return error
 
 
 def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
@@ -55,7 +59,7 @@ def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
             yield text
         yield utf8.decode(b"", final=True)
     except UnicodeDecodeError as error:
-        raise NotUTF8Error(name, error.object[error.start], offset + error.start) from None
+        raise NotUTF8Error.at(name, error.object[error.start], offset + error.start) from None
 
 
 def lower(texts: Iterable[str]) -> Iterator[str]:

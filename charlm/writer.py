@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from charlm import checkpoint
+from charlm import checkpoint, crew
 from charlm.checkpoint import Checkpoint
 from charlm.draw import Choice, Reader, columns, draws, uniforms, uniforms_of_many
 from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
@@ -209,15 +209,16 @@ class StepWriter(Writer):
     def _texts(
         self, read: list[int], seeds: Sequence[int], choice: Choice, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
-        from charlm import crew  # only here: multiprocessing takes a while to import
-
-        n_workers = crew.n_workers(len(seeds), length, sum(array.nbytes for array in self.weights.values()))
+        n_workers = 1
+        if len(seeds) > 1:
+            n_workers = crew.n_workers(len(seeds), length, sum(array.nbytes for array in self.weights.values()))
         if n_workers == 1:
             yield from super()._texts(read, seeds, choice, length, stop)
             return
         make_texts = partial(_texts_of, self.path, self.about.counters, read, choice, length, stop)
+        n_pieces = length + 2  # what the end completes, and what was held back as the beginning of `stop`
         for first in range(0, len(seeds), n_at_once := N_TEXTS * n_workers):
-            yield from crew.written(make_texts, seeds[first : first + n_at_once], length + 1, n_workers)
+            yield from crew.written(make_texts, seeds[first : first + n_at_once], n_pieces, n_workers)
 
 
 def load(path: Path) -> StepWriter | None:

@@ -91,18 +91,26 @@ def test_as_many_processes_as_are_worth_their_start(n_texts, length, n_bytes, om
     assert crew.n_workers(n_texts, length, n_bytes) == n
 
 
-@pytest.mark.parametrize("stop", [None, "e"])
-def test_a_checkpoint_writes_the_same_with_several_processes(stop, monkeypatch):
+def texts_of(model, length, stop):
+    return ["".join(text) for text in model.streams(5, "the ", length, seed=1, stop=stop)]
+
+
+@pytest.mark.parametrize(("length", "stop"), [(0, None), (50, None), (50, "e")])
+def test_a_checkpoint_writes_the_same_with_several_processes(length, stop, monkeypatch):
     model = writer.load(runs.boxed())
-
-    def texts():
-        return ["".join(text) for text in model.streams(5, "the ", 50, seed=1, stop=stop)]
-
-    alone = texts()
+    alone = texts_of(model, length, stop)
     monkeypatch.setattr(crew, "n_workers", lambda *_: 2)
     monkeypatch.setattr(writer, "N_TEXTS", 2)  # four at once, then one
-    assert texts() == alone
-    assert len(set(alone)) > 1
+    assert texts_of(model, length, stop) == alone
+    assert len(set(alone)) > 1 or length == 0
+
+
+@pytest.mark.parametrize("length", [crew.N_BLOCK - 2, crew.N_BLOCK - 1])
+def test_what_may_be_the_beginning_of_the_stop_is_not_lost_at_the_end(length, monkeypatch):
+    model = writer.load(runs.boxed())
+    alone = texts_of(model, length, None)
+    monkeypatch.setattr(crew, "n_workers", lambda *_: 2)
+    assert texts_of(model, length, alone[0][-1] + "#") == alone
 
 
 def test_a_checkpoint_that_was_written_anew_is_told(monkeypatch):
