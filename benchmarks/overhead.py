@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import pty
 import statistics
 import sys
@@ -22,7 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-import torch
+from machine import machine
 
 from charlm import callbacks
 from charlm.api import read_corpus
@@ -87,7 +86,7 @@ def ours(trainer: Trainer, listed: list[Callback], n_steps: int) -> float:
 
 def speed(n_seconds: float, n_rounds: int) -> None:
     """Print the table of ratios."""
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(machine())
     print(f"{'shape':28}{'bare, char/s':>14}{'charlm, char/s':>16}{'ratio':>8}{'middle half':>16}")
     for name, choice in SHAPES.items():
         recipe = Recipe().changed(corpus=[CORPUS], epochs=1000, device="cpu", **choice)

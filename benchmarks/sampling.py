@@ -15,7 +15,6 @@ the whole of `charlm sample nietzsche --length 1` beside `python -c "import torc
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import machine
 
 from charlm.api import read_corpus
 from charlm.checkpoint import Checkpoint, save
@@ -48,14 +48,6 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "gru 512": ("gru", {"n_hidden": 512}),
 }
 OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "word-ngram": {}, "lstm-ngram": {"n_hidden": 512}, "transformer": {}}
-
-
-def processor() -> str:
-    """Return the processor's name, where the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def rate(work: Callable[[int], object], n_seconds: float) -> Callable[[], float]:
@@ -227,7 +219,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=0.15, help="of each turn")
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
-    print(f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
+    print(machine())
     with TemporaryDirectory() as folder:
         writing(given.seconds, given.rounds, Path(folder))
     others(given.seconds, given.rounds)

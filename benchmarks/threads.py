@@ -10,7 +10,6 @@ a step, awake; where one of them has lost its core to somebody else, all the oth
 from __future__ import annotations
 
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from machine import machine
 
 from charlm.dynamic import Steps, dynamic_nats
 from charlm.metrics import evaluate, nats_per_char
@@ -74,7 +74,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 if __name__ == "__main__":
     n_cores = len(os.sched_getaffinity(0))
-    print(f"{platform.processor() or platform.machine()}, {n_cores} cores, torch {torch.__version__}\n")
+    print(machine(), end="\n\n")
     print(f"| | {n_cores} threads | 1 thread, beside another | {n_cores} threads, beside another |")
     print("| --- | --- | --- | --- |")
     for name, work in works().items():
