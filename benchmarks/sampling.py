@@ -6,10 +6,9 @@ One text: `generate` beside the bare modules (embedding, nn.LSTM or the like, li
 mode, in turns, in characters a second; the ratio is the median over the rounds, with their middle half. The share of
 the floor is the time of a single product of a vector with one matrix of as many weights as a step reads, over ours.
 Many texts: 256 at once, in one process and as `charlm sample --num 256` writes them, a process for each core; both as a
-share of the operations that one large matrix product makes in the same time, on all cores. For models
-that are no stack of PyTorch's layers, on the default text: steps beside the model's own forward pass, drawn from in the
-same way. The start:
-the whole of `charlm sample nietzsche --length 1` beside `python -c "import torch"`.
+share of the operations that one large matrix product makes in the same time, on all cores. For models that are no stack
+of PyTorch's layers, on the default text: steps beside the model's own forward pass, drawn from in the same way. The
+start: the whole of `charlm sample nietzsche --length 1` beside `python -c "import torch"`.
 """
 
 from __future__ import annotations
