@@ -94,10 +94,10 @@ def watched(arguments: list[str]) -> tuple[float, float, str]:
 def train(path: str, n_steps: int, n_chars: int) -> None:
     """Encode, train and evaluate; print the clock at the first step."""
     from charlm.api import read_corpus
-    from charlm.fit import Callback, Run, fit
-    from charlm.metrics import evaluate
+    from charlm.evaluation.metrics import evaluate
     from charlm.recipe import Recipe
-    from charlm.trainer import Trainer
+    from charlm.training.loop import Callback, Run, fit
+    from charlm.training.trainer import Trainer
 
     class Stop(Callback):
         def on_batch_end(self, run: Run) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from charlm.feeds import Stream
-from charlm.metrics import nats_per_char
+from charlm.data.feeds import Stream
+from charlm.evaluation.metrics import nats_per_char
+from charlm.generation.torch_stepper import generate
 from charlm.models import build
 from charlm.models.base import detach
-from charlm.sample import generate
 
 V = 85
 CELLS = ("rnn", "gru", "lstm")

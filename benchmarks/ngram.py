@@ -19,8 +19,8 @@ import time
 import numpy as np
 import torch
 
-from charlm import library
-from charlm.corpus import make_corpus
+from charlm.data import named_texts
+from charlm.data.corpus import make_corpus
 from charlm.models.ngram import SMOOTHINGS, NGram
 from charlm.models.word_ngram import WordNGram
 
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     parser.add_argument("--corpus", default="python-docs")
     given = parser.parse_args()
 
-    corpus = make_corpus(library.read(given.corpus), given.corpus, "all")
+    corpus = make_corpus(named_texts.read(given.corpus), given.corpus, "all")
     codes = torch.from_numpy(markov_text(corpus.codes, given.mb * 1_000_000))
     print(f"{len(codes):,} characters like {given.corpus}, {len(corpus.vocab)} symbols; peak {peak_mb():.0f} MB")
     n_symbols = len(corpus.vocab)

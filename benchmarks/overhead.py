@@ -23,14 +23,14 @@ from pathlib import Path
 
 from machine import machine
 
-from charlm import callbacks
 from charlm.api import read_corpus
-from charlm.choices import schedule_callback
-from charlm.fit import Callback, Run, train_epoch
-from charlm.metrics import nats_per_char
+from charlm.evaluation.metrics import nats_per_char
 from charlm.recipe import Recipe
-from charlm.trainer import Trainer
-from charlm.training import report_every
+from charlm.training import callbacks
+from charlm.training.loop import Callback, Run, train_epoch
+from charlm.training.session import report_every
+from charlm.training.setup import schedule_callback
+from charlm.training.trainer import Trainer
 
 SHAPES = {
     "rnn 256, stream 64 x 64": {"model": "rnn", "batch_size": 64},

@@ -17,8 +17,8 @@ import torch
 
 from charlm import recipe
 from charlm.api import read_corpus
-from charlm.fit import Callback, Run, train_epoch
-from charlm.trainer import Trainer
+from charlm.training.loop import Callback, Run, train_epoch
+from charlm.training.trainer import Trainer
 
 LESSON_EPOCHS = 78
 N_CHARS = 1 << 15  # in a turn

@@ -30,14 +30,14 @@ import torch
 from machine import machine
 
 from charlm.api import read_corpus
-from charlm.checkpoint import Checkpoint, save
-from charlm.crew import N_BLOCK, N_CHARS
-from charlm.draw import Choice, draws, uniforms, uniforms_of_many
-from charlm.library import DEFAULT
+from charlm.data.named_texts import DEFAULT
+from charlm.generation.generator import load
+from charlm.generation.sampler import Choice, draws, uniforms, uniforms_of_many
+from charlm.generation.torch_stepper import Plain, generate, reader_of
+from charlm.generation.workers import N_BLOCK, N_CHARS
 from charlm.models import CharModel, build, options_of
 from charlm.recipe import Recipe
-from charlm.sample import Plain, generate, reader_of
-from charlm.writer import load
+from charlm.storage.checkpoint import Checkpoint, save
 
 VOCAB_SIZE, N_TEXTS, N_SECONDS = 90, 256, 2
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {

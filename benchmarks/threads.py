@@ -19,8 +19,8 @@ from contextlib import contextmanager
 import torch
 from machine import machine
 
-from charlm.dynamic import Steps, dynamic_nats
-from charlm.metrics import evaluate, nats_per_char
+from charlm.evaluation.dynamic import Steps, dynamic_nats
+from charlm.evaluation.metrics import evaluate, nats_per_char
 from charlm.models import build
 
 V = 85

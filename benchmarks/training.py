@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from machine import machine
 
-from charlm.metrics import nats_per_char
+from charlm.evaluation.metrics import nats_per_char
 from charlm.models import build
 
 V = 85

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from charlm.api import load, train
-    from charlm.language_model import LanguageModel
+    from charlm.generation.language_model import LanguageModel
 
 __version__ = "0.1.0"
 __all__ = ["LanguageModel", "__version__", "load", "train"]
@@ -15,7 +15,7 @@ __all__ = ["LanguageModel", "__version__", "load", "train"]
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, since torch takes seconds."""
     if name == "LanguageModel":
-        from charlm.language_model import LanguageModel
+        from charlm.generation.language_model import LanguageModel
 
         return LanguageModel
     if name in ("load", "train"):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from charlm import launch, library, processes, recipe, runs, training
-from charlm.choices import choose_device
-from charlm.corpus import Corpus, make_corpus
+from charlm import recipe
+from charlm.data import named_texts
+from charlm.data.corpus import Corpus, make_corpus
 from charlm.errors import DataError, UsageError
-from charlm.language_model import LanguageModel
+from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
+from charlm.storage import runs
+from charlm.training import distributed, launch, session
+from charlm.training.setup import choose_device
 
 
 def load(name: str | Path | None = None, device: str = "cpu") -> LanguageModel:
@@ -41,7 +44,7 @@ def read_corpus(choices: Recipe) -> Corpus:
     if choices.bytes and (choices.lower or choices.min_count > 1):
         raise UsageError("bytes are taken as they are, all 256; leave out --lower and --min-count, or --bytes")
     name = " + ".join(choices.corpus)
-    pieces = library.gather(choices.corpus)
+    pieces = named_texts.gather(choices.corpus)
     text = make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
     if len(text.vocab) == 1:  # nothing but what stands for the unknown
         raise DataError(
@@ -51,7 +54,7 @@ def read_corpus(choices: Recipe) -> Corpus:
 
 
 def train(
-    corpus: str | Path = library.DEFAULT,
+    corpus: str | Path = named_texts.DEFAULT,
     base: str | Path | Recipe | None = None,
     folder: str | Path | None = None,
     **changes: Any,
@@ -73,6 +76,6 @@ def train(
     start = recipe.load(str(base)) if isinstance(base, str | Path) else base or recipe.default(changes)
     choices = start.changed(**{"corpus": [str(corpus)]} | changes)
     with launch.joined():
-        with processes.in_turn():
+        with distributed.in_turn():
             text = read_corpus(choices)
-        return training.train(choices, text, None if folder is None else Path(folder))
+        return session.train(choices, text, None if folder is None else Path(folder))

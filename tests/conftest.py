@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from charlm import library
 from charlm.cli import main
-from charlm.feeds import Stream
-from charlm.fit import Run
+from charlm.data import named_texts
+from charlm.data.feeds import Stream
 from charlm.models import CharModel, build
+from charlm.training.loop import Run
 
 torch.set_num_threads(1)  # with two, a loaded machine takes ten times as long
 
@@ -39,7 +39,7 @@ def seeded():
 @pytest.fixture(scope="session")
 def nietzsche():
     """Return the path of the Nietzsche text; nothing is downloaded."""
-    for folder in library.folders():
+    for folder in named_texts.folders():
         path = folder / "nietzsche.txt"
         if path.is_file():
             return path.resolve()
@@ -82,7 +82,7 @@ def trained(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("text.txt").write_text(library.human_numbers("200"))
+        Path("text.txt").write_text(named_texts.human_numbers("200"))
         for name, options in request.module.RUNS.items():
             assert run_line(f"{request.module.TRAIN} {options} --name {name}") == 0
     return folder

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import charlm
+from charlm.data.named_texts import human_numbers
 from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
-from charlm.library import human_numbers
 from charlm.recipe import DEFAULT, Recipe
 
 TINY = {"options": {"n_embed": 8, "n_hidden": 16}, "bptt": 16, "batch_size": 8, "epochs": 1}

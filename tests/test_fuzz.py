@@ -10,8 +10,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from charlm import api, checkpoint
+from charlm import api
 from charlm.errors import CheckpointError
+from charlm.storage import checkpoint
 
 N_BLIND, N_SEALED, N_FORGED = 90_000, 5_000, 5_000
 JUNK = [None, True, False, -1, 0, 1, 7, 1.5, 1e308, float("nan"), 2**31, 2**63, 10**30, "", "x", "gru", "ngram", [], {}]

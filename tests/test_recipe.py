@@ -7,11 +7,13 @@ from dataclasses import fields
 import pytest
 import torch
 
-from charlm import corpus, feeds, models, recipe, schedules
-from charlm.choices import resolve
+from charlm import models, recipe
+from charlm.data import corpus, feeds
 from charlm.errors import DataError, InputNotFoundError, UsageError
-from charlm.lesson import PROTOCOL, STEPS
+from charlm.experiments.lesson import PROTOCOL, STEPS
 from charlm.recipe import Recipe
+from charlm.training import schedules
+from charlm.training.setup import resolve
 
 CPU = torch.device("cpu")
 

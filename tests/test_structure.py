@@ -107,7 +107,7 @@ def test_a_public_name_can_be_imported(name):
     assert getattr(charlm, name).__doc__
 
 
-@pytest.mark.parametrize("package", ["charlm.callbacks", "charlm.models", "charlm.steps"])
+@pytest.mark.parametrize("package", ["charlm.training.callbacks", "charlm.models", "charlm.generation.steps"])
 def test_a_folder_exports_what_it_lists(package):
     module = importlib.import_module(package)
     assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -44,7 +44,7 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name != "train" and "WORLD_SIZE" in os.environ:
-            from charlm.launch import launched
+            from charlm.training.launch import launched
 
             if launched():
                 raise UsageError(f"`charlm {cmd_name}` runs in one process; start it without torchrun")

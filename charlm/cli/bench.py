@@ -46,9 +46,9 @@ def bench(
     if common.split == "all":
         raise UsageError("split all holds out nothing by which the models could be compared; take another --split")
 
-    from charlm import bench as b
+    from charlm.experiments import bench as b
+    from charlm.experiments.baselines import references
     from charlm.files import write_whole
-    from charlm.references import references
 
     changes |= {key: getattr(common, key) for key in (*TEXT, "seed", "device")}  # recipes, too, get this text
     place = folder / name
@@ -74,7 +74,7 @@ def bench(
 
 def _cells(row: dict[str, Any]) -> list[str]:
     """Return a row of the table."""
-    from charlm.metrics import bits
+    from charlm.evaluation.metrics import bits
 
     def show(key: str) -> str:
         if key not in row:

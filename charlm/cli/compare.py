@@ -19,7 +19,7 @@ def _row(run: Path) -> dict[str, Any]:
     """Return what is known of a run."""
     import tomllib
 
-    from charlm import runs
+    from charlm.storage import runs
 
     try:
         recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
@@ -58,8 +58,8 @@ def _nats(row: dict[str, Any]) -> float:
 @json_option
 def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
     """See the command's help."""
-    from charlm import runs
-    from charlm.metrics import bits
+    from charlm.evaluation.metrics import bits
+    from charlm.storage import runs
 
     rows = [_row(runs.find_run(name, folder)) for name in run]
     for path in [] if run else runs.all_runs(folder):

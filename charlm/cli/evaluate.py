@@ -17,9 +17,9 @@ from charlm.errors import CharlmError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from charlm.corpus import Corpus
-    from charlm.dynamic import Steps
-    from charlm.language_model import LanguageModel
+    from charlm.data.corpus import Corpus
+    from charlm.evaluation.dynamic import Steps
+    from charlm.generation.language_model import LanguageModel
 
 ANOTHER_GAME = "another game: the model learns from the text it has read"
 
@@ -52,11 +52,11 @@ def evaluate(
     """See the command's help."""
     import numpy as np
 
-    from charlm import metrics as m
-    from charlm import runs
-    from charlm.choices import choose_device
-    from charlm.feeds import on_device
-    from charlm.language_model import LanguageModel
+    from charlm.data.feeds import on_device
+    from charlm.evaluation import metrics as m
+    from charlm.generation.language_model import LanguageModel
+    from charlm.storage import runs
+    from charlm.training.setup import choose_device
 
     check_learning(len(run), dynamic, **given)
     place = choose_device(device)
@@ -129,7 +129,7 @@ def _refuse_to_choose_where_it_counts(
     Raises:
         UsageError: there are such characters.
     """
-    from charlm.corpus import bounds_of
+    from charlm.data.corpus import bounds_of
 
     for model in models:
         begin, end = bounds_of(len(text.codes), model.about.recipe["split"])["valid"]
@@ -141,8 +141,8 @@ def _mixed(
     models: list[LanguageModel], paths: list[Path], codes: torch.Tensor, first: int, stop: int, weights: list[float]
 ) -> dict[str, Any]:
     """Return the bits of a mixture and of each of its models."""
-    from charlm.metrics import Score
-    from charlm.mixture import each_nats, mixed_nats
+    from charlm.evaluation.metrics import Score
+    from charlm.generation.mixture import each_nats, mixed_nats
 
     nats = each_nats(models, codes, first, stop)
     rows = [
@@ -156,7 +156,7 @@ def _learned(
     model: LanguageModel, path: Path, codes: torch.Tensor, first: int, stop: int, method: str, given: dict[str, Any]
 ) -> tuple[Steps, torch.Tensor]:
     """Return how a model learns from what it has read, and the nats of each character."""
-    from charlm.dynamic import dynamic_nats
+    from charlm.evaluation.dynamic import dynamic_nats
 
     steps = dynamic_steps(model, path, codes.device, method, given["rate"], given["decay"], given["piece"], pick=True)
     nats = dynamic_nats(model.model, codes, first, stop, steps, model.about.n_context, model.vocab.start)
@@ -169,8 +169,8 @@ def _dynamic(method: str, learned: list[tuple[Steps, torch.Tensor]], weights: li
     """Return the bits of one model that learns, or of a mixture of such."""
     import torch
 
-    from charlm.metrics import Score
-    from charlm.mixture import mixed_nats
+    from charlm.evaluation.metrics import Score
+    from charlm.generation.mixture import mixed_nats
 
     nats = mixed_nats(torch.stack([own for _, own in learned]), weights)
     steps = learned[0][0]

@@ -21,8 +21,8 @@ def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
     """See the command's help."""
     import torch
 
-    from charlm import runs
-    from charlm.language_model import LanguageModel
+    from charlm.generation.language_model import LanguageModel
+    from charlm.storage import runs
 
     if file.exists() and not force:
         raise OutputError(f"{file}: exists already; --force replaces it")

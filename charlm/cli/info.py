@@ -43,7 +43,7 @@ def _list(rows: list[tuple[str, str]]) -> None:
 @json_option
 def corpora(as_json: bool) -> None:
     """See the command's help."""
-    from charlm.library import TEXTS, folders
+    from charlm.data.named_texts import TEXTS, folders
 
     report = {}
     for name, text in TEXTS.items():
@@ -86,9 +86,9 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     """See the command's help."""
     from dataclasses import asdict
 
-    from charlm import checkpoint, runs
-    from charlm.metrics import bits
-    from charlm.weights import weights_of
+    from charlm.evaluation.metrics import bits
+    from charlm.storage import checkpoint, runs
+    from charlm.storage.weights import weights_of
 
     path = runs.find_checkpoint(run, folder)
     model, about = checkpoint.load(path)

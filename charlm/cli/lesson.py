@@ -41,8 +41,8 @@ def lesson(
     as_json: bool,
 ) -> None:
     """See the command's help."""
-    from charlm.lesson import PROTOCOL, STEPS, choose, climb
-    from charlm.metrics import bits
+    from charlm.evaluation.metrics import bits
+    from charlm.experiments.lesson import PROTOCOL, STEPS, choose, climb
     from charlm.recipe import Recipe
 
     chosen = choose(steps)

@@ -28,8 +28,8 @@ def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_js
         raise click.UsageError(f"--plot {png}: the file's name must end in .png")
     choices, corpus = read_text(take_recipe(given))
 
-    from charlm.lr_find import find_rate, plot
-    from charlm.metrics import bits
+    from charlm.evaluation.metrics import bits
+    from charlm.experiments.lr_find import find_rate, plot
 
     found = find_rate(choices, corpus, lowest, highest, n_steps)
     if png is not None:

@@ -16,7 +16,7 @@ from charlm.errors import InputNotFoundError, UsageError
 from charlm.recipe import Recipe
 
 if TYPE_CHECKING:
-    from charlm.corpus import Corpus
+    from charlm.data.corpus import Corpus
 
 Command = Callable[..., Any]
 
@@ -108,7 +108,7 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
         CharlmError: a text that was asked for is not there or cannot be used.
     """
     from charlm.api import read_corpus
-    from charlm.library import DEFAULT, FALLBACK
+    from charlm.data.named_texts import DEFAULT, FALLBACK
 
     if choices.corpus:
         return choices, read_corpus(choices)

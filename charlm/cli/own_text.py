@@ -15,9 +15,9 @@ from charlm.errors import CharlmError, UsageError
 if TYPE_CHECKING:
     import torch
 
-    from charlm.corpus import Corpus
-    from charlm.dynamic import Steps
-    from charlm.language_model import LanguageModel
+    from charlm.data.corpus import Corpus
+    from charlm.evaluation.dynamic import Steps
+    from charlm.generation.language_model import LanguageModel
 
 Command = Callable[..., Any]
 
@@ -67,15 +67,15 @@ def read_for(model: LanguageModel, path: Path, corpus: Sequence[str] = ()) -> Co
     Raises:
         CharlmError: the text is not there or cannot be used.
     """
-    from charlm import library
-    from charlm.corpus import make_corpus
+    from charlm.data import named_texts
+    from charlm.data.corpus import make_corpus
 
     recipe, about = model.about.recipe, model.about
     sources = list(corpus) or recipe["corpus"]
     if not corpus and "-" in sources:
         raise UsageError(f"{path}: was trained on standard input; name the text with --corpus")
     text = make_corpus(
-        library.gather(sources),
+        named_texts.gather(sources),
         " + ".join(sources),
         "standard" if corpus else recipe["split"],
         about.is_bytes,
@@ -127,9 +127,9 @@ def dynamic_steps(
     """
     import torch
 
-    from charlm import dynamic
-    from charlm.feeds import on_device
-    from charlm.tuning import tune
+    from charlm.data.feeds import on_device
+    from charlm.evaluation import dynamic
+    from charlm.evaluation.tuning import tune
 
     steps = dynamic.Steps(
         dynamic.RATE[method] if rate is None else rate,
@@ -169,8 +169,8 @@ def mixture_weights(
     Raises:
         CharlmError: models or weights that cannot be mixed, or no text to fit on.
     """
-    from charlm import mixture
-    from charlm.feeds import on_device
+    from charlm.data.feeds import on_device
+    from charlm.generation import mixture
 
     mixture.check_alike(models)
     if given is not None:

@@ -17,7 +17,7 @@ from charlm.cli.own_text import check_learning, dynamic_steps, learning_options,
 from charlm.errors import DataError, InputNotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from charlm.writer import Writer
+    from charlm.generation.generator import Writer
 
 
 MAX_PRIME = 1 << 24  # bytes
@@ -98,22 +98,23 @@ def sample(
     if dynamic is not None and not prime:
         raise UsageError("--dynamic learns from the prime; give --prime or --prime-file")
 
-    from charlm import runs, writer
+    from charlm.generation import generator
+    from charlm.storage import runs
 
     paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
     is_plain = len(paths) == 1 and dynamic is None and device in ("auto", "cpu")
-    model: Writer | None = writer.load(paths[0]) if is_plain else None
+    model: Writer | None = generator.load(paths[0]) if is_plain else None
     if model is None:
         import torch
 
-        from charlm.choices import choose_device
-        from charlm.language_model import LanguageModel
+        from charlm.generation.language_model import LanguageModel
+        from charlm.training.setup import choose_device
 
         place = choose_device(device)
         models = [LanguageModel.load(path, place) for path in paths]
         mixed = mixture_weights(models, paths, place, weights) if len(models) > 1 else []
         if dynamic is not None:
-            from charlm.dynamic import learn
+            from charlm.evaluation.dynamic import learn
 
             for network, path in zip(models, paths, strict=True):
                 codes = torch.from_numpy(network.vocab.encode(network.prepare(prime, options["unknown"]))).to(place)
@@ -121,7 +122,7 @@ def sample(
                 learn(network.model, codes, steps, network.about.n_context, network.vocab.start)
         model = models[0]
         if mixed:
-            from charlm.mixture import mix
+            from charlm.generation.mixture import mix
 
             model = mix(models, mixed)
     for i, texts in enumerate(model.streams(num, prime, seed=seed, **options)):

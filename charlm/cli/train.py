@@ -17,8 +17,8 @@ from charlm.cli.options import folder_option, json_option, read_text, recipe_opt
 from charlm.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from charlm.corpus import Corpus
-    from charlm.language_model import LanguageModel
+    from charlm.data.corpus import Corpus
+    from charlm.generation.language_model import LanguageModel
     from charlm.recipe import Recipe
 
 
@@ -39,22 +39,22 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     elif name or any(value not in (None, ()) for value in given.values()):
         raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
 
-    from charlm import launch, processes
-    from charlm.callbacks import Contention, Progress
-    from charlm.training import train as train_model
+    from charlm.training import distributed, launch
+    from charlm.training.callbacks import Contention, Progress
+    from charlm.training.session import train as train_model
 
     if resume is None and "-" in choices.corpus and launch.launched():
         raise UsageError("several processes cannot all read standard input; give --corpus a file")
     with launch.joined():
-        with processes.in_turn():
+        with distributed.in_turn():
             if resume is None:
                 choices, corpus = read_text(choices)
             else:
                 choices, corpus, run = _stopped(resume, folder)
         goes_on = resume is not None
         if resume is None:
-            run, goes_on = processes.from_first(partial(_place, name, choices.model, folder))
-        shown = [Progress(samples), Contention()] if processes.is_first() else []
+            run, goes_on = distributed.from_first(partial(_place, name, choices.model, folder))
+        shown = [Progress(samples), Contention()] if distributed.is_first() else []
         try:
             model = train_model(choices, corpus, run, shown, _warn if goes_on else None)
         except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
@@ -63,7 +63,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
             _stop(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if model.about.result["interrupted"]:
             _stop(run, choices.model, model.about.result["signal"])
-        if processes.is_first():
+        if distributed.is_first():
             _show(model, run, as_json, choices.seed)
 
 
@@ -72,7 +72,8 @@ def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
 
     There is where this process stands in for one that failed: `torchrun` starts it again with the same command.
     """
-    from charlm import launch, runs
+    from charlm.storage import runs
+    from charlm.training import launch
 
     if (left := launch.recall()) is not None:
         run = Path(left)
@@ -88,7 +89,7 @@ def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
 
 def _show(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
     """Print what came out of a training."""
-    from charlm.metrics import bits
+    from charlm.evaluation.metrics import bits
 
     result = model.about.result
     if as_json:
@@ -106,9 +107,10 @@ def _show(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
 
 def _stop(run: Path, model: str, number: int) -> NoReturn:
     """Say how an interrupted run goes on, and exit."""
-    from charlm import models, processes
+    from charlm import models
+    from charlm.training import distributed
 
-    if processes.is_first():
+    if distributed.is_first():
         command, does = ("train --resume", "goes on")
         if issubclass(models.find(model), models.CountingModel):  # it was only being scored
             command, does = ("eval", "scores what was counted")
@@ -122,8 +124,9 @@ def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
     Raises:
         CharlmError: there is no such run, it is finished, or its text is not there.
     """
-    from charlm import recipe, runs
+    from charlm import recipe
     from charlm.api import read_corpus
+    from charlm.storage import runs
 
     run = runs.find_run(name, folder)
     if runs.result_of(run).get("interrupted") is False:
@@ -134,9 +137,9 @@ def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
 
 def _warn(differences: list[str]) -> None:
     """Say what may change the rounding of a resumed training."""
-    from charlm import processes
+    from charlm.training import distributed
 
-    if not processes.is_first():
+    if not distributed.is_first():
         return
     for difference in differences:
         print(f"charlm: not as it was when it stopped: {difference}; results may differ by rounding", file=sys.stderr)

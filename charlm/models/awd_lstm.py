@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.models.base import State
-from charlm.models.dropout import CharDropout, LockedDropout
+from charlm.models.layers.dropout import CharDropout, LockedDropout
 from charlm.models.recurrent import Recurrent
 
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charlm.models.layers.scratch import ScratchLayers
 from charlm.models.recurrent import Recurrent
-from charlm.models.scratch import ScratchLayers
 
 
 class GRULayers(ScratchLayers):

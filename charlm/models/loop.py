@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.models.base import CharModel
-from charlm.models.init import check_init, identity_
+from charlm.models.layers.init import check_init, identity_
 
 
 class Loop(CharModel):

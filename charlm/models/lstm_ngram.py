@@ -36,12 +36,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from charlm.models.base import State
-from charlm.models.dropout import LockedDropout
+from charlm.models.layers.dropout import LockedDropout
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram, logarithm
-from charlm.models.recent import N_REMEMBERED, recent_probs, recent_word_probs
 from charlm.models.word_ngram import WordNGram
-from charlm.models.words import N_WORD_LEVELS
+from charlm.ngrams.cache_model import N_REMEMBERED, recent_probs, recent_word_probs
+from charlm.ngrams.word_contexts import N_WORD_LEVELS
 
 N_FOLDS = 8  # parts of the training text
 N_COUNTED = 100_000_000  # characters at most, for the sake of memory: the last ones

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from charlm.models.blocks import Block, Blocks, CausalConv, MixerState
+from charlm.models.layers.blocks import Block, Blocks, CausalConv, MixerState
 from charlm.models.recurrent import Recurrent
 
 N_PIECE = 32  # Q

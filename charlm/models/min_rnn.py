@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from charlm.models.blocks import Block, Blocks, CausalConv, MixerState
+from charlm.models.layers.blocks import Block, Blocks, CausalConv, MixerState
+from charlm.models.layers.scan import scan
 from charlm.models.recurrent import Recurrent
-from charlm.models.scan import scan
 
 
 class MinMixer(nn.Module):

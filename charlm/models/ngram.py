@@ -29,8 +29,8 @@ from torch import Tensor
 
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel
-from charlm.models.levels import Level, followers
-from charlm.models.trie import Trie
+from charlm.ngrams.levels import Level, followers
+from charlm.ngrams.trie import Trie
 
 MAX_ORDER = 32
 SMOOTHINGS = ("kneser-ney", "witten-bell")

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from charlm.models.init import check_init, identity_
+from charlm.models.layers.init import check_init, identity_
 from charlm.models.recurrent import Recurrent
 
 

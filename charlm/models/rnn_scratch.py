@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charlm.models.layers.scratch import ScratchLayers
 from charlm.models.rnn import RNN
-from charlm.models.scratch import ScratchLayers
 
 
 class RNNLayers(ScratchLayers):

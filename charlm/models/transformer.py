@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.errors import UsageError
-from charlm.models.attention import Attention, rotations
 from charlm.models.base import CharModel
+from charlm.models.layers.attention import Attention, rotations
 
 
 class Layer(nn.Module):

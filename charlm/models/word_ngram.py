@@ -34,9 +34,9 @@ import torch
 from torch import Tensor
 
 from charlm.models.base import State
-from charlm.models.levels import Level, added, check_level, followers
 from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
-from charlm.models.words import BLANK, BREAK, N_CONTEXTS, N_WORD_LEVELS, OTHER, start_of_contexts, word_contexts
+from charlm.ngrams.levels import Level, added, check_level, followers
+from charlm.ngrams.word_contexts import BLANK, BREAK, N_CONTEXTS, N_WORD_LEVELS, OTHER, start_of_contexts, word_contexts
 
 N_AT_ONCE = 1 << 21  # characters counted at once, for the sake of memory
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from charlm.models import build
 from charlm.models.awd_lstm import WeightDropLSTM
-from charlm.models.dropout import CharDropout, LockedDropout
+from charlm.models.layers.dropout import CharDropout, LockedDropout
 from charlm.models.mogrifier import MogrifierLSTM
 
 B, T, E, H, V = 3, 5, 4, 6, 9

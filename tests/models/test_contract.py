@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.errors import UsageError
-from charlm.feeds import Chunks, Stream, Windows
-from charlm.fit import Run, fit
-from charlm.metrics import evaluate_feed, nats_per_char
+from charlm.evaluation.metrics import evaluate_feed, nats_per_char
 from charlm.models import MODELS, CountingModel, build, options_of
-from charlm.models.init import identity_
+from charlm.models.layers.init import identity_
+from charlm.training.loop import Run, fit
 
 V, B, T = 11, 3, 6
 SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2}

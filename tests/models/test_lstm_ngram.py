@@ -6,19 +6,20 @@ import math
 import pytest
 import torch
 
-from charlm import checkpoint, training
-from charlm.corpus import make_corpus
-from charlm.dynamic import gradient_rms
-from charlm.feeds import Stream
-from charlm.lr_find import find_rate
-from charlm.metrics import evaluate
+from charlm.data.corpus import make_corpus
+from charlm.data.feeds import Stream
+from charlm.evaluation.dynamic import gradient_rms
+from charlm.evaluation.metrics import evaluate
+from charlm.experiments.lr_find import find_rate
 from charlm.models import build, lstm_ngram
 from charlm.models.lstm_ngram import N_FOLDS
 from charlm.models.ngram import NGram
-from charlm.models.recent import recent_probs, recent_word_probs
 from charlm.models.word_ngram import WordNGram
-from charlm.models.words import word_contexts
+from charlm.ngrams.cache_model import recent_probs, recent_word_probs
+from charlm.ngrams.word_contexts import word_contexts
 from charlm.recipe import Recipe
+from charlm.storage import checkpoint
+from charlm.training import session
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 V, ORDER = 4, 3
@@ -128,7 +129,7 @@ def test_of_a_still_longer_text_the_end_is_counted(codes, counts, monkeypatch):
 def test_its_score_in_training_is_by_counts_of_the_other_parts(tmp_path):
     letters = torch.randint(97, 123, (4000,), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     corpus = make_corpus(letters.numpy().tobytes(), "noise", "all")  # nothing to be learned, much to be known by heart
-    trained = training.train(Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=1, device="cpu"), corpus)
+    trained = session.train(Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=1, device="cpu"), corpus)
     assert math.log(26) - 0.1 < trained.about.result["train_nats"] < math.log(26) + 0.5
     whole = evaluate(trained.model, torch.from_numpy(corpus.codes), 0, 4000)
     assert whole.nats_per_char < math.log(26) - 0.5  # by counts of this very text
@@ -142,7 +143,7 @@ def test_a_training_on_a_long_text_reads_its_end(monkeypatch, capsys):
     codes = torch.from_numpy(corpus.part("train"))
     monkeypatch.setattr(lstm_ngram, "N_KEPT", 300 * 4 * len(corpus.vocab))
     recipe = Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=1, batch_size=1, bptt=1000, device="cpu")
-    model = training.train(recipe, corpus).model
+    model = session.train(recipe, corpus).model
     assert torch.equal(seen[0][0][0], codes[-300:-1].long())
     assert f"learns from the last 300 of {len(codes):,} characters" in capsys.readouterr().err
     assert all(r.isfinite().all() for r in gradient_rms(model, codes))
@@ -153,7 +154,7 @@ def test_a_text_without_rules_teaches_it_nothing():
     """Were it shown counts of the very characters that it is to predict, it would trust them."""
     text = bytes(torch.randint(97, 101, (4000,), generator=torch.Generator().manual_seed(1)).tolist())
     choices = Recipe().changed(model="lstm-ngram", options=OPTIONS, epochs=2, batch_size=4, bptt=16, device="cpu")
-    trained = training.train(choices.changed(learning_rate=0.01), make_corpus(text, "noise"))
+    trained = session.train(choices.changed(learning_rate=0.01), make_corpus(text, "noise"))
     assert trained.about.result["valid_nats"] < 1.05 * math.log(4)
 
 
@@ -217,7 +218,7 @@ def test_after_a_short_training_it_is_better_than_the_lstm_alone(tmp_path):
     sizes = {"n_embed": 4, "n_hidden": 16}
     nats = {}
     for name, options in {"awd-lstm": sizes, "lstm-ngram": sizes | {"order": 3}}.items():
-        trained = training.train(Recipe().changed(model=name, options=options, **common), corpus, tmp_path / name)
+        trained = session.train(Recipe().changed(model=name, options=options, **common), corpus, tmp_path / name)
         nats[name] = trained.about.result["valid_nats"]
     assert nats["lstm-ngram"] < nats["awd-lstm"] - 0.5
     model, about = checkpoint.load(tmp_path / "lstm-ngram" / "best.safetensors")

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm import checkpoint, writer
-from charlm.checkpoint import Checkpoint
-from charlm.corpus import make_corpus
+from charlm.data.corpus import make_corpus
 from charlm.errors import CheckpointError, DataError, UsageError
-from charlm.metrics import evaluate
+from charlm.evaluation.metrics import evaluate
+from charlm.generation import generator
 from charlm.models.ngram import SMOOTHINGS, NGram
+from charlm.storage import checkpoint
+from charlm.storage.checkpoint import Checkpoint
 
 V = 5
 SYMBOLS = st.integers(0, V - 2)  # the last index is in no text that is counted
@@ -234,7 +235,7 @@ CRAFTED = {
 
 def test_a_file_that_is_right_is_read_and_half_precision_leaves_the_counts_alone(tmp_path):
     saved(tmp_path / "x", OPTIONS)
-    assert writer.load(tmp_path / "x") is not None
+    assert generator.load(tmp_path / "x") is not None
     model, about = checkpoint.load(tmp_path / "x")
     checkpoint.save(tmp_path / "half", model, about, torch.float16)
     chars = torch.tensor([TEXT])
@@ -247,7 +248,7 @@ def test_counts_that_do_not_hold_together_are_refused(name, change, tmp_path):
     saved(tmp_path / "x", OPTIONS, put(name, change))
     with pytest.raises(CheckpointError, match="level [123]"):
         checkpoint.load(tmp_path / "x")
-    assert writer.load(tmp_path / "x") is None
+    assert generator.load(tmp_path / "x") is None
 
 
 @pytest.mark.parametrize("changes", [{"order": 2}, {"order": 4}, {"order": 10**9}, {"smoothing": "x"}], ids=str)
@@ -255,7 +256,7 @@ def test_options_that_do_not_fit_the_counts_are_refused(changes, tmp_path):
     saved(tmp_path / "x", OPTIONS | changes)
     with pytest.raises(CheckpointError, match="do not fit"):
         checkpoint.load(tmp_path / "x")
-    assert writer.load(tmp_path / "x") is None
+    assert generator.load(tmp_path / "x") is None
 
 
 def test_a_trie_that_lacks_a_suffix_is_odd_but_does_no_harm(tmp_path):
@@ -270,5 +271,5 @@ def test_a_trie_that_lacks_a_suffix_is_odd_but_does_no_harm(tmp_path):
     for read in itertools.product(range(V), repeat=3):
         found = probs(model, list(read))
         assert (found > 0).all() and found.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
-        logits = writer.load(tmp_path / "x").reader().read(read)
+        logits = generator.load(tmp_path / "x").reader().read(read)
         assert logits.tolist() == pytest.approx(found[-1].log().tolist(), rel=1e-5)

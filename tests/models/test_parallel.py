@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from charlm.models import build
-from charlm.models.blocks import CausalConv
+from charlm.models.layers.blocks import CausalConv
+from charlm.models.layers.scan import cut, scan
 from charlm.models.mamba2 import Mamba2Mixer, state_space
 from charlm.models.min_gru import MinGRUMixer
 from charlm.models.min_lstm import MinLSTMMixer
-from charlm.models.scan import cut, scan
 
 V, B, E, H = 11, 2, 5, 7
 NAMES = ["min-gru", "min-lstm", "mamba2"]

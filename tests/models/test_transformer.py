@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from charlm.errors import UsageError
+from charlm.generation.torch_stepper import generate
 from charlm.models import build
-from charlm.models.attention import Attention, rotate, rotations
-from charlm.sample import generate
+from charlm.models.layers.attention import Attention, rotate, rotations
 
 V, B, L, M = 11, 2, 2, 4
 same = torch.testing.assert_close

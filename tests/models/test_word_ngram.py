@@ -9,14 +9,16 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charlm import checkpoint, training
-from charlm.corpus import make_corpus
-from charlm.models import word_ngram, words
+from charlm.data.corpus import make_corpus
+from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
+from charlm.models import word_ngram
 from charlm.models.ngram import NGram, discounts
 from charlm.models.word_ngram import WordNGram
-from charlm.models.words import start_of_contexts, word_contexts
+from charlm.ngrams import word_contexts as words
+from charlm.ngrams.word_contexts import start_of_contexts, word_contexts
 from charlm.recipe import Recipe
-from charlm.vocab import BLANK, BREAK, LETTER, OTHER
+from charlm.storage import checkpoint
+from charlm.training import session
 
 V, ORDER = 7, 3
 KINDS = [OTHER, LETTER, LETTER, LETTER, BLANK, BREAK, OTHER]
@@ -161,7 +163,7 @@ def test_where_lines_end_after_forty_characters_counts_know_it():
     words = "a dog and a cat and a man who had a bird and the other dog were on the way to town".split()
     text = textwrap.fill(" ".join(words[i * i % 19] for i in range(1200)), 40)
     choices = Recipe().changed(model="word-ngram", options={"order": 3}, device="cpu")
-    trained = training.train(choices, make_corpus(text.encode(), "dogs"))
+    trained = session.train(choices, make_corpus(text.encode(), "dogs"))
     blank, line_break = trained.vocab.encode(" \n").tolist()
     for start, is_end in (("\na cat", False), ("\nand who had the other dog and a cat had", True)):
         by_words = opinions(trained.model, trained.vocab.encode(start).tolist())[-1, 1]
@@ -198,7 +200,7 @@ def test_words_make_counting_better_on_english():
     nats = {}
     for name in ("ngram", "word-ngram"):
         choices = Recipe().changed(model=name, options={"order": 4}, device="cpu")
-        nats[name] = training.train(choices, make_corpus(text.encode(), "dogs")).about.result["valid_nats"]
+        nats[name] = session.train(choices, make_corpus(text.encode(), "dogs")).about.result["valid_nats"]
     assert nats["word-ngram"] < nats["ngram"]
 
 
@@ -224,7 +226,7 @@ def test_counts_that_do_not_hold_together_are_refused_and_change_nothing(name, w
 
 def test_a_checkpoint_holds_all_that_it_needs(tmp_path):
     corpus = make_corpus(b"a dog and a cat and a dog. " * 30, "dogs")
-    trained = training.train(Recipe().changed(model="word-ngram", device="cpu"), corpus, tmp_path / "run")
+    trained = session.train(Recipe().changed(model="word-ngram", device="cpu"), corpus, tmp_path / "run")
     model, _ = checkpoint.load(tmp_path / "run" / "best.safetensors")
     chars = torch.randint(len(corpus.vocab), (2, 50))
     torch.testing.assert_close(model(chars)[0], trained.model(chars)[0], rtol=0, atol=0)

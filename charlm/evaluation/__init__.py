@@ -1,0 +1,1 @@
+"""Loss, bits per character, the one protocol and dynamic evaluation."""

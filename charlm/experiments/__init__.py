@@ -1,0 +1,1 @@
+"""Studies on top of training: benchmark, lesson, learning-rate finder."""

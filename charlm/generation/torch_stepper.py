@@ -1,0 +1,92 @@
+"""Sampling from a model in memory: a generator of characters.
+
+Shapes: B texts, T characters, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from charlm.generation.sampler import Choice, Reader, draws, uniforms
+from charlm.generation.steps import STEPS, prepare
+from charlm.models import MODELS, CharModel
+from charlm.models.base import State
+
+
+class Plain:
+    """A model as a reader, by the model's own forward pass.
+
+    Args:
+        model: its mode is set to evaluation.
+        n_texts: B, how many texts are written at once; None for one.
+    """
+
+    def __init__(self, model: CharModel, n_texts: int | None = None) -> None:
+        self.model, self.n_texts = model.eval(), n_texts
+        self.state: State = None
+
+    def reset(self) -> None:
+        """Forget what was read."""
+        self.state = None
+
+    @torch.inference_mode()
+    def read(self, chars: Sequence[int | NDArray[Any]]) -> NDArray[Any]:
+        """Return the logits after some characters, float, (V,) or (B, V); see `draw.Reader`."""
+        rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in chars], axis=1)  # (B, T)
+        batch = torch.from_numpy(rows).to(self.model.device, torch.long)
+        logits, self.state = self.model(batch, self.state, only_last=True)
+        last = logits[:, -1].float().cpu().numpy()  # (B, V)
+        return last[0] if self.n_texts is None else last  # type: ignore[no-any-return]
+
+
+def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Reader:
+    """Return what reads quickest: steps in numpy where there are such; of many texts on a GPU the model itself.
+
+    Args:
+        model: its mode is set to evaluation; what it learns later on may not reach the reader.
+        n_context: characters in a window; None for a model that carries its state.
+        n_texts: how many texts are written at once; None for one.
+    """
+    name = next((name for name, architecture in MODELS.items() if architecture is type(model)), "")
+    weights = model.eval().state_dict()
+    is_float32 = all(w.dtype == torch.float32 or not w.is_floating_point() for w in weights.values())
+    if name in STEPS and (model.device.type == "cpu" or n_texts is None) and is_float32:
+        steps = prepare(name, {key: weight.cpu().numpy() for key, weight in weights.items()}, model.told, n_context)
+        if steps is not None:
+            return steps
+    return Plain(model, n_texts)
+
+
+def generate(
+    model: CharModel | Reader,
+    prime: Sequence[int],
+    n_context: int | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    seed: int | None = None,
+) -> Iterator[int]:
+    """Yield one character index after another, without end.
+
+    Args:
+        model: its mode is set to evaluation; or a reader that has read nothing.
+        prime: what was written so far, at least one character, shorter than a window only if the caller wants so.
+        n_context: characters in a window; None for a model that carries its state.
+        temperature: see `draw.Choice`.
+        top_k: see `draw.Choice`.
+        top_p: see `draw.Choice`.
+        min_p: see `draw.Choice`.
+        seed: of the draw; None takes a fresh one.
+
+    Raises:
+        UsageError: an option out of its range.
+    """
+    choice, uniform = Choice(temperature, top_k, top_p, min_p), uniforms(seed)
+    reader = reader_of(model, n_context) if isinstance(model, CharModel) else model
+    return draws(reader, prime, uniform, choice, n_context)

@@ -1,0 +1,1 @@
+"""Layers and initialisation that several architectures share."""

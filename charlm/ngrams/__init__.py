@@ -1,0 +1,1 @@
+"""Counts of character and word contexts, in numpy."""

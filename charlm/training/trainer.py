@@ -1,0 +1,121 @@
+"""A training, put together from a recipe and a text, and its score at any time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+import charlm
+from charlm import models
+from charlm.data.corpus import Corpus
+from charlm.data.feeds import Feed, on_device
+from charlm.errors import UsageError
+from charlm.evaluation.metrics import Score, evaluate, evaluate_feed
+from charlm.generation.language_model import LanguageModel
+from charlm.recipe import Recipe
+from charlm.storage.checkpoint import Checkpoint
+from charlm.training import distributed
+from charlm.training.loop import Run
+from charlm.training.setup import choose_device, make_feeds, make_optimizer, resolve
+
+
+@dataclass
+class Trainer:
+    """One training, put together and ready to go.
+
+    Attributes:
+        recipe: as resolved.
+        corpus: the text.
+        codes: the text, on the device if it is not too large for that, (N,).
+        run: for `fit`.
+        held_out: held-out windows, where the split is of windows.
+    """
+
+    recipe: Recipe
+    corpus: Corpus
+    codes: Tensor
+    run: Run
+    held_out: Feed | None
+
+    @classmethod
+    def make(cls, recipe: Recipe, corpus: Corpus) -> Trainer:
+        """Put a training together; the weights are drawn from torch's global generator, seeded here.
+
+        Raises:
+            UsageError: an option that the model does not have, or choices that do not go together.
+            DataError: the text is too short.
+        """
+        device = choose_device(recipe.device)
+        asked_bf16, recipe = recipe.bf16, resolve(recipe, device)
+        torch.manual_seed(recipe.seed)
+        model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
+        if asked_bf16 and any(isinstance(part, nn.RNNBase) for part in model.modules()):
+            raise UsageError(
+                f"model {recipe.model}: PyTorch would run its layers in float16, not bf16; leave out --bf16"
+            )
+        distributed.alike(model)
+        distributed.own_seed(recipe.seed)
+        codes = on_device(corpus.codes, device)
+        first, stop = corpus.bounds["train"]
+        feed, held_out = make_feeds(recipe, model.learned_part(codes[first:stop]))
+        run = Run(
+            model,
+            feed,
+            make_optimizer(recipe, model),
+            n_epochs=math.inf if recipe.epochs is None else recipe.epochs,
+            minutes=recipe.minutes,
+            bf16=recipe.bf16,
+            accumulate=recipe.accumulate,
+            label_smoothing=recipe.label_smoothing,
+        )
+        return cls(recipe, corpus, codes, run, held_out)
+
+    def language_model(self) -> LanguageModel:
+        """Return the model as it is now, with all that belongs into its checkpoint."""
+        run, corpus, vocab = self.run, self.corpus, self.corpus.vocab
+        about = Checkpoint(
+            model=self.recipe.model,
+            options=self.recipe.options,
+            vocab_size=len(vocab),
+            symbols=vocab.points.tolist(),
+            is_bytes=vocab.is_bytes,
+            n_context=self.recipe.n_context if self.recipe.feed == "windows" else None,
+            recipe=self.recipe.to_dict(),
+            corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.codes)},
+            counters={"epoch": run.epoch, "step": run.step, "n_chars": run.n_chars, "seconds": run.seconds},
+            versions={"charlm": charlm.__version__, "torch": torch.__version__},
+        )
+        return LanguageModel(run.model, about)
+
+    @property
+    def train_codes(self) -> Tensor:
+        """The training part."""
+        first, stop = self.corpus.bounds["train"]
+        return self.codes[first:stop]
+
+    @property
+    def kinds(self) -> Tensor:
+        """What its symbols are, for models that count."""
+        return torch.from_numpy(self.corpus.vocab.kinds)
+
+    @property
+    def has_valid(self) -> bool:
+        """Whether anything is held out for validation."""
+        first, stop = self.corpus.bounds["valid"]
+        return self.held_out is not None or first < stop
+
+    def score(self, part: str, n_lanes: int = 1) -> Score:
+        """Predict a part of the text by the protocol; "valid" is the held-out windows where the split is of windows.
+
+        Args:
+            part: "train", "valid" or "test"; it must not be empty.
+            n_lanes: see `evaluate`.
+        """
+        if part == "valid" and self.held_out is not None:
+            return evaluate_feed(self.run.model, self.held_out)
+        n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
+        start = self.corpus.vocab.start
+        return evaluate(self.run.model, self.codes, *self.corpus.bounds[part], n_context, n_lanes, start)

@@ -1,0 +1,190 @@
+"""The commands that use what was trained: sample, eval, info, compare, export."""
+
+import json
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import charlm
+from charlm.data.named_texts import human_numbers
+
+TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 3 --learning-rate 0.03"
+RUNS = {"first": "--model lstm", "windows": "--model char3 --split random20", "second": "--model gru --lower"}
+
+
+def test_the_same_seed_writes_the_same_text_and_another_seed_another(call):
+    texts = [call(f"sample first --length 80 --seed {seed}") for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    assert len(texts[0][0]) == 81 and texts[0][1] == ""
+
+
+def test_without_a_seed_every_call_writes_another_text(call):
+    assert call("sample first --length 80") != call("sample first --length 80")
+
+
+def test_without_a_run_the_newest_writes(call):
+    assert call("sample --seed 1") == call("sample second --seed 1") != call("sample first --seed 1")
+
+
+def test_a_run_can_be_named_by_its_name_its_folder_or_its_file(call):
+    texts = {
+        call(f"sample {name} --seed 1") for name in ("first", "checkpoints/first", "checkpoints/first/best.safetensors")
+    }
+    assert len(texts) == 1
+
+
+def test_the_prime_comes_first_and_counts_no_length(call):
+    for name in RUNS:
+        out, _ = call(f"sample {name} --prime 'one hundred ' --length 7 --seed 1")
+        assert out.startswith("one hundred ") and len(out) == 12 + 7 + 1
+    assert call("sample first --length 0 --prime one") == ("one\n", "")
+
+
+def test_what_follows_depends_on_the_prime(call):
+    for prime, rest in (("one hund", "red"), ("one hundred sev", "en"), ("one hundred thi", "r")):
+        assert call(f"sample first --prime '{prime}' --temperature 0 --length {len(rest)}")[0] == f"{prime}{rest}\n"
+
+
+def test_the_most_probable_alone_can_be_asked_for_in_four_ways(call):
+    options = ("--temperature 0", "--top-k 1", "--min-p 1", "--top-p 1e-9")
+    assert len({call(f"sample first --length 40 {option}") for option in options}) == 1
+
+
+def test_several_texts_are_those_of_the_following_seeds(call):
+    alone = [call(f"sample first --length 30 --prime one --seed {seed}")[0] for seed in (5, 6, 7)]
+    assert call("sample first --length 30 --prime one --seed 5 --num 3")[0] == f"{'-' * 20}\n".join(alone)
+
+
+def test_a_text_ends_before_what_stops_it(call):
+    whole, _ = call("sample first --length 200 --seed 3")
+    stop = whole[20:22]
+    ended, _ = call(f"sample first --length 200 --seed 3 --stop '{stop}'")
+    assert ended == whole[: whole.index(stop)] + "\n"
+
+
+def test_a_prime_from_a_file_goes_on_after_the_other_one(call, home):
+    (home / "start.txt").write_bytes(b"hundred\n")
+    out, _ = call("sample first --prime 'one ' --prime-file start.txt --length 5 --seed 1")
+    assert out == call("sample first --prime 'one hundred\n' --length 5 --seed 1")[0]
+
+
+def test_samples_as_json_are_one_object_a_line(call):
+    out, _ = call("sample first --json --num 2 --length 9 --prime 'one\n' --seed 1")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["prime"] for row in rows] == ["one\n"] * 2
+    assert f"one\n{rows[0]['text']}\n" == call("sample first --length 9 --prime 'one\n' --seed 1")[0]
+
+
+def test_a_model_of_lower_case_takes_any_case(call):
+    lower, upper = (call(f"sample second --json --prime {prime} --seed 1")[0] for prime in ("one", "ONE"))
+    assert json.loads(lower)["text"] == json.loads(upper)["text"]
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_eval_finds_what_training_found(part, call):
+    report = json.loads(call(f"eval first --part {part} --json")[0])
+    result = json.loads(call("info first --json")[0])["result"]
+    assert report["nats_per_char"] == pytest.approx(result[f"{part}_nats"], rel=1e-9)
+    assert report["bits_per_char"] == pytest.approx(report["nats_per_char"] / math.log(2))
+    out, err = call(f"eval first --part {part}")
+    assert out == f"{report['bits_per_char']:.4f} bits ({report['nats_per_char']:.4f} nats) per character\n"
+    assert f"{report['n_chars']:,} characters" in err
+
+
+def test_eval_of_another_text_takes_all_of_it_and_counts_what_is_unknown(call, home):
+    (home / "other.txt").write_text("one TWO " * 50)
+    report = json.loads(call("eval first --corpus other.txt --json")[0])
+    assert (report["n_chars"], report["n_unknown"], report["part"]) == (400, 150, "all")
+    assert json.loads(call("eval second --corpus other.txt --json")[0])["n_unknown"] == 0
+
+
+def test_eval_of_all_is_the_sum_of_the_parts(call):
+    reports = [json.loads(call(f"eval first --json --part {part}")[0]) for part in ("all", "train", "valid", "test")]
+    assert reports[0]["n_chars"] == sum(report["n_chars"] for report in reports[1:])
+    nats = sum(report["n_chars"] * report["nats_per_char"] for report in reports[1:])
+    assert reports[0]["nats_per_char"] * reports[0]["n_chars"] == pytest.approx(nats, rel=1e-3)
+
+
+def test_eval_says_if_its_own_text_has_changed(call, home):
+    (home / "text.txt").write_text(human_numbers("150"))
+    assert "text.txt is not the text it was trained on" in call("eval first")[1]
+
+
+def test_info_says_what_is_in_a_checkpoint(call):
+    out, err = call("info second")
+    about = json.loads(call("info second --json")[0])
+    assert err == ""
+    for said in ("hash correct", "gru", "text.txt", "valid:", "test:", str(about["vocab_size"] - 1), "embed.weight"):
+        assert said in out
+    assert about["weights"]["embed.weight"] == [about["vocab_size"], 8]
+    assert about["recipe"]["model"] == "gru"
+
+
+def test_compare_keeps_apart_what_does_not_compare(call):
+    rows = json.loads(call("compare --json")[0])
+    assert [row["run"] for row in rows] == ["first", "second", "windows"]
+    out, err = call("compare")
+    tables = [part.splitlines() for part in out.split("\n\n")]
+    splits = ["standard", "standard, lower case", "random20"]
+    assert [lines[0] for lines in tables] == [f"text.txt, {split}" for split in splits]
+    assert [[line.split()[0] for line in lines[3:]] for lines in tables] == [["first"], ["second"], ["windows"]]
+    assert "do not compare" in err
+    out, err = call("compare first")
+    assert len(out.splitlines()) == 4 and "do not compare" not in err
+    assert [row["run"] for row in json.loads(call("compare first --json")[0])] == ["first"]
+
+
+def test_compare_passes_over_a_line_that_was_cut_off(call, home):
+    with (home / "checkpoints" / "first" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "val')
+    assert len(json.loads(call("compare --json")[0])) == 3
+
+
+def test_compare_leaves_out_a_run_that_cannot_be_read_and_says_so(call, home):
+    (home / "checkpoints" / "spoilt").mkdir()
+    for metrics, recipe in (
+        (b"", b""),
+        (b"[1]", b'model = "gru"\nsplit = "all"'),
+        (b"\xff", b'model = "gru"\nsplit = "all"'),
+    ):
+        (home / "checkpoints" / "spoilt" / "metrics.jsonl").write_bytes(metrics)
+        (home / "checkpoints" / "spoilt" / "recipe.toml").write_bytes(recipe)
+        out, err = call("compare --json")
+        assert len(json.loads(out)) == 3
+        assert err.startswith("charlm: left out: checkpoints/spoilt: its recipe or metrics cannot be read: ")
+    shutil.rmtree(home / "checkpoints" / "spoilt")
+
+
+def test_a_perfect_model_is_the_best(call, home):
+    shutil.copytree(home / "checkpoints" / "first", home / "checkpoints" / "perfect")
+    with (home / "checkpoints" / "perfect" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"result": {"test_nats": 0.0, "seconds": 1.0, "n_chars": 1}}) + "\n")
+    assert [row["run"] for row in json.loads(call("compare --json")[0])][:2] == ["perfect", "first"]
+    shutil.rmtree(home / "checkpoints" / "perfect")
+
+
+def test_an_exported_model_writes_the_same_text_and_half_of_it_is_smaller(call, home):
+    assert call("export first whole.safetensors")[0] == ""
+    assert call("sample whole.safetensors --seed 1") == call("sample first --seed 1")
+    call("export first half.safetensors --half")
+    call("export first whole.safetensors --force")
+    sizes = [(home / f"{name}.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < sizes[0]
+    assert len(call("sample half.safetensors --length 10")[0]) == 11
+
+
+def test_a_prime_from_a_pipe_and_a_reader_that_has_seen_enough_leave_no_traceback(home):
+    charlm_sample = f"{shlex.quote(sys.executable)} -m charlm sample first --prime-file - --length 100000"
+    line = f"printf 'one hundred ' | {charlm_sample} | head -c 20; printf '\\n%s\\n' ${{PIPESTATUS[1]}}"
+    path = os.pathsep.join(filter(None, [str(Path(charlm.__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=env)
+    assert done.stderr == ""
+    assert done.stdout.startswith("one hundred ") and len(done.stdout[:20]) == 20
+    assert done.stdout[20:] == "\n141\n"  # as any program that a closed pipe ends

@@ -1,0 +1,252 @@
+"""Whatever is wrong is one line on stderr and an exit code: what, where, how to mend it."""
+
+import os
+import shlex
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from charlm.cli import main
+from charlm.data import named_texts
+from charlm.data.named_texts import human_numbers
+from charlm.errors import CharlmError
+
+NOT_HERE = "cuda" if not torch.cuda.is_available() else "mps"
+TINY = "--n-hidden 4 --n-embed 4 --bptt 8 --batch-size 4 --epochs 1"
+TRAIN = f"train --corpus good.txt --model gru {TINY}"
+FIND = f"lr-find --corpus good.txt {TINY}"
+HUGE = 10**20
+
+MISUSES = [
+    ("trian", 2, "no command 'trian'; did you mean 'train'?"),
+    ("frobnicate", 2, "no command 'frobnicate'"),
+    (f"{TRAIN} --learnin-rate 1", 2, "--learning-rate"),
+    (f"{TRAIN} --colour red", 2, "--colour"),
+    ("info made extra", 2, "extra"),
+    (f"{TRAIN} --optimizer lion", 2, "adamw"),
+    (f"{TRAIN} --feed strem", 2, "stream"),
+    (f"{TRAIN} --epochs 0", 2, "epochs is 0; it must be at least 1"),
+    (f"{TRAIN} --epochs many", 2, "many"),
+    (f"{TRAIN} --learning-rate -1", 2, "learning_rate is -1"),
+    (f"{TRAIN} --learning-rate nan", 2, "learning_rate is nan"),
+    (f"{TRAIN} --learning-rate 0", 2, "learning_rate is 0"),
+    (f"{TRAIN} --learning-rate inf", 2, "finite"),
+    (f"{TRAIN} --dropout 1.5", 2, "dropout is 1.5"),
+    (f"{TRAIN} --head-dropout nan", 2, "head_dropout is nan"),
+    (f"{TRAIN} --n-hidden 0", 2, "n_hidden is 0"),
+    (f"{TRAIN} --batch-size 0", 2, "batch_size is 0"),
+    (f"{TRAIN} --seed -1", 2, "seed is -1"),
+    (f"{TRAIN} --seed {HUGE}", 2, "seed"),
+    (f"{TRAIN} --minutes 0", 2, "minutes is 0"),
+    (f"{TRAIN} --clip -1", 2, "clip is -1"),
+    (f"{TRAIN} --drop-epochs -1", 2, "drop_epochs is -1"),
+    (f"{TRAIN} --schedule steps --hold-epochs 1 --drop-epochs 1", 2, "epochs"),
+    (f"{TRAIN} --model lsmt", 2, "no model 'lsmt'; did you mean 'lstm'?"),
+    (f"{TRAIN} --model gru -o heads=2", 2, "model gru has no option 'heads'"),
+    (f"{TRAIN} --model gru -o n_hiden=2", 2, "did you mean 'n_hidden'?"),
+    (f"{TRAIN} -o n_hidden", 2, "KEY=VALUE"),
+    (f"{TRAIN} -o n_hidden=big", 2, "n_hidden is 'big'; it must be int"),
+    (f"{TRAIN} --model char3 --n-layers 2", 2, "no option 'n_layers'"),
+    (f"{TRAIN} --model char3 --feed stream", 2, "--feed windows"),
+    (f"{TRAIN} --model rnn --init zeros", 2, "identity"),
+    (f"{TRAIN} --split random20", 2, "random20"),
+    (f"{TRAIN} --device {NOT_HERE}", 2, f"device {NOT_HERE} is not there; this machine has: "),
+    ("train --corpus good.txt --minutes 1 --hold-epochs 1", 2, "say how many --epochs"),
+    (f"{TRAIN} --batch-size 100000", 65, "too few for 100000 lanes"),
+    (f"{TRAIN} --feed chunks --bptt 100000", 65, "sequences of 100000 need more"),
+    ("train --corpus nothere.txt", 66, "nothere.txt: no such file"),
+    ("train --corpus nietsche", 66, "did you mean 'nietzsche'?"),
+    ("train --corpus nietzsche", 66, "put the file into corpora/"),
+    ("train --corpus no-texts", 65, "no-texts: this folder has no .txt files"),
+    ("train --corpus empty.txt", 65, "empty.txt: the text is empty"),
+    ("train --corpus short.txt", 65, "short.txt: the text has only 3 characters"),
+    ("train --corpus good.txt --min-count 1000000", 65, "no character occurs 1000000 times in what is trained on"),
+    (f"{TRAIN} --model lstm-ngram --feed windows", 2, "lstm-ngram looks back further than a window"),
+    (f"{TRAIN} --model lstm --bf16", 2, "lstm: PyTorch would run its layers in float16, not bf16"),
+    (f"{TRAIN} --model awd-lstm --bf16", 2, "awd-lstm: PyTorch would run its layers in float16"),
+    (f"{TRAIN} --bytes --lower", 2, "bytes are taken as they are, all 256"),
+    (f"{TRAIN} --bytes --min-count 2", 2, "bytes are taken as they are, all 256"),
+    ("bench rnn --corpus good.txt --split all", 2, "split all holds out nothing"),
+    ("export made pipe --force", 74, "pipe: is no file that could be replaced"),
+    ("eval --weights 5", 2, "--weights are those of several models"),
+    ("train --corpus latin1.txt", 65, "latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
+    ("train --corpus good.txt --corpus latin1.txt", 65, "charlm: latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
+    ("train --corpus human-numbers:0", 65, "from 1 to 10000000"),
+    (f"train --corpus {'x' * 300}", 66, "no such file"),
+    (f"{TRAIN} --recipe lesson-gro", 66, "did you mean 'lesson-gru'?"),
+    (f"{TRAIN} --recipe bad.toml", 65, "recipe bad.toml: "),
+    (f"{TRAIN} --recipe unknown.toml", 2, "recipe unknown.toml: no recipe key 'epoch'; did you mean 'epochs'?"),
+    (f"{TRAIN} --name made", 74, "checkpoints/made: exists already"),
+    (f"{TRAIN} --checkpoints good.txt/x", 74, "Not a directory"),
+    ("sample nosuch", 66, "no run or checkpoint 'nosuch'"),
+    ("sample made --prime-file /dev/zero", 65, "/dev/zero: longer than 16,777,216 bytes"),
+    (f"{TRAIN} --recipe /dev/zero", 65, "recipe /dev/zero: longer than 1,048,576 characters"),
+    ("sample mede", 66, "did you mean 'made'?"),
+    ("sample garbage.safetensors", 65, "garbage.safetensors: is not a charlm checkpoint"),
+    ("sample foreign.safetensors", 65, "foreign.safetensors: is not a charlm checkpoint"),
+    ("sample cut.safetensors", 65, "cut.safetensors: is damaged or cut off"),
+    ("sample made --temperature -1", 2, "temperature is -1"),
+    ("sample made --temperature nan", 2, "temperature is nan"),
+    ("sample made --temperature inf", 2, "temperature is inf"),
+    ("sample made --length -1", 2, "--length"),
+    ("sample made --top-k 0", 2, "top-k is 0"),
+    ("sample made --top-p 1.5", 2, "top-p is 1.5"),
+    ("sample made --min-p 0", 2, "min-p is 0"),
+    ("sample made --num 0", 2, "--num"),
+    (f"sample made --seed {HUGE}", 2, "seed"),
+    ("sample made --unknown drop", 2, "map"),
+    (f"sample made --device {NOT_HERE}", 2, NOT_HERE),
+    ("sample made --prime onÉ", 65, "never seen 'É'; leave such characters out with --unknown skip"),
+    ("sample made --prime-file nothere.txt", 66, "nothere.txt"),
+    ("sample made --prime-file no-texts", 66, "no-texts"),
+    ("sample made --prime-file latin1.txt", 65, "latin1.txt: not UTF-8 at offset 1"),
+    ("eval nosuch", 66, "nosuch"),
+    ("eval made --part tset", 2, "test"),
+    ("eval made --corpus nothere.txt", 66, "nothere.txt"),
+    ("eval made --corpus empty.txt", 65, "empty"),
+    ("eval everything --part test", 2, "split all has no test part; name another --part"),
+    ("eval everything", 2, "split all has no part that it has not seen"),
+    ("eval made everything", 2, "model 2 has another vocabulary than the first one"),
+    ("eval made nosuch", 66, "nosuch"),
+    ("eval made made --part valid", 2, "--weights would be chosen on characters that count here"),
+    ("eval made made --corpus good.txt", 2, "--weights would be chosen on characters that count here"),
+    ("eval made made --weights 1", 2, "weights: 1 given for 2 models"),
+    ("eval made made --weights a,b", 2, "--weights a,b: give numbers with commas between"),
+    ("eval made made --weights -1,2", 2, "none may be below 0"),
+    ("eval made --weights 1", 2, "--weights are those of several models"),
+    ("eval made --dynamic adam", 2, "'rms'"),
+    ("eval made --rate 1", 2, "--rate goes with --dynamic"),
+    ("eval made --piece 1", 2, "--piece goes with --dynamic"),
+    ("eval made --dynamic sgd --part all", 2, "--rate and --decay would be chosen on characters that count here"),
+    ("eval made --dynamic sgd --rate -1", 2, "rate is -1"),
+    ("eval made --dynamic rms --rate nan", 2, "rate is nan"),
+    ("eval made --dynamic sgd --rate 1 --decay 2", 2, "decay is 2"),
+    ("eval made --dynamic sgd --piece 0", 2, "piece is 0"),
+    ("eval made --dynamic sgd --rate 1e30 --decay 0 --piece 9", 1, "the weights ran away at --rate 1e+30"),
+    ("eval everything --part train --dynamic sgd", 2, "split all has no valid part; give --rate and --decay"),
+    ("sample made extra", 66, "no run or checkpoint 'extra'"),
+    ("sample made everything", 2, "model 2 has another vocabulary than the first one"),
+    ("sample everything everything", 2, "split all has no valid part; give --weights"),
+    ("sample made made --weights 0,0", 2, "one must be above"),
+    ("sample made --dynamic sgd", 2, "--dynamic learns from the prime; give --prime"),
+    ("info nosuch", 66, "nosuch"),
+    ("info garbage.safetensors", 65, "garbage.safetensors"),
+    ("compare made nosuch", 66, "no run 'nosuch'"),
+    ("compare run --checkpoints spoilt", 65, "run: its recipe or metrics cannot be read"),
+    ("export made", 2, "FILE"),
+    ("export made good.txt", 74, "good.txt: exists already; --force replaces it"),
+    ("export made good.txt/x", 74, "Not a directory"),
+    ("export nosuch x", 66, "nosuch"),
+    ("models gruu", 2, "did you mean 'gru'?"),
+    ("recipes lesson-gruu", 66, "did you mean 'lesson-gru'?"),
+    (f"{FIND} --lowest 2", 2, "--lowest 2.0 must be above 0 and below --highest 1.0"),
+    (f"{FIND} --lowest nan", 2, "--lowest"),
+    (f"{FIND} --highest inf", 2, "--highest"),
+    (f"{FIND} --n-steps 3", 2, "--n-steps"),
+    (f"{FIND} --n-steps 30 --plot good.txt/x.png", 74, "good.txt/x.png: cannot be written"),
+    (f"{FIND} --n-steps 30 --plot curve.xyz", 2, "curve.xyz"),
+    ("lesson --steps char4", 2, "no step 'char4'; did you mean 'char3'?"),
+    ("lesson --steps char3 --corpus nothere.txt", 66, "nothere.txt"),
+    ("lesson --epochs 0", 2, "--epochs"),
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Return a folder with good and bad files and with the runs "made" and "everything"."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("no-texts", "checkpoints", "spoilt/run"):
+            (folder / name).mkdir(parents=True)
+        files = {
+            "good.txt": human_numbers("100").encode(),
+            "empty.txt": b"",
+            "short.txt": b"abc",
+            "latin1.txt": b"\n" + "ä".encode("latin-1") * 200,
+            "bad.toml": b"epochs = = 1",
+            "unknown.toml": b"epoch = 1",
+            "garbage.safetensors": bytes(range(256)) * 20,
+            "foreign.safetensors": safetensors.torch.save({"w": torch.ones(3)}),
+            "spoilt/run/metrics.jsonl": b"{}\n",
+            "spoilt/run/recipe.toml": b"model = ",
+        }
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        os.mkfifo(folder / "pipe")
+        for line in (f"{TRAIN} --name made --json", f"{TRAIN} --name everything --split all --json"):
+            with pytest.raises(SystemExit, match="0"):
+                main(shlex.split(line))
+        made = folder / "checkpoints" / "made" / "best.safetensors"
+        (folder / "cut.safetensors").write_bytes(made.read_bytes()[:-1])
+    return folder
+
+
+@pytest.fixture
+def call(home, tmp_path, monkeypatch, capsys):
+    """Return a function that runs a command line in the folder, with nothing to download from."""
+    monkeypatch.chdir(home)
+    monkeypatch.delenv("CHARLM_CORPORA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    nowhere = replace(named_texts.TEXTS["nietzsche"], source="https://localhost:1/nietzsche.txt")
+    monkeypatch.setitem(named_texts.TEXTS, "nietzsche", nowhere)
+
+    def run(line):
+        with pytest.raises(SystemExit) as stop:
+            main(shlex.split(line))
+        out, err = capsys.readouterr()
+        return stop.value.code, out, err
+
+    return run
+
+
+@pytest.mark.parametrize(("line", "code", "piece"), MISUSES, ids=[line[-60:] or "nothing" for line, _, _ in MISUSES])
+def test_a_misuse_is_one_line_and_its_exit_code(line, code, piece, call, home):
+    before = set(home.rglob("*"))
+    got, out, err = call(line)
+    assert (got, out) == (code, "")
+    assert err.startswith("charlm: ")
+    assert err.count("\n") == 1 and err.endswith("\n")
+    assert piece in err
+    assert "Traceback" not in err and len(err) < 500
+    assert set(home.rglob("*")) == before
+
+
+def test_debug_shows_where_an_error_comes_from(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(CharlmError):
+        main(["sample", "--debug", "nosuch"])
+
+
+@pytest.mark.parametrize("rate", ["1e30", "1e37"])  # the one in the last steps of the epoch, the other long before
+def test_a_loss_that_runs_away_says_what_to_do(rate, call):
+    code, out, err = call(f"{TRAIN} --learning-rate {rate} --schedule constant --name exploded-{rate}")
+    assert (code, out) == (1, "")
+    assert "not a number" in err and "--learning-rate" in err and "Error" not in err
+    code, _, err = call(f"sample exploded-{rate}")
+    expected = {"1e30": (1, "not a number"), "1e37": (66, "no run or checkpoint")}[rate]  # weights beyond all numbers
+    assert code == expected[0] and expected[1] in err and "Error" not in err  # are not kept
+
+
+@pytest.mark.parametrize("unknown", ["skip", "map"])
+def test_unknown_characters_can_be_left_out_or_mapped(unknown, call):
+    code, out, err = call(f"sample made --prime onÉ --unknown {unknown} --length 5 --seed 1")
+    assert (code, err) == (0, "")
+    assert len(out) == 3 + 5 + 1
+
+
+def test_to_compare_where_there_are_no_runs_is_no_error(call):
+    code, out, err = call("compare --checkpoints nothing")
+    assert (code, out) == (0, "")
+    assert err == "charlm: no runs in nothing yet; `charlm train` makes one\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(call, tmp_path):
+    tmp_path.chmod(0o500)
+    code, _, err = call(f"{TRAIN} --checkpoints {tmp_path}/runs")
+    tmp_path.chmod(0o700)
+    assert code == 74 and "Permission denied" in err

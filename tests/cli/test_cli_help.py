@@ -1,0 +1,108 @@
+"""What the command line says of itself: help, version, and the lists of what there is."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import charlm
+from charlm import models, recipe
+from charlm.cli import COMMANDS, main
+from charlm.data import named_texts
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Return a function that runs a command line in an empty folder, which must succeed, and returns its stdout."""
+    monkeypatch.chdir(tmp_path)
+
+    def called(line):
+        with pytest.raises(SystemExit) as stop:
+            main(shlex.split(line))
+        out, err = capsys.readouterr()
+        assert (stop.value.code, err) == (0, "")
+        return out
+
+    return called
+
+
+@pytest.mark.parametrize(
+    "line", ["--help", "-h", "--version", *(f"{name} {flag}" for name in COMMANDS for flag in ("-h", "--help"))]
+)
+def test_help_is_on_stdout(line, call):
+    out = call(line)
+    assert "Usage: charlm" in out or out == f"charlm, version {charlm.__version__}\n"
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_the_help_lists_every_command(call):
+    out = call("--help")
+    assert [name for name in COMMANDS if f"\n  {name} " not in out] == []
+
+
+def first_column(out):
+    """Return what stands there, and make sure that nothing is wider than a terminal."""
+    assert max(map(len, out.splitlines())) <= 80
+    return [line.split()[0] for line in out.splitlines() if line[2] != " "]
+
+
+def test_models_are_listed_with_their_options(call):
+    assert first_column(call("models")) == list(models.MODELS)
+    assert json.loads(call("models --json")) == {name: models.options_of(name) for name in models.MODELS}
+    assert json.loads(call("models gru --json")) == {"gru": models.options_of("gru")}
+
+
+@pytest.mark.parametrize("name", list(models.MODELS))
+def test_a_model_shows_its_formula_and_its_options(name, call):
+    out = call(f"models {name}")
+    assert re.search(r"^    .*([hx]_\w|c_t|p\(w \| [hv]\b.*\)) = ", out, re.MULTILINE)
+    for option, default in models.options_of(name).items():
+        flag, pair = f"--{option.replace('_', '-')}", f"-o {option}="
+        shown = next(given for given in (flag, pair) if f"  {given}  [default: {default}]" in out)
+        assert (shown == flag) == (f" {flag} " in call("train --help").replace("/", " "))
+
+
+def test_corpora_say_where_from_and_under_which_licence(call):
+    report = json.loads(call("corpora --json"))
+    out = call("corpora")
+    assert list(report) == list(named_texts.TEXTS)
+    for name, facts in report.items():
+        assert f"{name}\n" in out and facts["licence"] in out and facts["source"] in out
+
+
+def test_corpora_say_where_the_file_lies(call, tmp_path):
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "nietzsche.txt").write_text("anything")
+    assert json.loads(call("corpora --json"))["nietzsche"]["found"] == "corpora/nietzsche.txt"
+    assert "found:   corpora/nietzsche.txt" in call("corpora")
+
+
+def test_recipes_are_listed_and_shown_as_toml(call):
+    assert first_column(call("recipes")) == recipe.names()
+    for name in recipe.names():
+        shown = tomllib.loads(call(f"recipes {name}"))
+        assert recipe.Recipe().changed(**shown) == recipe.load(name)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line_and_its_exit_code():
+    command = [sys.executable, "-m", "charlm", "recipes"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=Path(charlm.__file__).parents[1]
+        )
+    assert done.returncode == 74
+    assert done.stderr.startswith("charlm: ") and done.stderr.count("\n") == 1
+
+
+def test_without_a_command_there_is_the_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2 and out == ""
+    assert err.startswith("Usage: charlm") and "Commands:" in err

@@ -1,0 +1,235 @@
+"""A large text is encoded once; what is stale, damaged or half written is never used."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from charlm.data import cache
+from charlm.data.byte_stream import Pieces
+from charlm.data.corpus import make_corpus
+from charlm.data.vocab import Vocab
+from charlm.errors import DataError, OutputError
+from charlm.recipe import Recipe
+from charlm.training import session
+
+TEXT = b"the cat sat on the mat, and the dog sat on the log. " * 30
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return the folder of the encoded texts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "charlm"
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT)
+    return path
+
+
+def encode(*paths, **options):
+    """Return a text that is encoded into a file, however short it is."""
+    return make_corpus(Pieces(paths, 100), "text", n_large=0, **options)
+
+
+def file_of(folder):
+    """Return the one file in the folder."""
+    [path] = folder.iterdir()
+    return path
+
+
+def same(one, other):
+    return (
+        one.codes.tolist() == other.codes.tolist()
+        and one.vocab == other.vocab
+        and (one.sha256, one.bounds) == (other.sha256, other.bounds)
+    )
+
+
+def test_a_text_is_encoded_once(folder, text):
+    first = encode(text)
+    written = file_of(folder).stat()
+    second = encode(text)
+    assert same(first, second)
+    assert os.path.samestat(file_of(folder).stat(), written)
+    assert same(first, make_corpus(TEXT, "text"))
+
+
+def test_several_files_and_texts_are_one_text(folder, text):
+    whole = make_corpus(TEXT + b"\n" + TEXT + b"\nend", "text")
+    for _ in range(2):
+        assert same(make_corpus(Pieces([text, text, b"end"]), "text", n_large=0), whole)
+
+
+@pytest.mark.parametrize("change", [TEXT[::-1], TEXT[:-1], TEXT + b"!", b"\n" * len(TEXT)])
+def test_a_changed_text_is_encoded_anew_in_the_place_of_the_old_one(folder, text, change):
+    old = encode(text)
+    before = old.codes.tolist()
+    times = text.stat().st_atime_ns, text.stat().st_mtime_ns
+    text.write_bytes(change)
+    os.utime(text, ns=times)
+    assert same(encode(text), make_corpus(change, "text"))
+    assert file_of(folder)
+    assert old.codes.tolist() == before  # who reads the old one, reads on in it
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"split": "all"},
+        {"min_count": 40},
+        {"lower": True},
+        {"as_bytes": True},
+        {"vocab": Vocab.of_text("abc")},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_text_that_is_wanted_otherwise_is_encoded_otherwise(folder, text, options):
+    for wanted in ({}, options, {}, options):
+        assert same(encode(text, **wanted), make_corpus(TEXT, "text", **wanted))
+
+
+def test_the_vocabulary_of_the_training_finds_what_the_training_has_encoded(folder, text):
+    trained = encode(text)
+    written = file_of(folder).stat()
+    assert same(encode(text, vocab=trained.vocab), trained)
+    assert os.path.samestat(file_of(folder).stat(), written)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:7],
+        lambda data: data[:-1],
+        lambda data: data[1:],
+        lambda data: b"x" * len(data),
+        lambda data: data[:-8] + (10**9).to_bytes(8, "little"),
+        lambda data: data.replace(b'"points"', b'"pointy"'),
+        lambda data: data.replace(b'"format": 1', b'"format": 0'),
+    ],
+)
+def test_a_damaged_file_is_made_anew(folder, text, damage):
+    encode(text)
+    path = file_of(folder)
+    path.write_bytes(damage(path.read_bytes()))
+    assert same(encode(text), make_corpus(TEXT, "text"))
+    assert same(encode(text), make_corpus(TEXT, "text"))
+
+
+def test_what_a_killed_process_left_is_overwritten(folder, text):
+    encode(text)
+    whole = file_of(folder).read_bytes()
+    file_of(folder).rename(file_of(folder).with_suffix(".part"))
+    file_of(folder).write_bytes(b"half of another text" * 1000)
+    assert same(encode(text), make_corpus(TEXT, "text"))
+    assert file_of(folder).read_bytes() == whole
+
+
+class Failing(Pieces):
+    """Pieces that end in an error, or do something first."""
+
+    def __init__(self, parts, do):
+        super().__init__(parts, 100)
+        self.do = do
+
+    def __iter__(self):
+        for i, piece in enumerate(super().__iter__()):
+            if i == 3:
+                self.do()
+            yield piece
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_encoding_leaves_nothing(folder, text):
+    with pytest.raises(KeyboardInterrupt):
+        make_corpus(Failing([text], interrupt), "text", n_large=0)
+    assert list(folder.iterdir()) == []
+    assert same(encode(text), make_corpus(TEXT, "text"))
+
+
+@pytest.mark.parametrize("n_large", [0, 10**9], ids=["in a file", "in memory"])
+def test_a_text_that_changes_while_it_is_read_is_refused(folder, text, n_large):
+    def grow():
+        with text.open("ab") as file:
+            file.write(b"!")
+
+    with pytest.raises(DataError, match="text: changed while it was read; try again"):
+        make_corpus(Failing([text], grow), "text", n_large=n_large)
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_a_text_that_is_bad_or_too_short_leaves_nothing(folder, text):
+    text.write_bytes(TEXT + b"\xff")
+    with pytest.raises(DataError, match=f"0xff at offset {len(TEXT)}"):
+        encode(text)
+    text.write_bytes(b"short")
+    for options in ({}, {"vocab": Vocab.of_text("abc")}):
+        with pytest.raises(DataError, match="only 5 characters"):
+            encode(text, **options)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(folder, text):
+    folder.parent.write_text("a file where the folder should be")
+    with pytest.raises(OutputError, match="charlm: the encoded text cannot be written: .*XDG_CACHE_HOME"):
+        encode(text)
+
+
+def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text, capsys):
+    stamp = {"stamp": Pieces([text]).stamp, "lower": False, "as_bytes": False}
+    has_begun, may_end, n_encoded = threading.Event(), threading.Event(), []
+
+    def encode_slowly(put):
+        n_encoded.append(1)
+        has_begun.set()
+        assert may_end.wait(10)
+        put(np.arange(5, dtype=np.uint8))
+        return "0" * 64, Vocab.of_text("abcd")
+
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(cache.encoded(stamp, {}, None, encode_slowly))) for _ in range(3)
+    ]
+    threads[0].start()
+    assert has_begun.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join(0.1)
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    assert [codes.tolist() for _, _, codes in found] == [[0, 1, 2, 3, 4]] * 3
+    assert len(n_encoded) == 1
+    assert file_of(folder).suffix == ".codes"
+    assert "another process is encoding this text; waiting for it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "choice", [{}, {"feed": "chunks"}, {"feed": "windows", "split": "random20", "n_context": 8}], ids=str
+)
+def test_a_training_reads_the_mapped_text_as_it_would_read_one_in_memory(folder, text, choice):
+    common = {"model": "rnn", "epochs": 1, "batch_size": 32, "bptt": 8, "device": "cpu"}
+    recipe = Recipe().changed(**common | choice, options={"n_hidden": 8, "n_embed": 4})
+    models = []
+    for n_large in (0, 10**9):
+        corpus = make_corpus(Pieces([text]), "text", recipe.split, n_large=n_large)
+        if n_large == 0:
+            text.write_bytes(b"another text")  # the training has its own copy
+            models.append(session.train(recipe, corpus))
+            text.write_bytes(TEXT)
+        else:
+            models.append(session.train(recipe, corpus))
+    torch.testing.assert_close(models[0].model.state_dict(), models[1].model.state_dict(), rtol=0, atol=0)
+    assert {k: v for k, v in models[0].about.result.items() if k != "seconds"} == {
+        k: v for k, v in models[1].about.result.items() if k != "seconds"
+    }

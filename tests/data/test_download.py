@@ -1,0 +1,175 @@
+"""Fetching a named text over https, from a server on this machine whose certificate is made here."""
+
+import hashlib
+import socketserver
+import ssl
+import threading
+import urllib.request
+
+import pytest
+import trustme
+
+from charlm.data import named_texts
+from charlm.data.named_texts import Text
+from charlm.errors import DataError, InputNotFoundError
+
+BOOK = b"a book that is not long, but is the right one\n" * 4
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
+
+
+class Canned(socketserver.StreamRequestHandler):
+    """Answer every request with bytes that were laid out before."""
+
+    def handle(self):
+        path = self.rfile.readline().split()[1].decode()
+        while self.rfile.readline().strip():
+            pass
+        self.server.asked.append(path)
+        self.wfile.write(self.server.answers.get(path, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"))
+
+
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+
+    def __init__(self, context=None):
+        super().__init__(("127.0.0.1", 0), Canned)
+        scheme = "http" if context is None else "https"
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"{scheme}://localhost:{self.server_address[1]}"
+        self.answers, self.asked = {}, []
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self.thread.start()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self.shutdown()
+        self.thread.join()
+        super().__exit__(*error)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Return a certificate authority of our own and the file with its certificate."""
+    made = trustme.CA()
+    file = tmp_path_factory.mktemp("ca") / "ca.pem"
+    made.cert_pem.write_to_path(str(file))
+    return made, file
+
+
+@pytest.fixture
+def https(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority[0].issue_cert("localhost").configure_cert(context)
+    with Server(context) as server:
+        yield server
+
+
+@pytest.fixture
+def http():
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, authority):
+    """Return the cache folder of an empty machine that trusts our authority and goes through no proxy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CHARLM_CORPORA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
+    urllib.request.install_opener(None)  # it may hold certificates from before
+    yield tmp_path / "cache" / "charlm"
+    urllib.request.install_opener(None)
+
+
+@pytest.fixture
+def offer(https, monkeypatch):
+    """Return a function that registers "book" as a text of our server that answers in a certain way."""
+
+    def register(answer, url=None):
+        https.answers["/book.txt"] = answer
+        sha256 = hashlib.sha256(BOOK).hexdigest()
+        source = (url or https.url) + "/book.txt"
+        monkeypatch.setitem(named_texts.TEXTS, "book", Text("a book", source, "CC0", "book.txt", len(BOOK), sha256))
+
+    return register
+
+
+def test_a_text_is_fetched_once_and_kept_under_its_name(cache, offer, https):
+    offer(OK + b"Content-Length: %d\r\n\r\n" % len(BOOK) + BOOK)
+    assert named_texts.read("book") == BOOK
+    assert [(file.name, file.read_bytes()) for file in cache.iterdir()] == [("book.txt", BOOK)]
+    assert named_texts.read("book") == BOOK
+    assert https.asked == ["/book.txt"]
+
+
+def test_nothing_is_fetched_where_the_file_lies_in_corpora(cache, offer, https, tmp_path):
+    offer(OK + b"\r\n" + BOOK)
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "book.txt").write_bytes(BOOK)
+    assert named_texts.read("book") == BOOK
+    assert https.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [(BOOK + b"x", "longer than"), (BOOK * 100_000, "longer than"), (BOOK.upper(), "SHA-256"), (BOOK[:-1], "SHA-256")],
+    ids=["longer", "far longer", "another", "cut off"],
+)
+def test_what_is_not_the_promised_text_is_refused_and_not_kept(body, what, cache, offer):
+    offer(OK + b"\r\n" + body)
+    with pytest.raises(DataError, match=what):
+        named_texts.read("book")
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"",
+        b"this is no HTTP\r\n\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\nff\r\ncut off",
+    ],
+    ids=["not there", "nothing", "no HTTP", "cut off in a chunk"],
+)
+def test_a_server_that_does_not_give_the_text_is_an_input_that_is_not_there(answer, cache, offer, https):
+    offer(answer)
+    with pytest.raises(InputNotFoundError, match=f"{https.url}/book.txt cannot be fetched"):
+        named_texts.read("book")
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+def test_a_redirect_to_http_is_refused(cache, offer, http):
+    http.answers["/book.txt"] = OK + b"\r\n" + BOOK
+    offer(b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: " + f"{http.url}/book.txt\r\n\r\n".encode())
+    with pytest.raises(InputNotFoundError, match="not https"):
+        named_texts.read("book")
+    assert not cache.exists()
+
+
+def test_a_redirect_to_https_is_followed(cache, offer, https):
+    https.answers["/elsewhere"] = OK + b"\r\n" + BOOK
+    offer(b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /elsewhere\r\n\r\n")
+    assert named_texts.read("book") == BOOK
+    assert (cache / "book.txt").read_bytes() == BOOK
+
+
+def test_a_server_with_a_certificate_that_nobody_vouches_for_is_refused(cache, offer, tmp_path, monkeypatch):
+    stranger = tmp_path / "stranger.pem"
+    trustme.CA().cert_pem.write_to_path(str(stranger))
+    monkeypatch.setenv("SSL_CERT_FILE", str(stranger))
+    offer(OK + b"\r\n" + BOOK)
+    with pytest.raises(InputNotFoundError, match="(?i)certificate"):
+        named_texts.read("book")
+
+
+def test_plain_http_is_not_used_even_if_the_registry_says_so(cache, offer, http):
+    http.answers["/book.txt"] = OK + b"\r\n" + BOOK
+    offer(b"", url=http.url)
+    with pytest.raises(InputNotFoundError, match="not https"):
+        named_texts.read("book")

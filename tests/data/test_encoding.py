@@ -1,0 +1,96 @@
+"""A text that comes in pieces is encoded as if it came in one, whether it is kept in memory or in a file."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from charlm.data.byte_stream import Pieces
+from charlm.data.corpus import SPLITS, bounds_of, make_corpus
+from charlm.data.encoding import lower
+from charlm.data.vocab import Vocab
+from charlm.errors import DataError
+
+slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+patient = settings(deadline=None, max_examples=40, suppress_health_check=slow)
+LETTERS = "aA\u03a3\u03c3\u0130\u00df'.\u0301\u00ad \n-\u4e2d\U0001f600"  # with sigma and what may stand around it
+texts = st.text(
+    alphabet=st.one_of(st.sampled_from("ab\r\n\ufeff" + LETTERS), st.characters(codec="utf-8")), max_size=80
+)
+
+
+@patient
+@given(st.lists(st.text(alphabet=LETTERS, max_size=4), max_size=8))
+@example(["\u0391\u03a3", "\u0391"])
+@example(["\u0391", "'\u03a3", "'", "."])
+@example(["\u03a3", "", "a\u03a3"])
+def test_lower_case_does_not_depend_on_where_a_text_is_cut(pieces):
+    assert "".join(lower(pieces)) == "".join(pieces).lower()
+
+
+def expected(text, split, lower_case, min_count):
+    """Return vocabulary and indices by the definition, from the whole text."""
+    text = text.lower() if lower_case else text
+    vocab = Vocab.of_text(text[: bounds_of(len(text), split)["train"][1]], min_count)
+    return vocab, vocab.encode(text)
+
+
+@patient
+@given(
+    text=texts.filter(bool),
+    split=st.sampled_from(list(SPLITS)),
+    lower_case=st.booleans(),
+    min_count=st.integers(1, 4),
+    n_piece=st.integers(1, 9),
+)
+@example("a" * 300 + "b\r\n", "standard", False, 1, 1)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_text_is_encoded_as_the_definition_says(monkeypatch, in_file, text, split, lower_case, min_count, n_piece):
+    data = text.encode()
+    vocab, codes = expected(text, split, lower_case, min_count)
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_CACHE_HOME", folder)
+        path = Path(folder) / "text"
+        path.write_bytes(data)
+        pieces = Pieces([path], n_piece)
+        for _ in range(2):  # the second time from the cache
+            corpus = make_corpus(
+                pieces, "x", split, False, lower_case, min_count, min_chars=1, n_large=0 if in_file else 10**9
+            )
+            assert isinstance(corpus.codes, np.memmap) == in_file
+            assert corpus.vocab == vocab
+            assert corpus.codes.dtype == codes.dtype
+            assert corpus.codes.tolist() == codes.tolist()
+            assert corpus.sha256 == hashlib.sha256(data).hexdigest()
+            assert corpus.bounds == bounds_of(len(codes), split)
+
+
+@patient
+@given(st.binary(min_size=1, max_size=300), st.integers(1, 9))
+@example(b"ok \xed\xa0\x80 half a pair", 4)
+@example("é".encode() * 20 + b"\xe2\x82", 3)
+def test_what_is_not_utf8_is_found_at_the_same_offset_in_pieces_of_any_size(data, n_piece):
+    try:
+        n_chars = len(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        with pytest.raises(DataError, match=f"x: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start};"):
+            make_corpus(Pieces([data], n_piece), "x", min_chars=1)
+    else:
+        assert len(make_corpus(Pieces([data], n_piece), "x", min_chars=1).codes) == n_chars
+    whole = make_corpus(Pieces([data], n_piece), "x", as_bytes=True, min_chars=1)
+    assert whole.codes.tolist() == [byte + 1 for byte in data]
+
+
+@pytest.mark.parametrize(("n_symbols", "dtype"), [(200, np.uint8), (300, np.int16), (40_000, np.int32)])
+def test_an_index_takes_as_many_bytes_as_the_vocabulary_needs(n_symbols, dtype, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = "".join(chr(0x10000 + i) for i in range(n_symbols)) + "a" * 50
+    (tmp_path / "text").write_bytes(text.encode())
+    for n_large in (0, 10**9):
+        corpus = make_corpus(Pieces([tmp_path / "text"]), "x", "all", n_large=n_large)
+        assert corpus.codes.dtype == dtype
+        assert corpus.codes.tolist() == [*range(2, n_symbols + 2), *[1] * 50]

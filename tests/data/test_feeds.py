@@ -1,0 +1,182 @@
+"""Which characters are seen and predicted when, counted in texts whose characters are all different."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from charlm.data.feeds import Chunks, Stream, Windows, hold_out, on_device
+from charlm.errors import DataError
+
+patient = settings(deadline=None, max_examples=60)
+sizes = {"n": st.integers(20, 300), "t": st.integers(1, 12), "b": st.integers(1, 15)}
+
+
+def make(kind, codes, t, b, seed=0):
+    return {"windows": Windows, "chunks": Chunks}[kind](codes, t, b, seed) if kind != "stream" else Stream(codes, t, b)
+
+
+def epoch_of(feed, epoch=0):
+    """Return all batches of an epoch."""
+    return [feed.batch(epoch, step) for step in range(len(feed))]
+
+
+def predicted(feed, epoch=0):
+    """Return every target of an epoch in the order of the text; with `torch.arange` as text, its position."""
+    return sorted(int(i) for _, targets in epoch_of(feed, epoch) for i in targets.flatten())
+
+
+def numbers(drawn):
+    return drawn.numbers(np.arange(len(drawn))).tolist()
+
+
+@pytest.fixture(params=["windows", "chunks", "stream"])
+def kind(request):
+    return request.param
+
+
+@patient
+@given(**sizes)
+@pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
+def test_a_target_is_the_character_after(kind, n, t, b):
+    feed = make(kind, torch.arange(n), t, b)
+    for chars, targets in epoch_of(feed):
+        assert chars.dtype == targets.dtype == torch.long
+        assert 1 <= len(chars) <= b
+        assert (chars[:, 1:] == chars[:, :-1] + 1).all()  # contiguous text
+        if feed.predicts == "last":
+            assert targets.shape == (len(chars), 1)
+            assert (targets[:, 0] == chars[:, -1] + 1).all()
+        else:
+            assert (targets == chars + 1).all()
+
+
+@patient
+@given(**sizes, epoch=st.integers(0, 3))
+def test_windows_predict_every_character_but_the_first_window_once(n, t, b, epoch):
+    feed = Windows(torch.arange(n), t, b)
+    assert predicted(feed, epoch) == list(range(t, n))
+    assert [len(chars) for chars, _ in epoch_of(feed)][:-1] == [b] * (len(feed) - 1)
+
+
+@patient
+@given(**sizes, epoch=st.integers(0, 3))
+def test_chunks_predict_every_character_once_but_fewer_than_bptt(n, t, b, epoch):
+    positions = predicted(Chunks(torch.arange(n), t, b), epoch)
+    assert positions == list(range(1, len(positions) + 1))
+    assert 0 <= n - 1 - len(positions) < t
+
+
+@patient
+@given(**sizes, epoch=st.integers(0, 3))
+def test_a_stream_predicts_every_character_once_but_fewer_than_its_lanes(n, t, b, epoch):
+    positions = predicted(Stream(torch.arange(n), t, b), epoch)
+    assert positions == list(range(1, len(positions) + 1))
+    assert 0 <= n - 1 - len(positions) < b
+
+
+@patient
+@given(n=st.integers(20, 200), t=st.integers(1, 9), stride=st.integers(1, 9))
+def test_windows_begin_a_stride_apart(n, t, stride):
+    feed = Windows(torch.arange(n), t, 5, stride=stride)
+    firsts = sorted(int(i) for chars, _ in epoch_of(feed) for i in chars[:, 0])
+    assert firsts == list(range(0, n - t, stride))
+    assert len(firsts) == feed.n_rows
+
+
+@patient
+@given(**sizes)
+def test_lanes_of_a_stream_go_on_from_batch_to_batch(n, t, b):
+    batches = [chars for chars, _ in epoch_of(Stream(torch.arange(n), t, b))]
+    assert [len(chars) for chars in batches] == [b] * len(batches)
+    for before, after in zip(batches, batches[1:], strict=False):
+        assert before.shape[1] == t
+        assert (after[:, 0] == before[:, -1] + 1).all()
+    lanes = torch.cat(batches, dim=1)
+    assert (lanes[1:, 0] == lanes[:-1, -1] + 1).all()  # and each lane begins where the one before it ends
+
+
+@patient
+@given(**sizes, epoch=st.integers(0, 3))
+@pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
+def test_the_places_are_where_the_rows_begin(kind, n, t, b, epoch):
+    feed = make(kind, torch.arange(n), t, b)
+    for step in range(len(feed)):
+        assert feed.places(epoch, step).tolist() == feed.batch(epoch, step)[0][:, 0].tolist()
+
+
+@patient
+@given(st.permutations([(epoch, step) for epoch in range(3) for step in range(4)]))
+@pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
+def test_a_batch_is_a_pure_function_of_epoch_and_step(kind, order):
+    codes = torch.arange(45)
+    feed = make(kind, codes, 5, 2)
+    torch.rand(3)
+    for epoch, step in order:
+        fresh = make(kind, codes, 5, 2).batch(epoch, step)
+        torch.testing.assert_close(feed.batch(epoch, step), fresh, rtol=0, atol=0)
+
+
+def test_a_feed_does_not_touch_the_global_random_generator(kind):
+    before = torch.get_rng_state()
+    epoch_of(make(kind, torch.arange(45), 5, 2, seed=3))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["windows", "chunks"])
+def test_seeds_and_epochs_give_other_orders(kind):
+    codes = torch.arange(400)
+    orders = {
+        tuple(chars[0, 0].item() for chars, _ in epoch_of(make(kind, codes, 4, 1, seed), epoch))
+        for seed in range(4)
+        for epoch in range(4)
+    }
+    assert len(orders) == 16
+
+
+def test_a_stream_is_the_same_in_every_epoch():
+    feed = Stream(torch.arange(50), 4, 3)
+    torch.testing.assert_close(epoch_of(feed, 0), epoch_of(feed, 7), rtol=0, atol=0)
+
+
+@patient
+@given(n=st.integers(0, 300), share=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_holding_out_divides_without_rest(n, share, seed):
+    kept, held_out = hold_out(n, share, seed)
+    assert len(held_out) == round(n * share)
+    assert sorted([*numbers(kept), *numbers(held_out)]) == list(range(n))
+
+
+@pytest.mark.parametrize("kind", [Windows, Chunks])
+def test_held_out_pieces_are_never_trained_on(kind):
+    codes, (kept, held_out) = torch.arange(101), hold_out(kind(torch.arange(101), 4, 7).n_rows, 0.2, seed=1)
+    train, valid = kind(codes, 4, 7, only=kept), kind(codes, 4, 7, only=held_out)
+    assert set(predicted(train)).isdisjoint(predicted(valid))
+    assert sorted(predicted(train) + predicted(valid)) == predicted(kind(codes, 4, 7))
+    assert predicted(train, epoch=0) == predicted(train, epoch=1)
+
+
+def test_another_seed_holds_out_others():
+    assert numbers(hold_out(100, 0.2, seed=0)[1]) != numbers(hold_out(100, 0.2, seed=1)[1])
+
+
+def test_a_text_in_a_read_only_file_is_taken_as_it_is_and_gives_the_same_batches(kind, tmp_path):
+    codes = np.arange(200, dtype=np.int16)
+    codes.tofile(tmp_path / "codes")
+    mapped = np.memmap(tmp_path / "codes", np.int16, "r")
+    text = on_device(mapped, torch.device("cpu"))
+    assert text.data_ptr() == mapped.ctypes.data
+    torch.testing.assert_close(epoch_of(make(kind, text, 5, 2)), epoch_of(make(kind, torch.arange(200), 5, 2)))
+
+
+@pytest.mark.parametrize(("kind", "shortest"), [("windows", 6), ("chunks", 6), ("stream", 4)])
+def test_a_text_that_is_too_short_is_a_data_error(kind, shortest):
+    with pytest.raises(DataError, match=f"the training part has {shortest - 1} characters"):
+        make(kind, torch.arange(shortest - 1), 5, 3)
+    assert len(make(kind, torch.arange(shortest), 5, 3)) == 1
+
+
+def test_a_text_of_bytes_is_read_as_indices(kind):
+    chars, targets = make(kind, torch.arange(200, dtype=torch.uint8), 5, 2).batch(0, 0)
+    assert chars.dtype == targets.dtype == torch.long

@@ -1,0 +1,143 @@
+"""Text to indices and back: nothing is lost of what is known, nothing is hidden of what is not."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER, Vocab, code_points
+
+patient = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+KNOWN = "aé\n€\U0001f600\U0010ffff\x00\r\ufeff\ufffd"
+
+
+@patient
+@given(st.text())
+@example("\ufeffone\r\ntwo\x00\U0001f600e\u0301\u2028")
+@example("\ud800 is half a pair, \udfff the other half")
+def test_text_of_known_characters_comes_back_as_it_was(text):
+    vocab = Vocab.of_text(text)
+    codes = vocab.encode(text)
+    assert codes.all()
+    assert len(codes) == len(text)
+    assert vocab.decode(codes) == text
+
+
+@patient
+@given(st.text(alphabet=KNOWN), st.text(alphabet=KNOWN + "bß\u4e2d\U0001f601"))
+def test_known_characters_come_back_and_unknown_ones_as_replacement(seen, text):
+    vocab = Vocab.of_text(seen)
+    codes = vocab.encode(text)
+    assert [code == 0 for code in codes] == [char not in seen for char in text]
+    assert vocab.decode(codes) == "".join(char if char in seen else "\ufffd" for char in text)
+    assert vocab.unknown(text) == "".join(sorted(set(text) - set(seen)))
+
+
+@patient
+@given(st.text())
+@example("ä€\U0001f600\ufeff\r\n\x00")
+def test_utf8_comes_back_from_the_bytes(text):
+    vocab = Vocab.of_bytes()
+    codes = vocab.encode(text)
+    assert codes.tolist() == [byte + 1 for byte in text.encode("utf-8")]
+    assert vocab.decode(codes) == text
+    assert vocab.unknown(text) == ""
+
+
+@patient
+@given(st.binary())
+@example(b"whole \xe2\x82\xac, cut off \xe2\x82")
+def test_any_bytes_decode_as_python_decodes_them(data):
+    vocab = Vocab.of_bytes()
+    codes = vocab.encode_bytes(data)
+    assert codes.tolist() == [byte + 1 for byte in data]
+    assert vocab.decode(codes) == data.decode("utf-8", "replace")
+
+
+def test_an_unknown_index_among_bytes_ends_the_character_that_it_interrupts():
+    start, middle, end = Vocab.of_bytes().encode("€").tolist()
+    assert Vocab.of_bytes().decode([start, 0, middle, end, start, middle, end]) == "\ufffd" * 4 + "€"
+
+
+def test_a_character_of_several_bytes_appears_with_its_last_byte():
+    vocab = Vocab.of_bytes()
+    decode_next = vocab.decoder()
+    assert [decode_next(int(code)) for code in vocab.encode("é\U0001f600!")] == ["", "é", "", "", "", "\U0001f600", "!"]
+
+
+def test_two_decoders_of_one_vocabulary_do_not_disturb_each_other():
+    vocab = Vocab.of_bytes()
+    first, second = vocab.decoder(), vocab.decoder()
+    start, end = vocab.encode("é").tolist()
+    assert first(start) == ""
+    assert second(vocab.encode("x").tolist()[0]) == "x"
+    assert first(end) == "é"
+
+
+def test_indices_follow_the_order_of_code_points_from_one():
+    vocab = Vocab.of_text("cab\U0001f600")
+    assert vocab.encode("abc\U0001f600").tolist() == [1, 2, 3, 4]
+    assert vocab.symbols == "abc\U0001f600"
+    assert len(vocab) == 5
+
+
+@pytest.mark.parametrize(("min_count", "symbols"), [(1, "abc"), (2, "bc"), (3, "c"), (4, "")])
+def test_characters_seen_fewer_than_min_count_times_are_unknown(min_count, symbols):
+    assert Vocab.of_text("abbccc", min_count).symbols == symbols
+
+
+def test_the_empty_text_has_an_empty_vocabulary():
+    vocab = Vocab.of_text("")
+    assert len(vocab) == 1
+    assert vocab.encode("ab").tolist() == [0, 0]
+    assert vocab.decode([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("n_symbols", "dtype"), [(84, np.uint8), (255, np.uint8), (256, np.int16), (2**15 - 1, np.int16), (2**15, np.int32)]
+)
+def test_codes_take_one_byte_two_or_four_as_the_largest_index_needs(n_symbols, dtype):
+    vocab = Vocab(range(n_symbols))
+    codes = vocab.encode(vocab.symbols)
+    assert codes.dtype == dtype
+    assert codes.tolist() == list(range(1, n_symbols + 1))
+
+
+def test_vocabularies_are_equal_if_they_map_every_text_alike():
+    assert Vocab([3, 1, 2, 1]) == Vocab([1, 2, 3]) == Vocab.of_text("\x03\x02\x01")
+    assert Vocab.of_text("ab") != Vocab.of_text("abc")
+    assert Vocab(range(256)) != Vocab.of_bytes()
+    assert Vocab.of_text("ab") != "ab"
+
+
+def test_a_vocabulary_cannot_be_the_key_of_a_dictionary():
+    with pytest.raises(TypeError):
+        hash(Vocab.of_text("ab"))
+
+
+@pytest.mark.parametrize(
+    ("vocab", "start"), [(Vocab.of_text("a\nb"), 1), (Vocab.of_text("ab"), 0), (Vocab.of_bytes(), 11)]
+)
+def test_a_text_starts_after_a_line_break_where_one_is_known(vocab, start):
+    assert vocab.start == start
+
+
+def test_code_points_are_those_of_python():
+    assert code_points(KNOWN).tolist() == [ord(char) for char in KNOWN]
+
+
+def test_kinds_tell_letters_from_white_space_and_from_all_else():
+    vocab = Vocab.of_text("aZ9é\n \t.-文")
+    kinds = dict(zip("\ufffd" + vocab.symbols, vocab.kinds.tolist(), strict=True))
+    assert all(kinds[char] == LETTER for char in "aZ9é文")
+    assert all(kinds[char] == BLANK for char in " \t")
+    assert kinds["\n"] == BREAK
+    assert all(kinds[char] == OTHER for char in ".-\ufffd")
+
+
+def test_bytes_beyond_ascii_are_letters():
+    kinds = Vocab.of_bytes().kinds
+    assert {byte for byte in range(256) if kinds[byte + 1] == LETTER} == {*b"09azAZ"} | set(range(128, 256)) | {
+        byte for byte in range(128) if chr(byte).isalnum()
+    }
+    assert kinds[0] == OTHER

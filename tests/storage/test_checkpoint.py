@@ -1,0 +1,168 @@
+"""One file a model: what is read is what was written."""
+
+import ast
+import json
+import os
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import charlm
+from charlm.data.vocab import Vocab
+from charlm.errors import InputNotFoundError, OutputError
+from charlm.models import MODELS, CountingModel, build, options_of
+from charlm.storage import checkpoint
+from charlm.storage.checkpoint import Checkpoint
+
+SYMBOLS = "\n abcdé\U0001f600"
+SMALL = {"n_embed": 4, "n_hidden": 6, "order": 3}
+VARIANTS = [(name, {key: SMALL[key] for key in SMALL.keys() & options_of(name)}) for name in MODELS] + [
+    ("lstm", {"n_embed": 4, "n_hidden": 6, "n_layers": 2, "dropout": 0.5, "tied": True}),
+    ("gru", {"n_embed": 6, "n_hidden": 6, "tied": True}),
+    ("rnn", {"n_embed": 4, "n_hidden": 6, "init": "identity"}),
+]
+
+
+def make(name="gru", options=None):
+    """Return a model and all that its checkpoint says."""
+    options = {"n_embed": 4, "n_hidden": 6} if options is None else options
+    vocab = Vocab.of_text(SYMBOLS)
+    torch.manual_seed(1)
+    about = Checkpoint(
+        model=name,
+        options=options,
+        vocab_size=len(vocab),
+        symbols=vocab.points.tolist(),
+        is_bytes=False,
+        n_context=3 if name == "char3" else None,
+        recipe={"model": name, "corpus": ["x"], "lower": False, "learning_rate": 1e-3, "options": options},
+        corpus={"name": 'a "quoted" \\ näme\n', "sha256": "0" * 64, "n_chars": 1000},
+        counters={"epoch": 2, "step": 10, "n_chars": 900, "seconds": 1.5},
+        result={"valid_nats": 1.25, "test_nats": 0.1 + 0.2, "interrupted": False},
+        versions={"charlm": charlm.__version__, "torch": torch.__version__},
+    )
+    model = build(name, len(vocab), **options)
+    if isinstance(model, CountingModel):
+        model.count(torch.randint(len(vocab), (100,)))
+    return model, about
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_weights_and_description_come_back_as_they_were(name, options, tmp_path):
+    model, about = make(name, options)
+    checkpoint.save(tmp_path / "x.safetensors", model, about)
+    loaded, told = checkpoint.load(tmp_path / "x.safetensors")
+    assert told == about
+    assert told.vocab == Vocab.of_text(SYMBOLS)
+    assert not loaded.training
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for key, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], weight)
+    chars = torch.randint(len(SYMBOLS), (2, 3))
+    assert torch.equal(loaded(chars)[0], model.eval()(chars)[0])
+
+
+def test_a_tied_matrix_is_stored_once_and_is_still_tied_after_loading(tmp_path):
+    model, about = make("gru", {"n_embed": 6, "n_hidden": 6, "tied": True})
+    checkpoint.save(tmp_path / "x.safetensors", model, about)
+    assert sum(weight.numel() for weight in checkpoint.read(tmp_path / "x.safetensors")[1].values()) == sum(
+        parameter.numel() for parameter in model.parameters()
+    )
+    loaded, _ = checkpoint.load(tmp_path / "x.safetensors")
+    with torch.no_grad():
+        loaded.embed.weight.zero_()
+    assert not list(loaded.head.parameters())[0].any()
+
+
+def test_half_precision_rounds_the_weights_and_loads_as_float32(tmp_path):
+    model, about = make("gru", {"n_embed": 16, "n_hidden": 32})
+    for name, dtype in (("full", None), ("half", torch.float16)):
+        checkpoint.save(tmp_path / name, model, about, dtype)
+    assert (tmp_path / "half").stat().st_size < 0.6 * (tmp_path / "full").stat().st_size
+    loaded, _ = checkpoint.load(tmp_path / "half")
+    for key, weight in model.state_dict().items():
+        assert loaded.state_dict()[key].dtype == torch.float32
+        assert torch.equal(loaded.state_dict()[key], weight.half().float())
+    assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
+
+
+def test_the_same_content_is_the_same_file(tmp_path):
+    for name in ("a", "b"):
+        checkpoint.save(tmp_path / name, *make())
+    checkpoint.save(tmp_path / "c", *checkpoint.load(tmp_path / "a"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_other_tools_can_read_the_weights(tmp_path):
+    model, about = make()
+    checkpoint.save(tmp_path / "x.safetensors", model, about)
+    weights = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert weights.keys() == dict(model.named_parameters()).keys()
+
+
+def test_a_missing_file_or_a_folder_is_an_input_that_is_not_there(tmp_path):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputNotFoundError, match="cannot be read"):
+            checkpoint.load(path)
+
+
+def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"old")
+    checkpoint.save(path, *make())
+    assert list(tmp_path.iterdir()) == [path]
+    checkpoint.load(path)
+
+
+def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    for path in (tmp_path / "none" / "x", tmp_path / "file" / "x", tmp_path / "folder"):
+        with pytest.raises(OutputError, match="cannot be written"):
+            checkpoint.save(path, *make())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_cannot_be_written_into(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        checkpoint.save(tmp_path / "x", *make())
+    tmp_path.chmod(0o700)
+
+
+def test_loading_leaves_the_random_generator_alone(tmp_path):
+    checkpoint.save(tmp_path / "x", *make())
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    checkpoint.load(tmp_path / "x")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_description_is_json_in_the_metadata(tmp_path):
+    checkpoint.save(tmp_path / "x", *make("char3"))
+    good = (tmp_path / "x").read_bytes()
+    n_header = int.from_bytes(good[:8], "little")
+    about = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
+    assert about["format"] == checkpoint.FORMAT
+    assert about["model"] == "char3"
+    assert "".join(map(chr, about["symbols"])) == SYMBOLS
+
+
+def test_nothing_in_the_package_can_read_a_pickle():
+    for path in Path(charlm.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Import(names):
+                    imported = {alias.name.split(".")[0] for alias in names}
+                case ast.ImportFrom(module=module):
+                    imported = {str(module).split(".")[0]}
+                case ast.Attribute(value=ast.Name("torch" | "np" | "numpy"), attr="load" | "save"):
+                    imported = {"torch.load"}
+                case _:
+                    continue
+            forbidden = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve", "cloudpickle", "torch.load"}
+            assert not imported & forbidden, f"{path}:{node.lineno}"

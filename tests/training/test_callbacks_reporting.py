@@ -1,0 +1,89 @@
+"""What the callbacks that report write: JSON lines, TensorBoard events, lines on stderr."""
+
+import json
+import math
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from charlm.data.feeds import Windows
+from charlm.data.vocab import Vocab
+from charlm.evaluation.metrics import Score, bits
+from charlm.training.callbacks import History, Meter, Progress, Samples, TensorBoard, Validate
+from charlm.training.loop import fit
+
+VOCAB = Vocab.of_text("a b")
+
+
+def validate(*nats):
+    """Return a Validate that finds one number after another, nats per character."""
+    scores = iter(nats)
+    return Validate(lambda: Score(10 * next(scores), 10))
+
+
+def test_history_is_json_lines_of_what_was_measured(make_run, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    sample = Samples(lambda: "Übermensch\n")
+    for _ in range(2):  # the second training goes on in the same file
+        fit(make_run(n_epochs=2), [Meter(every=3), validate(2.5, 1.5), sample, History(path)])
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert rows[6:12] != rows[:6] and len(rows) == 12
+    assert [row["step"] for row in rows[:6]] == [3, 6, 7, 9, 12, 14]
+    assert [row["n_chars"] for row in rows[:6]] == [24, 48, 56, 72, 96, 112]
+    assert [row["epoch"] for row in rows[:6]] == [0, 0, 1, 1, 1, 2]
+    assert [row.get("valid_nats") for row in rows[:6]] == [None, None, 2.5, None, None, 1.5]
+    assert [row.get("sample") for row in rows[:6]] == [None, None, "Übermensch\n"] * 2
+    assert [row["seconds"] for row in rows[:6]] == sorted(row["seconds"] for row in rows[:6])
+    assert all({"train_nats", "chars_per_second", "learning_rate"} <= row.keys() for row in rows)
+
+
+def write_events(run, folder):
+    sample = Samples(lambda: "one\ntwo")
+    fit(run, [Meter(every=2), validate(2.5, 1.5), sample, TensorBoard(folder, "model = 1\nfeed = 2", VOCAB)])
+    return EventAccumulator(str(folder)).Reload()
+
+
+def test_tensorboard_has_the_same_tags_for_two_models_over_characters(make_run, cycle, tmp_path):
+    rnn = write_events(make_run("rnn"), tmp_path / "rnn")
+    char3 = write_events(make_run("char3", feed=Windows(cycle(50), 3, 8)), tmp_path / "char3")
+    assert rnn.Tags() == char3.Tags()
+    training = ["training/learning_rate", "training/chars_per_second", "training/gradient_norm"]
+    assert sorted(rnn.Tags()["scalars"]) == sorted(["bits_per_char/train", "bits_per_char/valid", *training])
+    valid = rnn.Scalars("bits_per_char/valid")
+    assert [(event.step, event.value) for event in valid] == [
+        (56, pytest.approx(bits(2.5))),
+        (112, pytest.approx(bits(1.5))),
+    ]
+    for tag in ["bits_per_char/train", *training]:
+        assert [event.step for event in rnn.Scalars(tag)] == [16, 32, 48, 56, 64, 80, 96, 112]
+    (text,) = rnn.Tensors("recipe/text_summary")[0].tensor_proto.string_val
+    assert text.decode() == "    model = 1\n    feed = 2"
+    assert [event.step for event in rnn.Tensors("sample/text_summary")] == [56, 112]
+    assert len(list((tmp_path / "rnn").glob("events*"))) == 1  # one run, not several
+
+
+def test_tensorboard_names_the_rows_of_the_embedding(make_run, tmp_path):
+    write_events(make_run(), tmp_path)
+    (labels,) = tmp_path.rglob("metadata.tsv")
+    assert labels.read_text("utf-8").splitlines() == ["(unknown)", "(space)", "a", "b"]
+    (rows,) = tmp_path.rglob("tensors.tsv")
+    assert len(rows.read_text("utf-8").splitlines()) == 4
+
+
+def test_tensorboard_names_every_byte(make_run, tmp_path):
+    run = make_run()
+    run.model.embed = torch.nn.Embedding(257, 4)
+    fit(run, [TensorBoard(tmp_path, "", Vocab.of_bytes())])
+    (labels,) = tmp_path.rglob("metadata.tsv")
+    names = labels.read_text("utf-8").split("\n")[:257]
+    assert "" not in names and len(set(names)) == 257
+
+
+def test_without_a_terminal_progress_is_a_line_an_epoch_on_stderr(make_run, capsys):
+    fit(make_run(), [Meter(every=3), validate(2 * math.log(2), math.log(2)), Samples(lambda: "text"), Progress()])
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, second = err.splitlines()
+    assert first.startswith("epoch 1/2 train ") and "valid 2.000 bits/char" in first
+    assert second.startswith("epoch 2/2 train ") and "valid 1.000 bits/char" in second

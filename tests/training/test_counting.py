@@ -1,0 +1,131 @@
+"""A run of a model that counts leaves behind what every run does, with a flat line for a curve."""
+
+import json
+import shlex
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import charlm
+from charlm import api
+from charlm.cli import main
+from charlm.errors import UsageError
+from charlm.evaluation.metrics import bits
+from charlm.experiments.lr_find import find_rate
+from charlm.models.ngram import NGram
+from charlm.recipe import Recipe
+from charlm.storage import checkpoint
+from charlm.training import session
+
+TEXT = "human-numbers:300"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Return the folder of a run."""
+    folder = tmp_path_factory.mktemp("runs") / "counted"
+    api.train(TEXT, model="ngram", folder=folder, options={"order": 4})
+    return folder
+
+
+def test_the_curve_is_a_flat_line_from_nothing_to_the_whole_training_part(run):
+    first, last, end = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    n_chars = round(0.8 * len(charlm.data.named_texts.human_numbers("300")))
+    assert (first["n_chars"], last["n_chars"], end["result"]["n_chars"]) == (0, n_chars, n_chars)
+    assert first["valid_nats"] == last["valid_nats"] == pytest.approx(end["result"]["valid_nats"], abs=0.2)
+    assert len(last["sample"]) == 200
+    events = EventAccumulator(str(run)).Reload()
+    assert events.Tags()["scalars"] == ["bits_per_char/valid"]
+    points = [(event.step, event.value) for event in events.Scalars("bits_per_char/valid")]
+    assert points == [(n, pytest.approx(bits(first["valid_nats"]))) for n in (0, n_chars)]
+
+
+def test_best_and_last_hold_the_same_counts_and_their_number_is_that_of_the_parameters(run):
+    best, last = (charlm.load(run / f"{name}.safetensors") for name in ("best", "last"))
+    assert best.model.n_parameters == last.model.n_parameters == best.about.result["n_parameters"] > 0
+    assert best.sample("one ", 50, seed=1) == last.sample("one ", 50, seed=1)
+    assert best.bits_per_char("one hundred") < 1 < best.bits_per_char("xqz")
+    assert best.about.counters["n_chars"] == best.about.result["n_chars"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["compare", "info counted", "eval counted", "sample counted --length 20", "export counted x.safetensors --half"],
+)
+def test_a_command_works_on_it_as_on_any_other(line, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main([*shlex.split(line), "--checkpoints", str(run.parent)])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0, err
+    n_parameters = checkpoint.load(run / "best.safetensors")[0].n_parameters
+    assert f"parameters: {n_parameters:,}" in out or not line.startswith("info")
+
+
+def test_progress_says_what_was_validated(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--model", "ngram", "-o", "order=2", "--corpus", TEXT, "--checkpoints", str(tmp_path)])
+    err = capsys.readouterr().err
+    assert "epoch 1/1 valid " in err and " train " not in err
+
+
+def test_without_a_validation_part_there_is_the_last_alone_and_its_score_in_training(tmp_path):
+    model = api.train(TEXT, model="ngram", split="all", folder=tmp_path / "x")
+    assert {path.stem for path in (tmp_path / "x").glob("*.safetensors")} == {"last"}
+    assert 0 < model.about.result["train_nats"] < 1
+
+
+def test_a_window_that_is_shorter_than_the_order_is_all_that_is_seen():
+    scores = [
+        api.train(TEXT, model="ngram", **options).about.result["valid_nats"]
+        for options in ({"feed": "windows", "n_context": 2}, {"feed": "windows", "n_context": 9}, {})
+    ]
+    assert scores[0] > scores[1] == pytest.approx(scores[2], abs=0.05)
+
+
+def test_held_out_windows_and_a_search_for_a_rate_make_no_sense_and_say_so():
+    with pytest.raises(UsageError, match="random20 would hold out none"):
+        api.train(TEXT, model="ngram", split="random20")
+    choices = Recipe(model="ngram", corpus=(TEXT,))
+    with pytest.raises(UsageError, match="has no learning rate"):
+        find_rate(choices, api.read_corpus(choices))
+
+
+@pytest.mark.parametrize("model", ["ngram", "lstm-ngram"])
+def test_a_training_that_ends_while_it_counts_leaves_its_name_free(model, tmp_path, monkeypatch):
+    folder = tmp_path / "runs" / "mine"
+    options = {"order": 4} if model == "ngram" else {"order": 4, "n_hidden": 8}
+
+    def train():
+        api.train(TEXT, model=model, folder=folder, options=options, epochs=1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(NGram, "count", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    assert not folder.exists() and folder.parent.exists()
+    train()
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "_result", interrupted)  # all is learned, and its measuring ended
+        with pytest.raises(KeyboardInterrupt):
+            api.train(TEXT, model=model, folder=folder.with_name("kept"), options=options, epochs=1)
+    assert (folder.with_name("kept") / "last.safetensors").is_file()
+
+
+def test_what_was_counted_and_not_yet_scored_says_how_it_is_scored(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = f"train --corpus {TEXT} --model ngram -o order=2 --name mine"
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
+        patched.setattr(session, "_result", interrupted)
+        main(line.split())
+    err = capsys.readouterr().err
+    assert stop.value.code == 130
+    assert err.splitlines()[-1] == "charlm: interrupted; `charlm eval checkpoints/mine` scores what was counted"
+    with pytest.raises(SystemExit) as stop:
+        main("eval checkpoints/mine".split())
+    assert stop.value.code == 0
+
+
+def interrupted(*_):
+    """Be a user who presses Ctrl-C."""
+    raise KeyboardInterrupt

@@ -1,0 +1,349 @@
+"""Several processes train as one does, decide alike, and go on where they, or any other number of them, stopped."""
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing import start_processes
+
+from charlm.data import named_texts
+from charlm.data.corpus import make_corpus
+from charlm.data.feeds import Chunks, Stream, Windows
+from charlm.errors import UsageError
+from charlm.models import build
+from charlm.recipe import Recipe
+from charlm.training import callbacks, distributed, session
+from charlm.training.loop import Callback, Run, fit
+from charlm.training.resume import own_states
+from charlm.training.setup import resolve
+
+# what takes seconds to import is imported once, in the process from which all others are forked
+multiprocessing.set_forkserver_preload(
+    ["pytest", "torch._dynamo", "torch.utils.tensorboard", "charlm.training.session"]
+)
+TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
+CODES = torch.tensor((1, 1, 2, 1, 3, 2, 3)).repeat(40)
+STEPS = 50
+TRAININGS = {  # model, options, feed, what is not as usual
+    "stream": ("lstm", {"n_hidden": 8, "n_layers": 2}, Stream(CODES, 4, 5), {"accumulate": 2}),
+    "one lane each": ("min-gru", {"n_hidden": 8}, Stream(CODES, 4, 3), {}),
+    "windows, a last batch of two": ("char3", {"n_hidden": 8}, Windows(CODES[:45], 3, 8), {"label_smoothing": 0.1}),
+    "chunks, a last batch of one": ("gru", {"n_hidden": 8}, Chunks(CODES, 4, 23), {"accumulate": 3}),
+    "transformer": ("transformer", {"n_embed": 8, "n_memory": 6, "dropout": 0.0}, Stream(CODES, 5, 6), {}),
+}
+
+
+def _work(rank, n, folder, work, arguments):
+    torch.set_num_threads(1)
+    if n > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=n)
+    torch.save(work(*arguments), folder / f"{rank}.pt")
+
+
+def together(n, folder, work, *arguments):
+    """Return what a function returns in each of n processes."""
+    folder.mkdir()
+    start_processes(_work, (n, folder, work, arguments), n, start_method="forkserver")
+    return [torch.load(folder / f"{rank}.pt") for rank in range(n)]
+
+
+class Each(Callback):
+    """Do something after every step."""
+
+    def __init__(self, do):
+        self.do = do
+
+    def on_batch_end(self, run):
+        self.do(run)
+
+
+def make(name, options, feed, changes, minutes=None):
+    torch.manual_seed(0)
+    model = build(name, 4, **{"n_embed": 4} | options).double()
+    return Run(model, feed, torch.optim.Adam(model.parameters(), 0.02), math.inf, minutes, **changes)
+
+
+def trained(name):
+    """Return the mean loss of each step, the characters read, and the weights at the end."""
+    run, sums = make(*TRAININGS[name]), []
+
+    def look(run):
+        sums.append(float(run.sum_nats))
+        run.stop = run.step == STEPS
+
+    rate = callbacks.Schedule(0.02, lambda done: 1.0)
+    steering = [rate, callbacks.PenaliseActivations(2, 1), callbacks.ClipGradient(0.5), callbacks.MovingAverage(0.8)]
+    fit(run, [*steering, Each(look)])
+    return sums, run.n_chars, [p.detach() for p in run.model.parameters()]
+
+
+def all_trained():
+    return {name: trained(name) for name in TRAININGS}
+
+
+@pytest.fixture(scope="module")
+def one():
+    return all_trained()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Return what two processes found out, and the folder in which they did."""
+    folder = tmp_path_factory.mktemp("two")
+    train(folder / "begun by one", STOP)
+    found = together(2, folder / "found", by_two, folder)
+    return folder, {key: [each[key] for each in found] for key in found[0]}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    return together(3, tmp_path_factory.mktemp("three") / "found", all_trained)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_several_processes_train_as_one_does(one, two, three, name):
+    for several in (two[1]["trained"], three):
+        for each in several:
+            torch.testing.assert_close(each[name], one[name], rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(each[name], several[0][name], rtol=0, atol=0)
+
+
+def decided():
+    """Return what each of several ways to end a training left behind."""
+    found, first = {}, distributed.is_first()
+
+    def ended(name, listed, minutes=None):
+        run, done = make("rnn", {}, Stream(CODES, 4, 4), {}, minutes), []
+        saved = []
+        note = Each(lambda run: done.append(run.done))
+        fit(run, [*listed, note, callbacks.Save(lambda name, run: saved.append((name, run.step)), None, 1e-4)])
+        found[name] = run.step, run.epoch, run.interrupted, int(run.signal), done, saved
+
+    def stop(run):
+        run.stop = run.step == 7 and not first
+
+    def send(number, step):
+        return Each(lambda run: run.step == step and not first and os.kill(os.getpid(), number))
+
+    ended("stop", [Each(stop)])
+    ended("minutes", [], minutes=0.01)
+    listed = [callbacks.StopOnSignal(), send(signal.SIGUSR1, 3), send(signal.SIGTERM, 30)]
+    ended("signal", listed)
+    value = distributed.from_first(lambda: os.getpid() if first else 1 / 0)
+    try:
+        distributed.from_first(lambda: named_texts.read("no-such-text"))
+    except Exception as error:
+        found["error"] = str(error)
+    return found | {"value": value}
+
+
+def test_all_stop_and_save_at_the_same_step_whoever_was_asked(two):
+    first, second = two[1]["decided"]
+    assert first == second
+    assert first["stop"][:2] == (7, 0)
+    assert first["minutes"][0] > 0
+    assert first["minutes"][4][-1] < 1
+    assert first["signal"][:4] == (30, 1, True, signal.SIGTERM)
+    assert ("last", 4) in first["signal"][5]
+    assert "no-such-text" in first["error"]
+
+
+class Interrupt(Callback):
+    """End a training after a step, as a signal to one process does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_batch_end(self, run):
+        if run.step == self.step and distributed.is_first():
+            run.asked_to_end = signal.SIGINT
+
+
+def recipe(**changes):
+    sizes = {"model": "lstm", "epochs": 3, "batch_size": 7, "bptt": 16, "device": "cpu", "options": {"n_hidden": 12}}
+    return Recipe().changed(**sizes | {"ema": 0.9, "accumulate": 2, "patience": 5, "clip": 1.0} | changes)
+
+
+def train(folder, stop_at=None, resume=False, **changes):
+    """Train, or go on; return the results, what differs from before, and a number drawn at the end."""
+    differs, drawn = [], []
+    extra = [] if stop_at is None else [Interrupt(stop_at)]
+    extra.append(Each(lambda run: drawn.append(float(torch.rand(())))))
+    made = session.train(
+        recipe(**changes), make_corpus(TEXT, "cats"), folder, extra, differs.extend if resume else None
+    )
+    return made.about.result, differs, drawn
+
+
+def by_two(folder):
+    """Return what the tests want to know of two processes."""
+    dropping = {"options": {"n_hidden": 12, "head_dropout": 0.3}}
+    train(folder / "begun by two", STOP)
+    train(folder / "dropout", STOP, **dropping)
+    return {
+        "trained": all_trained(),
+        "decided": decided(),
+        "refused": refused(),
+        "begun by one": train(folder / "begun by one", resume=True),
+        "dropout": train(folder / "dropout", resume=True, **dropping),
+        "whole dropout": train(folder / "whole dropout", **dropping),
+    }
+
+
+KEYS = ("valid_nats", "test_nats", "n_chars")
+STOP = 8  # a step in the middle of an epoch, which has 12
+
+
+def test_another_number_of_processes_goes_on_with_the_same_order_of_the_data(two, tmp_path):
+    folder, found = two
+    whole, _, _ = train(tmp_path / "whole")
+    by_one = train(folder / "begun by two", resume=True)
+    for result, differs, _ in [*found["begun by one"], by_one]:
+        assert [result[key] for key in KEYS] == pytest.approx([whole[key] for key in KEYS], rel=1e-4)
+        assert differs in (["processes: 2 then, 1 now"], ["processes: 1 then, 2 now"])
+    for run in ("begun by one", "begun by two"):
+        lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+        steps = [line["step"] for line in lines if "step" in line]
+        assert len(steps) == len(set(steps)) and steps[-1] == 36
+
+
+def test_only_the_first_process_writes(two):
+    files = sorted(path.name.split(".")[0] for path in (two[0] / "whole dropout").glob("[a-z]*.*") if path.is_file())
+    assert files == ["best", "events", "last", "metrics", "projector_config", "recipe"]
+
+
+def test_processes_draw_different_dropout_and_go_on_with_it_to_the_bit(two):
+    whole, stopped = two[1]["whole dropout"], two[1]["dropout"]
+    assert whole[0][2] != whole[1][2]
+    for (result, differs, drawn), (expected, _, expected_drawn) in zip(stopped, whole, strict=True):
+        assert [result[key] for key in KEYS] == [expected[key] for key in KEYS]
+        assert (differs, drawn) == ([], expected_drawn[-len(drawn) :])
+
+
+def refused():
+    """Return the messages of what cannot be done by several processes."""
+    messages = []
+    for choice in (Recipe(batch_size=1), Recipe(model="ngram")):
+        with pytest.raises(UsageError) as caught:
+            resolve(choice, torch.device("cpu"))
+        messages.append(str(caught.value))
+    for kind in ("cuda", "mps"):
+        with pytest.raises(UsageError) as caught:
+            distributed.own_device(torch.device(kind))
+        messages.append(str(caught.value))
+    return messages
+
+
+def test_what_several_processes_cannot_do_is_one_line(two):
+    few, counts, gpus, mps = two[1]["refused"][1]
+    assert few == "2 processes for a batch of 1; take fewer, or a larger --batch-size"
+    assert counts == "model ngram counts in one process; start it without torchrun"
+    assert gpus.startswith("each process needs its own GPU and there are ")
+    assert mps == "several processes cannot add up gradients on mps; take --device cpu"
+
+
+def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
+    for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(key, value)
+    assert exit_code("bench gru") == 2
+    assert capsys.readouterr().err == "charlm: `charlm bench` runs in one process; start it without torchrun\n"
+    assert exit_code("train --corpus -") == 2
+    assert capsys.readouterr().err == "charlm: several processes cannot all read standard input; give --corpus a file\n"
+
+
+def test_states_of_what_keeps_nothing_of_its_counts_while_training_are_dealt_out_too():
+    model = build("lstm-ngram", 4, n_embed=8, n_hidden=6)
+    model.count(CODES)
+    chars = CODES.view(-1, 40)[:7]
+    places = 40 * torch.arange(7)
+    whole = model(chars, places=places)[1]
+    assert whole[1] is None
+    states = [model(chars[i : i + 2], places=places[i : i + 2])[1] for i in range(0, 7, 2)]
+    torch.testing.assert_close(own_states(states, model, 1), [whole])
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "loop", "min-lstm", "mamba2", "transformer"])
+def test_states_of_a_batch_are_dealt_out_again_row_by_row(name):
+    options = {"dropout": 0.0} if name in ("mamba2", "transformer") else {"n_hidden": 6}
+    model = build(name, 4, **{"n_embed": 8} | options).eval()
+    chars = CODES.view(-1, 40)[:7]
+    states = [model(piece)[1] for piece in chars.split([3, 2, 1, 1])]  # of two processes, in two pieces each
+    now = own_states(states, model, 1)  # in this one process, in one piece
+    torch.testing.assert_close(now, [model(chars)[1]])
+    assert own_states([None] * 4, model, 1) == [None]
+
+
+THREADS = """
+import atexit, os, sys
+from pathlib import Path
+from charlm.cli import main
+
+def tell():
+    names = (path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+    print("at exit", *(f"there is {name}" for name in names if "gloo" in name), file=sys.stderr)
+
+atexit.register(tell)
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads cannot be listed here")
+def test_no_thread_of_the_group_is_left_when_python_shuts_down(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    (tmp_path / "threads.py").write_text(THREADS)
+    line = (
+        "train --corpus cats.txt --model gru --n-hidden 4 --batch-size 4 --bptt 8 --epochs 1 --device cpu --no-samples"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*torchrun, "threads.py", *line.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (done.stderr.count("at exit"), done.stderr.count("there is")) == (2, 0)  # the two may share a line
+
+
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from charlm.cli import main
+
+def die():
+    while not Path("checkpoints/gru/last.safetensors").exists():
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if os.environ["RANK"] == "1" and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    threading.Thread(target=die, daemon=True).start()
+main()
+"""
+
+
+def test_a_run_of_which_a_process_is_killed_finishes_with_the_result_of_one_that_is_not(
+    tmp_path, monkeypatch, exit_code
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    (tmp_path / "killed.py").write_text(KILLED)
+    line = "train --corpus cats.txt --model gru --n-hidden 12 --batch-size 7 --bptt 8 --epochs 4 --device cpu"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [*torchrun, "killed.py", *line.split(), "--no-samples", "--save-steps", "10"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr
+    assert exit_code(f"{line} --name whole") == 0
+    results = [
+        json.loads((tmp_path / "checkpoints" / run / "metrics.jsonl").read_text().splitlines()[-1])["result"]
+        for run in ("gru", "whole")
+    ]
+    assert [results[0][key] for key in KEYS] == pytest.approx([results[1][key] for key in KEYS], rel=1e-4)
+    assert len(os.listdir("checkpoints")) == 2
+    assert done.stderr.count("bits per character: valid") == 1

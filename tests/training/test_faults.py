@@ -1,0 +1,267 @@
+"""Whatever file operation fails, and whenever the power goes, the last good checkpoint is still there."""
+
+import errno
+import os
+import shutil
+
+import pytest
+import torch
+
+from charlm import files
+from charlm.data.corpus import make_corpus
+from charlm.errors import OutputError
+from charlm.recipe import Recipe
+from charlm.storage import checkpoint
+from charlm.training import session
+
+TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 8).encode()
+OLD, NEW = b"old " * 300, b"new! " * 500
+
+
+class PowerCut(BaseException):
+    """Nothing after this is done."""
+
+
+class Disk:
+    """The functions of `os` that write files; the n-th call of them fails, and those after it if it is to stay so.
+
+    It knows what would be there after a power cut: a file's bytes are safe once it was flushed, its name once its
+    folder was.
+    """
+
+    def __init__(self, fail_at=None, error=None, stays=False):
+        self.fail_at, self.error, self.stays = fail_at, error, stays
+        self.n_calls = 0
+        self.bytes, self.safe_bytes = {}, {}  # by file
+        self.names, self.safe_names = {}, {}  # file by path
+        self.handles = {}
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def _call(self, before_failing=lambda: None):
+        self.n_calls += 1
+        if self.fail_at is not None and (self.n_calls == self.fail_at or (self.stays and self.n_calls > self.fail_at)):
+            before_failing()
+            raise self.error
+
+    def open(self, path, flags, mode=0o777):
+        self._call()
+        handle = os.open(path, flags, mode)
+        if flags & os.O_CREAT:
+            self.names[str(path)] = self.handles[handle] = file = object()
+            self.bytes[file] = b""
+        else:
+            self.handles[handle] = str(path)
+        return handle
+
+    def write(self, handle, data):
+        self._call(lambda: os.write(handle, data[: len(data) // 2]))
+        n = os.write(handle, data[: len(data) // 2 + 1])  # as a system may
+        self.bytes[self.handles[handle]] += bytes(data[:n])
+        return n
+
+    def fsync(self, handle):
+        self._call()
+        os.fsync(handle)
+        what = self.handles[handle]
+        if isinstance(what, str):
+            inside = {path: file for path, file in self.names.items() if os.path.dirname(path) == what}
+            elsewhere = {path: file for path, file in self.safe_names.items() if os.path.dirname(path) != what}
+            self.safe_names = inside | elsewhere
+        else:
+            self.safe_bytes[what] = self.bytes[what]
+
+    def close(self, handle):
+        os.close(handle)
+        self._call()
+
+    def replace(self, old, new):
+        self._call()
+        os.replace(old, new)
+        self.names[str(new)] = self.names.pop(str(old))
+
+    def unlink(self, path):
+        self._call()
+        os.unlink(path)
+        self.names.pop(str(path), None)
+
+    def after_power_cut(self):
+        """Yield what may be found then: bytes by path. What was not flushed is lost, torn or zeros."""
+        for names in (self.safe_names, self.names):
+            for damage in (lambda data: b"", lambda data: data[: len(data) // 2], lambda data: bytes(len(data))):
+                found = {}
+                for path, file in names.items():
+                    is_safe = self.safe_bytes.get(file) == self.bytes[file]
+                    found[path] = self.bytes[file] if is_safe else damage(self.bytes[file])
+                yield found
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Return a function that puts a `Disk` in the place of the system's."""
+
+    def make(*arguments, **options):
+        made = Disk(*arguments, **options)
+        monkeypatch.setattr(files, "os", made)
+        return made
+
+    return make
+
+
+def n_calls_of_a_write(disk, path):
+    counting = disk()
+    files.write_whole(path, OLD)
+    return counting.n_calls
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("stays", [False, True])
+def test_whichever_operation_fails_a_file_is_the_old_or_the_new_and_nothing_is_left_beside_it(
+    disk, tmp_path, code, stays
+):
+    path = tmp_path / "x"
+    for n in range(1, n_calls_of_a_write(disk, path) + 1):
+        disk(n, OSError(code, os.strerror(code)), stays)
+        with pytest.raises(OutputError, match=f"{path}: cannot be written: {os.strerror(code)}") as error:
+            files.write_whole(path, NEW)
+        assert ("MB are free" in str(error.value)) == (code == errno.ENOSPC)
+        assert path.read_bytes() in (OLD, NEW)
+        disk()
+        files.sweep(tmp_path)
+        assert os.listdir(tmp_path) == ["x"]
+        files.write_whole(path, OLD)
+
+
+def test_after_a_power_cut_at_any_operation_a_file_is_the_old_or_the_new(disk, tmp_path):
+    path, seen = tmp_path / "x", set()
+    for n in range(1, 2 * n_calls_of_a_write(disk, path)):
+        failing = disk(n, PowerCut(), stays=True)
+        written = 0
+        try:
+            for data in (OLD, NEW):
+                files.write_whole(path, data)
+                written += 1
+        except PowerCut:
+            pass
+        for found in failing.after_power_cut():
+            content = found.get(str(path))
+            seen.add(content)
+            assert content in ((None, OLD), (OLD, NEW), (NEW,))[written]
+    assert seen == {None, OLD, NEW}
+
+
+@pytest.mark.parametrize("forgotten", ["file", "folder"])
+def test_without_either_flush_a_power_cut_would_lose_the_file(disk, tmp_path, monkeypatch, forgotten):
+    class Forgetful(Disk):
+        def fsync(self, handle):
+            if isinstance(self.handles[handle], str) == (forgotten == "folder"):
+                return
+            super().fsync(handle)
+
+    made = Forgetful()
+    monkeypatch.setattr(files, "os", made)
+    files.write_whole(tmp_path / "x", OLD)
+    assert any(found.get(str(tmp_path / "x")) != OLD for found in made.after_power_cut())
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return make_corpus(TEXT, "cats")
+
+
+RECIPE = Recipe().changed(
+    model="rnn",
+    epochs=2,
+    batch_size=4,
+    bptt=30,
+    save_steps=1,
+    device="cpu",
+    options={"n_embed": 3, "n_hidden": 4},
+)
+
+
+@pytest.fixture(scope="module")
+def expected(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    session.train(RECIPE, corpus, folder)
+    return final_weights(folder)
+
+
+def final_weights(folder):
+    tensors = checkpoint.read(folder / "last.safetensors")[1]
+    return {name: tensor for name, tensor in tensors.items() if "/" not in name}
+
+
+def train_on(folder, corpus):
+    """Go on if there is something to go on with, and return the final weights."""
+    can_resume = (folder / "last.safetensors").exists()
+    if not can_resume:
+        shutil.rmtree(folder, ignore_errors=True)
+    session.train(RECIPE, corpus, folder, resume=(lambda differs: None) if can_resume else None)
+    return final_weights(folder)
+
+
+def operations_of(disk, corpus, folder):
+    counting = disk()
+    session.train(RECIPE, corpus, folder)
+    return counting.n_calls
+
+
+@pytest.mark.parametrize(("code", "stays"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "faulty"])
+def test_a_training_on_a_full_or_faulty_disk_keeps_what_it_has_and_goes_on_later(
+    disk, corpus, expected, tmp_path, capsys, code, stays
+):
+    n_failed = 0
+    for n in range(1, operations_of(disk, corpus, tmp_path / "count") + 1, 7):
+        folder = tmp_path / str(n)
+        disk(n, OSError(code, os.strerror(code)), stays)
+        try:
+            session.train(RECIPE, corpus, folder)
+        except OutputError as error:
+            n_failed += 1
+            assert str(folder) in str(error)
+        for file in folder.glob("*.safetensors"):
+            checkpoint.read(file)
+        disk()
+        capsys.readouterr()
+        torch.testing.assert_close(train_on(folder, corpus), expected, rtol=0, atol=0)
+    assert n_failed > 0
+
+
+def test_a_training_whose_power_is_cut_at_any_operation_goes_on_from_what_is_found(
+    disk, corpus, expected, tmp_path, capsys
+):
+    n_resumed = 0
+    for n in range(1, operations_of(disk, corpus, tmp_path / "count") + 1, 5):
+        folder = tmp_path / str(n)
+        failing = disk(n, PowerCut(), stays=True)
+        with pytest.raises(PowerCut):
+            session.train(RECIPE, corpus, folder)
+        disk()
+        for found in list(failing.after_power_cut())[n % 6 :: 6]:  # one of them, in turn
+            for name in ("last.safetensors", "best.safetensors", "recipe.toml"):
+                path = folder / name
+                path.unlink(missing_ok=True)
+                if str(path) in found:
+                    path.write_bytes(found[str(path)])
+            n_resumed += (folder / "last.safetensors").exists()
+            torch.testing.assert_close(train_on(folder, corpus), expected, rtol=0, atol=0)
+    assert n_resumed > 5
+
+
+def test_logs_that_cannot_be_written_do_not_end_a_training(corpus, expected, tmp_path, capsys, monkeypatch):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full here")
+    make_folder = session.sync_folder
+
+    def with_a_full_log(parent):
+        (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
+        make_folder(parent)
+
+    monkeypatch.setattr(session, "sync_folder", with_a_full_log)
+    session.train(RECIPE, corpus, tmp_path / "run")
+    torch.testing.assert_close(final_weights(tmp_path / "run"), expected, rtol=0, atol=0)
+    err = capsys.readouterr().err
+    assert err.count("History stops here, the training goes on: No space left on device") == 1
+    assert "the result is in the checkpoint, but not here: No space left on device" in err

@@ -1,0 +1,256 @@
+"""The loop: it is the plain loop with hooks, counts what it does, and ends when it is told to."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from charlm.data.feeds import Chunks, Stream, Windows
+from charlm.evaluation.metrics import nats_per_char
+from charlm.models import CharModel, build
+from charlm.training.loop import Callback, Run, detach, fit
+
+HOOKS = ["on_fit_start", "on_batch_start", "on_backward_end", "on_batch_end", "on_epoch_end", "on_fit_end"]
+
+
+def on(hook, do):
+    """Return a callback with one hook."""
+    return type("On", (Callback,), {hook: lambda self, run: do(run)})()
+
+
+def listener(calls, name):
+    """Return a callback that notes every hook."""
+    hooks = {hook: lambda self, run, hook=hook: calls.append((hook, name)) for hook in HOOKS}
+    return type("Listener", (Callback,), hooks)()
+
+
+def feeds(cycle):
+    return {"windows": Windows(cycle(24), 3, 8), "chunks": Chunks(cycle(50), 5, 4), "stream": Stream(cycle(50), 5, 3)}
+
+
+@pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
+@pytest.mark.parametrize("name", ["rnn", "lstm"])
+def test_fit_is_the_plain_loop(cycle, name, kind):
+    ours, feed = build(name, 4, n_embed=4, n_hidden=6), feeds(cycle)[kind]
+    theirs = copy.deepcopy(ours)
+    fit(Run(ours, feed, torch.optim.SGD(ours.parameters(), 0.1), n_epochs=2))
+
+    optimizer = torch.optim.SGD(theirs.parameters(), 0.1)
+    for epoch in range(2):
+        state = None
+        for step in range(len(feed)):
+            chars, targets = feed.batch(epoch, step)
+            features, state = theirs.layers(theirs.embed(chars), state)
+            logits = theirs.head(features)[:, -targets.shape[1] :]
+            if kind != "stream":
+                state = None
+            elif name == "lstm":
+                state = tuple(part.detach() for part in state)
+            else:
+                state = state.detach()
+            optimizer.zero_grad()
+            F.cross_entropy(logits.reshape(-1, 4), targets.reshape(-1)).backward()
+            optimizer.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_hooks_are_called_in_the_order_of_training_and_of_the_list(make_run):
+    calls = []
+    fit(make_run(n_epochs=2), [listener(calls, "a"), listener(calls, "b")])
+    batch = ["on_batch_start", "on_backward_end", "on_batch_end"]
+    hooks = ["on_fit_start", *(batch * 7 + ["on_epoch_end"]) * 2, "on_fit_end"]
+    assert calls == [(hook, name) for hook in hooks for name in "ab"]
+
+
+@pytest.mark.parametrize("name", ["on_epoch_begin", "on_batch_ends", "on_loss"])
+def test_a_misspelt_hook_fails_when_the_class_is_made(name):
+    with pytest.raises(TypeError, match=f"Wrong.{name} is not a hook"):
+        type("Wrong", (Callback,), {name: lambda self, run: None})
+
+
+def test_a_callback_may_have_other_methods_and_be_inherited():
+    first = type("First", (Callback,), {"report": lambda self: 1, "on_fit_end": lambda self, run: None})
+    assert type("Second", (first,), {})().report() == 1
+
+
+def test_gradients_are_there_before_the_step_and_weights_move_after_it(make_run):
+    run, seen = make_run(n_epochs=1), []
+    start = run.model.embed.weight.detach().clone()
+
+    def look(run):
+        seen.append((run.step, run.model.embed.weight.grad is not None, torch.equal(run.model.embed.weight, start)))
+        run.stop = True
+
+    fit(run, [on("on_batch_start", look), on("on_backward_end", look), on("on_batch_end", look)])
+    assert seen == [(0, False, True), (0, True, True), (1, True, False)]
+
+
+def test_counters_and_nats_add_up(make_run):
+    run, seen = make_run(n_epochs=2), []
+    fit(run, [on("on_batch_end", lambda run: seen.append((run.step, run.n_chars, run.epoch, run.step_in_epoch)))])
+    assert seen == [(i + 1, 8 * (i + 1), i // 7, i % 7 + 1) for i in range(14)]
+    assert (run.epoch, run.step_in_epoch, run.step, run.n_chars) == (2, 0, 14, 112)
+    assert run.done == 1
+    assert not run.stop
+
+
+def test_nats_are_summed_over_characters_also_of_smaller_batches(make_run, cycle):
+    run, by_hand = make_run(feed=Chunks(cycle(49), 4, 5), rate=0.0, n_epochs=1), 0.0
+    fit(run)
+    for step in range(len(run.feed)):
+        chars, targets = run.feed.batch(0, step)
+        by_hand += F.cross_entropy(run.model(chars)[0].flatten(0, 1), targets.flatten(), reduction="sum").item()
+    assert run.n_chars == 48
+    assert float(run.sum_nats) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_share_done_goes_from_0_to_1_by_epochs(make_run):
+    run, seen = make_run(n_epochs=2), []
+    fit(run, [on("on_batch_start", lambda run: seen.append(run.done))])
+    assert seen == pytest.approx([i / 14 for i in range(14)])
+
+
+@pytest.mark.parametrize("hook", ["on_batch_start", "on_backward_end", "on_batch_end", "on_epoch_end", "on_fit_start"])
+def test_stop_ends_the_training_after_the_present_step(make_run, hook):
+    run, calls = make_run(n_epochs=3), []
+    fit(run, [on(hook, lambda run: setattr(run, "stop", True)), listener(calls, "a")])
+    hooks = [hook for hook, _ in calls]
+    n_steps = {"on_fit_start": 0, "on_epoch_end": 7}.get(hook, 1)
+    assert run.step == hooks.count("on_batch_end") == n_steps
+    assert hooks.count("on_epoch_end") == (0 if n_steps == 0 else 1)
+    assert hooks[-1] == "on_fit_end"
+    assert (run.epoch, run.step_in_epoch) == (1, 0) if n_steps == 7 else (0, n_steps)
+
+
+def test_a_training_goes_on_from_its_counters(make_run):
+    run, seen = make_run(n_epochs=3), []
+    run.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]))
+    run.epoch, run.step_in_epoch = 1, 4
+    fit(run, [on("on_epoch_end", lambda run: setattr(run, "stop", len(seen) > 20))])
+    places = [(1, step) for step in range(4, 7)] + [(2, step) for step in range(7)]
+    torch.testing.assert_close(seen, [run.feed.batch(*place)[0] for place in places], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_after_an_exception_those_who_began_still_end(make_run, hook):
+    def fail(run):
+        raise RuntimeError("out of luck")
+
+    calls = []
+    with pytest.raises(RuntimeError, match="out of luck"):
+        fit(make_run(), [listener(calls, "before"), on(hook, fail), listener(calls, "after")])
+    ends = [name for called, name in calls if called == "on_fit_end"]
+    assert ends == (["before"] if hook in ("on_fit_start", "on_fit_end") else ["before", "after"])
+
+
+def test_minutes_end_the_training_within_an_epoch(make_run):
+    run, calls = make_run(n_epochs=math.inf, minutes=1e-9), []
+    fit(run, [listener(calls, "a")])
+    assert run.step == 1
+    assert run.done == 1
+    assert [hook for hook, _ in calls][-2:] == ["on_epoch_end", "on_fit_end"]
+
+
+def test_minutes_that_are_not_over_leave_the_end_to_the_epochs(make_run):
+    run = make_run(n_epochs=2, minutes=1e9)
+    fit(run)
+    assert (run.epoch, run.step) == (2, 14)
+
+
+def test_a_record_lasts_for_one_hook(make_run):
+    def write(run):
+        assert run.record == {}
+        run.record["train_nats"] = 1.0
+
+    run, seen = make_run(n_epochs=1), []
+    hooks = [hook for hook in HOOKS if hook != "on_fit_end"]
+    fit(run, [c for hook in hooks for c in (on(hook, write), on(hook, lambda run: seen.append(dict(run.record))))])
+    assert seen == [{"train_nats": 1.0}] * (1 + 3 * 7 + 1)
+    assert run.record == {}
+
+
+class Watched(CharModel):
+    """Note the state that comes in and the one that goes out."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.came_in, self.went_out = inner, [], []
+
+    def forward(self, chars, state=None, only_last=False):
+        logits, out = self.inner(chars, state, only_last)
+        self.came_in.append(state)
+        self.went_out.append(out)
+        return logits, out
+
+
+@pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
+@pytest.mark.parametrize("name", ["gru", "lstm", "loop"])
+def test_a_state_is_carried_by_a_stream_alone_and_without_its_graph(cycle, name, kind):
+    model, feed = Watched(build(name, 4, n_embed=4, n_hidden=6)), feeds(cycle)[kind]
+    fit(Run(model, feed, torch.optim.Adam(model.parameters()), n_epochs=2))
+    for i, came_in in enumerate(model.came_in):
+        if kind != "stream" or i % len(feed) == 0:
+            assert came_in is None
+            continue
+        parts = came_in if isinstance(came_in, tuple) else (came_in,)
+        before = model.went_out[i - 1] if isinstance(came_in, tuple) else (model.went_out[i - 1],)
+        assert all(part.grad_fn is None and not part.requires_grad for part in parts)
+        torch.testing.assert_close(parts, before, rtol=0, atol=0)
+
+
+def test_detach_cuts_tensors_tuples_and_nothing():
+    tensor = torch.ones(2, requires_grad=True) * 2
+    assert detach(None) is None
+    assert not detach(tensor).requires_grad
+    (first, (second,)) = detach((tensor, (tensor,)))
+    assert not first.requires_grad and not second.requires_grad
+
+
+def test_the_loop_sets_training_mode(make_run):
+    run, seen = make_run(n_epochs=2), []
+    run.model.eval()
+    end = on("on_epoch_end", lambda run: run.model.eval())
+    fit(run, [end, on("on_batch_start", lambda run: seen.append(run.model.training))])
+    assert all(seen)
+
+
+def test_bfloat16_keeps_weights_and_loss_in_float32(make_run):
+    run, seen = make_run(n_epochs=1), []
+    run.bf16 = True
+    run.model.head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    fit(run)
+    assert set(seen) == {torch.bfloat16}
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    assert math.isfinite(float(run.sum_nats))
+
+
+@pytest.mark.parametrize("n_pieces", [2, 3, 9])
+@pytest.mark.parametrize("make_feed", [lambda codes: Stream(codes, 4, 5), lambda codes: Windows(codes, 3, 7)])
+def test_a_batch_read_in_pieces_trains_as_one_read_at_once(cycle, n_pieces, make_feed):
+    def trained(accumulate):
+        torch.manual_seed(0)
+        model = build("lstm", 4, n_embed=4, n_hidden=8).double()
+        optimizer = torch.optim.SGD(model.parameters(), 0.5)
+        run = Run(model, make_feed(cycle(101)), optimizer, n_epochs=2, accumulate=accumulate, label_smoothing=0.1)
+        fit(run)
+        return run.n_chars, run.step, float(run.sum_nats), dict(model.named_parameters())
+
+    torch.testing.assert_close(trained(n_pieces), trained(1), rtol=1e-6, atol=1e-8)
+
+
+def test_label_smoothing_moves_the_gradient_and_not_the_reported_loss(make_run):
+    plain, smooth = make_run(n_epochs=1, rate=0.0), make_run(n_epochs=1, rate=0.0)
+    smooth.model.load_state_dict(plain.model.state_dict())
+    smooth.label_smoothing = 0.2
+    fit(plain)
+    fit(smooth)
+    assert float(smooth.sum_nats) == float(plain.sum_nats)
+    assert not torch.equal(smooth.model.head[2].weight.grad, plain.model.head[2].weight.grad)
+
+
+def test_label_smoothing_is_its_formula():
+    logits, targets = torch.randn(2, 3, 5, dtype=torch.float64), torch.randint(5, (2, 3))
+    wanted = 0.9 * nats_per_char(logits, targets) - 0.1 * logits.log_softmax(-1).mean()
+    torch.testing.assert_close(nats_per_char(logits, targets, 0.1), wanted)
