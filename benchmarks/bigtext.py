@@ -49,7 +49,7 @@ def encode(path: Path) -> None:
     from charlm.recipe import Recipe
 
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-    read_corpus(Recipe().changed(corpus=[str(path)]))
+    read_corpus(Recipe().replace(corpus=[str(path)]))
 
 
 def speeds(path: Path, n_rounds: int) -> None:
@@ -96,23 +96,23 @@ def train(path: str, n_steps: int, n_chars: int) -> None:
     from charlm.api import read_corpus
     from charlm.evaluation.metrics import evaluate
     from charlm.recipe import Recipe
-    from charlm.training.loop import Callback, Run, fit
+    from charlm.training.loop import Callback, TrainState, fit
     from charlm.training.trainer import Trainer
 
     class Stop(Callback):
-        def on_batch_end(self, run: Run) -> None:
+        def on_batch_end(self, run: TrainState) -> None:
             if run.step == 1:
                 print(time.time(), flush=True)
             run.stop = run.step >= n_steps
 
     for choice in ({"model": "gru"}, {"model": "gru", "feed": "chunks"}, {"model": "rnn", "feed": "windows"}):
-        recipe = Recipe().changed(corpus=[path], epochs=1, device="cpu", **choice)
+        recipe = Recipe().replace(corpus=[path], epochs=1, device="cpu", **choice)
         trainer = Trainer.make(recipe, read_corpus(recipe))
         fit(trainer.run, [Stop()])
         first, _ = trainer.corpus.bounds["valid"]
         n_context = recipe.n_context if recipe.feed == "windows" else None
         for n_lanes in (1, 32):
-            evaluate(trainer.run.model, trainer.codes, first, first + n_chars, n_context, n_lanes)
+            evaluate(trainer.run.model, trainer.ids, first, first + n_chars, n_context, n_lanes)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def training_speed(cell: str, sizes: dict[str, int]) -> float:
     torch.manual_seed(0)
     model = build(cell, V, n_hidden=sizes["hidden units"])
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
-    codes = torch.randint(V, (sizes["characters of text"],), dtype=torch.uint8)
-    feed, state, step = Stream(codes, sizes["bptt"], sizes["batch"]), None, 0
+    ids = torch.randint(V, (sizes["characters of text"],), dtype=torch.uint8)
+    feed, state, step = Stream(ids, sizes["bptt"], sizes["batch"]), None, 0
 
     def work() -> None:
         nonlocal state, step

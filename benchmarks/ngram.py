@@ -34,19 +34,19 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
-def markov_text(codes: np.ndarray, n_chars: int, seed: int = 0) -> np.ndarray:
+def markov_text(ids: np.ndarray, n_chars: int, seed: int = 0) -> np.ndarray:
     """Return a text of about `n_chars` that goes on at each character as another place with the same context does."""
     rng = np.random.default_rng(seed)
-    codes = np.concatenate([codes, codes[:N_BEFORE]])  # in a circle, so that every context goes on
-    contexts = np.lib.stride_tricks.sliding_window_view(codes, N_BEFORE)[:-1]
+    ids = np.concatenate([ids, ids[:N_BEFORE]])  # in a circle, so that every context goes on
+    contexts = np.lib.stride_tricks.sliding_window_view(ids, N_BEFORE)[:-1]
     _, context = np.unique(contexts, axis=0, return_inverse=True)
     places = np.argsort(context, kind="stable")  # by context
     n_places = np.bincount(context)
     first = np.cumsum(n_places) - n_places
     here = rng.integers(len(context), size=N_LANES)
-    text = np.empty((n_chars // N_LANES, N_LANES), dtype=codes.dtype)
+    text = np.empty((n_chars // N_LANES, N_LANES), dtype=ids.dtype)
     for row in text:
-        row[:] = codes[here]
+        row[:] = ids[here]
         there = context[(here + 1) % len(context)]
         here = places[first[there] + (rng.random(N_LANES) * n_places[there]).astype(np.int64)]
     return np.ascontiguousarray(text.T).ravel()
@@ -62,12 +62,12 @@ if __name__ == "__main__":
     given = parser.parse_args()
 
     corpus = make_corpus(named_texts.read(given.corpus), given.corpus, "all")
-    codes = torch.from_numpy(markov_text(corpus.codes, given.mb * 1_000_000))
-    print(f"{len(codes):,} characters like {given.corpus}, {len(corpus.vocab)} symbols; peak {peak_mb():.0f} MB")
+    ids = torch.from_numpy(markov_text(corpus.ids, given.mb * 1_000_000))
+    print(f"{len(ids):,} characters like {given.corpus}, {len(corpus.vocab)} symbols; peak {peak_mb():.0f} MB")
     n_symbols = len(corpus.vocab)
     model = WordNGram(n_symbols, given.order) if given.words else NGram(n_symbols, given.order, given.smoothing)
     began, began_cpu = time.perf_counter(), time.process_time()
-    model.count(codes, torch.as_tensor(corpus.vocab.kinds))
+    model.count(ids, torch.as_tensor(corpus.vocab.char_classes))
     took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     what = "words, too" if given.words else given.smoothing
     print(f"counting {what}, order {given.order}: {took:.0f} s, of which {took_cpu:.0f} s on a core")

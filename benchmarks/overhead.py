@@ -27,7 +27,7 @@ from charlm.api import read_corpus
 from charlm.evaluation.metrics import nats_per_char
 from charlm.recipe import Recipe
 from charlm.training import callbacks
-from charlm.training.loop import Callback, Run, train_epoch
+from charlm.training.loop import Callback, TrainState, train_epoch
 from charlm.training.session import report_every
 from charlm.training.setup import schedule_callback
 from charlm.training.trainer import Trainer
@@ -68,7 +68,7 @@ class StopAfter(Callback):
     def __init__(self, n_steps: int) -> None:
         self.n_steps = n_steps
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Count."""
         run.stop = run.step % self.n_steps == 0
 
@@ -89,7 +89,7 @@ def speed(n_seconds: float, n_rounds: int) -> None:
     print(machine())
     print(f"{'shape':28}{'bare, char/s':>14}{'charlm, char/s':>16}{'ratio':>8}{'middle half':>16}")
     for name, choice in SHAPES.items():
-        recipe = Recipe().changed(corpus=[CORPUS], epochs=1000, device="cpu", **choice)
+        recipe = Recipe().replace(corpus=[CORPUS], epochs=1000, device="cpu", **choice)
         corpus = read_corpus(recipe)
         plain, full = Trainer.make(recipe, corpus), Trainer.make(recipe, corpus)
         chars_a_second = bare(plain, 20)
@@ -97,8 +97,8 @@ def speed(n_seconds: float, n_rounds: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             listed: list[Callback] = [
                 schedule_callback(full.recipe),
-                callbacks.Meter(report_every(full.run.feed)),
-                callbacks.History(Path(folder) / "metrics.jsonl"),
+                callbacks.TrainingStats(report_every(full.run.feed)),
+                callbacks.JSONLinesLogger(Path(folder) / "metrics.jsonl"),
                 callbacks.TensorBoard(Path(folder), full.recipe.to_toml(), corpus.vocab),
                 callbacks.Progress(),
                 StopAfter(n_steps),

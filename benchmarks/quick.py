@@ -17,7 +17,7 @@ import torch
 
 from charlm import recipe
 from charlm.api import read_corpus
-from charlm.training.loop import Callback, Run, train_epoch
+from charlm.training.loop import Callback, TrainState, train_epoch
 from charlm.training.trainer import Trainer
 
 LESSON_EPOCHS = 78
@@ -27,7 +27,7 @@ N_CHARS = 1 << 15  # in a turn
 class StopAfter(Callback):
     """End a turn."""
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Stop after so many characters."""
         run.stop = run.n_chars % N_CHARS == 0
 
@@ -44,12 +44,12 @@ def turn(trainer: Trainer) -> float:
 def main(n_rounds: int) -> None:
     """Print the times and their ratio."""
     text = {"corpus": ["nietzsche"], "split": "tail20", "lower": True, "min_count": 3}
-    quick, lesson = (recipe.load(name).changed(**text) for name in ("quick", "lesson-lstm"))
+    quick, lesson = (recipe.load(name).replace(**text) for name in ("quick", "lesson-lstm"))
     corpus = read_corpus(quick)
     trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
     first, stop = corpus.bounds["train"]
     since = time.perf_counter()
-    trainers[0].run.model.count(trainers[0].train_codes, trainers[0].kinds)
+    trainers[0].run.model.count(trainers[0].train_codes, trainers[0].char_classes)
     counting = time.perf_counter() - since
     ratios, hours = [], []
     for i in range(n_rounds + 1):

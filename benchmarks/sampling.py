@@ -32,12 +32,12 @@ from machine import machine
 from charlm.api import read_corpus
 from charlm.data.named_texts import DEFAULT
 from charlm.generation.generator import load
-from charlm.generation.sampler import Choice, draws, uniforms, uniforms_of_many
-from charlm.generation.torch_stepper import Plain, generate, reader_of
+from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream, uniform_streams
+from charlm.generation.torch_stepper import TorchStepper, generate, make_stepper
 from charlm.generation.workers import N_BLOCK, N_CHARS
 from charlm.models import CharModel, build, options_of
 from charlm.recipe import Recipe
-from charlm.storage.checkpoint import Checkpoint, save
+from charlm.storage.checkpoint import Metadata, save
 
 VOCAB_SIZE, N_TEXTS, N_SECONDS = 90, 256, 2
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
@@ -94,12 +94,12 @@ def product_of(x: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> Callabl
 def by_processes(folder: Path, model: CharModel, about: tuple[str, dict[str, Any]], length: int) -> Callable[[], float]:
     """Return a function that writes 256 texts as the command does, and returns how many steps a second."""
     path, symbols = folder / f"{length}.safetensors", list(range(32, 31 + VOCAB_SIZE))
-    save(path, model, Checkpoint(*about, VOCAB_SIZE, symbols, is_bytes=False, n_context=None))
+    save(path, model, Metadata(*about, VOCAB_SIZE, symbols, is_bytes=False, n_context=None))
 
     def turn() -> float:
         written = load(path)
         assert written is not None
-        texts = written.streams(N_TEXTS, length=length, temperature=1.0, seed=1)
+        texts = written.generate_many(N_TEXTS, length=length, temperature=1.0, seed=1)
         first = next(texts)
         next(first)  # N_BLOCK steps; so much for the start
         began = time.perf_counter()
@@ -147,7 +147,10 @@ def writing(n_seconds: float, n_rounds: int, folder: Path) -> None:
             rate(take(plain(model)), n_seconds),
             rate(take(generate(model, [1], seed=1)), n_seconds),
             rate(product_of(floor_matrix[:, 0].copy(), floor_matrix, floor_result), n_seconds),
-            rate(take(draws(reader_of(model), [1], uniforms_of_many(range(N_TEXTS)), Choice())), n_seconds),
+            rate(
+                take(generate_ids(make_stepper(model), [1], uniform_streams(range(N_TEXTS)), SamplingParams())),
+                n_seconds,
+            ),
             rate(product_of(vectors, matrix, result), n_seconds),
         ]
         length = max(round(turns[3]() * N_SECONDS), N_CHARS * torch.get_num_threads() // N_TEXTS)
@@ -172,14 +175,14 @@ def others(n_seconds: float, n_rounds: int) -> None:
     print(f"{'model':14}{'forward':>8}{'steps':>9}  {'ratio':20}{'256, forward':>12}{'steps':>9}  ratio")
     for name, options in OTHERS.items():
         model = build(name, len(corpus.vocab), **options).eval()
-        if model.counts_text:
-            model.count(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.kinds))
+        if model.uses_ngram_counts:
+            model.count(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.char_classes))
         print(f"{name:14}", end="")
         for n_texts in (1, N_TEXTS):
             turns = []
-            for reader in (Plain(model, None if n_texts == 1 else n_texts), reader_of(model)):
-                one, many = uniforms(1), uniforms_of_many(range(n_texts))
-                indices = draws(reader, [1] * 200, one if n_texts == 1 else many, Choice())
+            for reader in (TorchStepper(model, None if n_texts == 1 else n_texts), make_stepper(model)):
+                one, many = uniform_stream(1), uniform_streams(range(n_texts))
+                indices = generate_ids(reader, [1] * 200, one if n_texts == 1 else many, SamplingParams())
                 turns.append(rate(take(indices), n_seconds))
             forward, steps = interleaved(turns, n_rounds)
             ratios = [b / a for a, b in zip(forward, steps, strict=True)]

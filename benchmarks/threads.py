@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import torch
 from machine import machine
 
-from charlm.evaluation.dynamic import Steps, dynamic_nats
+from charlm.evaluation.dynamic import Steps, dynamic_nll
 from charlm.evaluation.metrics import evaluate, nats_per_char
 from charlm.models import build
 
@@ -42,7 +42,7 @@ def beside_another(n: int) -> Iterator[None]:
 
 def works() -> dict[str, Callable[[], object]]:
     """Return what is measured, by name."""
-    codes = torch.randint(1, V, (5000,))
+    ids = torch.randint(1, V, (5000,))
     made: dict[str, Callable[[], object]] = {}
     for name, options in MODELS.items():
         model = build(name, V, **options)
@@ -57,8 +57,8 @@ def works() -> dict[str, Callable[[], object]]:
 
         made[f"training, `{name}`"] = step
     gru = build("gru", V, n_hidden=512)
-    made["reading, `gru` 512"] = lambda: evaluate(gru, codes, 1024, 4096)
-    made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nats(gru, codes, 1024, 1344, Steps(0.01, 0.001))
+    made["reading, `gru` 512"] = lambda: evaluate(gru, ids, 1024, 4096)
+    made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nll(gru, ids, 1024, 1344, Steps(0.01, 0.001))
     return made
 
 

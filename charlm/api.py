@@ -44,7 +44,7 @@ def read_corpus(choices: Recipe) -> Corpus:
     if choices.bytes and (choices.lower or choices.min_count > 1):
         raise UsageError("bytes are taken as they are, all 256; leave out --lower and --min-count, or --bytes")
     name = " + ".join(choices.corpus)
-    pieces = named_texts.gather(choices.corpus)
+    pieces = named_texts.open_texts(choices.corpus)
     text = make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
     if len(text.vocab) == 1:  # nothing but what stands for the unknown
         raise DataError(
@@ -74,8 +74,8 @@ def train(
         CharlmError: a choice or a text that cannot be used; the message says how to mend it.
     """
     start = recipe.load(str(base)) if isinstance(base, str | Path) else base or recipe.default(changes)
-    choices = start.changed(**{"corpus": [str(corpus)]} | changes)
-    with launch.joined():
-        with distributed.in_turn():
+    choices = start.replace(**{"corpus": [str(corpus)]} | changes)
+    with launch.process_group():
+        with distributed.rank0_first():
             text = read_corpus(choices)
         return session.train(choices, text, None if folder is None else Path(folder))

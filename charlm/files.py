@@ -21,7 +21,7 @@ TEMPORARY = ".tmp"  # the names of half-written files end so, and begin with a d
 LOCK, OWNER = ".lock", ".owner.json"
 
 
-def write_whole(path: Path, data: bytes | bytearray) -> None:
+def atomic_write(path: Path, data: bytes | bytearray) -> None:
     """Write beside the final name, flush, rename, and flush the folder: whole or absent, also after a power cut.
 
     Raises:
@@ -43,12 +43,12 @@ def write_whole(path: Path, data: bytes | bytearray) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-        sync_folder(path.parent)
+        fsync_dir(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}{_room(path, len(data), error)}") from error
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_dir(folder: Path) -> None:
     """Have the names in a folder written to the disk.
 
     Raises:
@@ -63,7 +63,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
+def remove_temp_files(folder: Path) -> None:
     """Remove what was half-written in a folder when a process was killed; nobody else may be writing there."""
     for path in folder.glob(f".*{TEMPORARY}"):
         with suppress(OSError):
@@ -71,7 +71,7 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Be the only one to write in a folder; the system ends this with the process, however that ends.
 
     Raises:
@@ -85,10 +85,10 @@ def owned(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
-        sweep(folder)
+        remove_temp_files(folder)
         me = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with suppress(OutputError):  # only to tell others
-            write_whole(folder / OWNER, json.dumps(me).encode())
+            atomic_write(folder / OWNER, json.dumps(me).encode())
         yield
     finally:
         lock.release()

@@ -27,8 +27,8 @@ MAX_FILE = 1 << 20  # characters of a recipe
 DEFAULT = "quick"  # the recipe of those who name neither a recipe nor a model
 
 
-def _key(default: Any, help: str, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+def _key(default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "least": minimum})
 
 
 @dataclass(frozen=True)
@@ -48,38 +48,40 @@ class Recipe:
     split: str = _key("standard", "How the text is divided into training, validation and test.", SPLITS)
     bytes: bool = _key(False, "Predict bytes instead of characters.")
     lower: bool = _key(False, "Turn the text into lower case.")
-    min_count: int = _key(1, "Characters seen fewer times are unknown.", least=1)
+    min_count: int = _key(1, "Characters seen fewer times are unknown.", minimum=1)
 
     feed: str | None = _key(None, "In which order the text is read; by default what suits the model.", FEEDS)
-    n_context: int = _key(8, "Characters in a window (windows).", least=1)
-    stride: int = _key(1, "Characters from one window to the next (windows).", least=1)
-    bptt: int = _key(64, "Characters a sequence (chunks, stream).", least=1)
-    batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 32 otherwise.", least=1)
+    n_context: int = _key(8, "Characters in a window (windows).", minimum=1)
+    stride: int = _key(1, "Characters from one window to the next (windows).", minimum=1)
+    bptt: int = _key(64, "Characters a sequence (chunks, stream).", minimum=1)
+    batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 32 otherwise.", minimum=1)
 
     optimizer: str = _key("adam", "Optimiser from torch.optim.", OPTIMIZERS)
-    learning_rate: float | None = _key(None, "Peak learning rate; by default what suits the model.", least=0)
-    momentum: float = _key(0.9, "Momentum (sgd, rmsprop); one-cycle moves that of sgd unless it is 0.", least=0)
-    weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", least=0)
-    clip: float | None = _key(None, "Largest L2 norm of the gradient.", least=0)
-    accumulate: int = _key(1, "Pieces in which a batch is read, one after another, to save memory.", least=1)
-    label_smoothing: float = _key(0.0, "Share of a target's probability spread over all symbols.", least=0)
-    ar: float = _key(0.0, "Penalty on large features (AWD-LSTM: 2).", least=0)
-    tar: float = _key(0.0, "Penalty on features that change from step to step (AWD-LSTM: 1).", least=0)
+    learning_rate: float | None = _key(None, "Peak learning rate; by default what suits the model.", minimum=0)
+    momentum: float = _key(0.9, "Momentum (sgd, rmsprop); one-cycle moves that of sgd unless it is 0.", minimum=0)
+    weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", minimum=0)
+    clip: float | None = _key(None, "Largest L2 norm of the gradient.", minimum=0)
+    accumulate: int = _key(1, "Pieces in which a batch is read, one after another, to save memory.", minimum=1)
+    label_smoothing: float = _key(0.0, "Share of a target's probability spread over all symbols.", minimum=0)
+    ar: float = _key(0.0, "Penalty on large features (AWD-LSTM: 2).", minimum=0)
+    tar: float = _key(0.0, "Penalty on features that change from step to step (AWD-LSTM: 1).", minimum=0)
     skip_nonfinite: bool = _key(False, "Leave out steps whose gradient is not finite, instead of stopping.")
-    ema: float | None = _key(None, "Decay a step of a moving average of the weights, which is then the model.", least=0)
+    ema: float | None = _key(
+        None, "Decay a step of a moving average of the weights, which is then the model.", minimum=0
+    )
     schedule: str = _key("one-cycle", "Learning rate over the training.", SCHEDULES)
-    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", least=0)
-    hold_epochs: float = _key(0.0, "Epochs at the peak before the schedule.", least=0)
-    drop_epochs: tuple[float, ...] = _key((), "Epochs after which the rate is divided by 10 (steps).", least=0)
-    n_cycles: int = _key(4, "Cycles, each twice as long as the one before (restarts).", least=1)
-    epochs: int | None = _key(10, "Passes over the training part.", least=1)
-    minutes: float | None = _key(None, "Stop after so many minutes of training.", least=0)
-    patience: int | None = _key(None, "Stop after so many epochs without a better validation.", least=1)
+    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", minimum=0)
+    hold_epochs: float = _key(0.0, "Epochs at the peak before the schedule.", minimum=0)
+    drop_epochs: tuple[float, ...] = _key((), "Epochs after which the rate is divided by 10 (steps).", minimum=0)
+    n_cycles: int = _key(4, "Cycles, each twice as long as the one before (restarts).", minimum=1)
+    epochs: int | None = _key(10, "Passes over the training part.", minimum=1)
+    minutes: float | None = _key(None, "Stop after so many minutes of training.", minimum=0)
+    patience: int | None = _key(None, "Stop after so many epochs without a better validation.", minimum=1)
 
-    save_steps: int | None = _key(None, "Save every so many steps, to resume from.", least=1)
-    save_minutes: float = _key(10.0, "Save every so many minutes, to resume from.", least=0)
+    save_steps: int | None = _key(None, "Save every so many steps, to resume from.", minimum=1)
+    save_minutes: float = _key(10.0, "Save every so many minutes, to resume from.", minimum=0)
 
-    seed: int = _key(0, "Seed of weights, order and dropout.", least=0)
+    seed: int = _key(0, "Seed of weights, order and dropout.", minimum=0)
     device: str = _key("auto", "Where to compute; auto takes cuda, then mps, then cpu.", DEVICES)
     bf16: bool = _key(False, "Forward pass in bfloat16 on a GPU that has it.")
 
@@ -92,10 +94,10 @@ class Recipe:
             if meta["choices"] and value not in meta["choices"]:
                 hint = did_you_mean(str(value), meta["choices"])
                 raise UsageError(f"{key.name} is {value!r}{hint}; it is one of: {', '.join(meta['choices'])}")
-            least = meta["least"]
+            minimum = meta["least"]
             for number in value if isinstance(value, tuple) else (value,):
-                if least is not None and not (least <= number < math.inf):
-                    raise UsageError(f"{key.name} is {number}; it must be at least {least} and finite")
+                if minimum is not None and not (minimum <= number < math.inf):
+                    raise UsageError(f"{key.name} is {number}; it must be at least {minimum} and finite")
         if self.seed >= 2**64:
             raise UsageError(f"seed is {self.seed}; it must be below 2**64")
         if self.n_context > MAX_CONTEXT:
@@ -109,7 +111,7 @@ class Recipe:
         if self.epochs is None and self.minutes is None:
             raise UsageError("neither epochs nor minutes says when to stop; give one of them")
 
-    def changed(self, **changes: Any) -> Recipe:
+    def replace(self, **changes: Any) -> Recipe:
         """Return this recipe with other values; `options` are merged, a minutes limit lifts the epochs'.
 
         Raises:
@@ -195,7 +197,7 @@ def load(name_or_path: str) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"recipe {name_or_path}: {error}") from None
     try:
-        return Recipe().changed(**values)
+        return Recipe().replace(**values)
     except UsageError as error:
         raise UsageError(f"recipe {name_or_path}: {error}") from None
 

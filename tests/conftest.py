@@ -12,7 +12,7 @@ from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.feeds import Stream
 from charlm.models import CharModel, build
-from charlm.training.loop import Run
+from charlm.training.loop import TrainState
 
 torch.set_num_threads(1)  # with two, a loaded machine takes ten times as long
 
@@ -39,7 +39,7 @@ def seeded():
 @pytest.fixture(scope="session")
 def nietzsche():
     """Return the path of the Nietzsche text; nothing is downloaded."""
-    for folder in named_texts.folders():
+    for folder in named_texts.search_path():
         path = folder / "nietzsche.txt"
         if path.is_file():
             return path.resolve()
@@ -64,7 +64,9 @@ def make_run(cycle):
     def make(name="rnn", feed=None, n_epochs=2, minutes=None, rate=0.01, accumulate=1, **options):
         model = build(name, 4, **{"n_embed": 4, "n_hidden": 8} | options)
         feed = feed or Stream(cycle(57), bptt=4, batch_size=2)
-        return Run(model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, minutes, accumulate=accumulate)
+        return TrainState(
+            model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, minutes, accumulate=accumulate
+        )
 
     return make
 

@@ -34,21 +34,21 @@ def gru():
 
 
 def test_training_gives_a_model_that_knows_its_quality_and_cost(model):
-    result = model.about.result
+    result = model.metadata.result
     assert 0 < result["test_nats"] < 5.6 and 0 < result["valid_nats"] < 5.6
     assert result["n_parameters"] == sum(parameter.numel() for parameter in model.model.parameters())
-    assert result["n_chars"] == model.about.counters["n_chars"] > 0
+    assert result["n_chars"] == model.metadata.counters["n_chars"] > 0
     assert result["interrupted"] is False
     assert not model.model.training
 
 
 def test_bits_per_character_are_what_a_loop_over_the_text_gives(model):
     text = "one hundred\nTWENTY-two"
-    codes = model.vocab.encode(model.prepare(text, "map")).tolist()
-    n_context = model.about.n_context
+    ids = model.vocab.encode(model.prepare(text, "map")).tolist()
+    n_context = model.metadata.n_context
     nats, state = 0.0, None
-    past = [model.vocab.start] * (n_context or 1)
-    for code in codes:
+    past = [model.vocab.bos_id] * (n_context or 1)
+    for code in ids:
         with torch.no_grad():
             if n_context is None:
                 logits, state = model.model(torch.tensor([past[-1:]]), state)
@@ -56,16 +56,16 @@ def test_bits_per_character_are_what_a_loop_over_the_text_gives(model):
                 logits, _ = model.model(torch.tensor([past[-n_context:]]))
         nats -= float(torch.log_softmax(logits[0, -1].double(), dim=0)[code])
         past.append(code)
-    assert model.bits_per_char(text) == pytest.approx(nats / len(codes) / math.log(2), rel=1e-5)
+    assert model.bits_per_char(text) == pytest.approx(nats / len(ids) / math.log(2), rel=1e-5)
     score = model.score(text)
-    assert score.n_chars == len(codes) and score.nats == pytest.approx(nats, rel=1e-5)
+    assert score.n_chars == len(ids) and score.nats == pytest.approx(nats, rel=1e-5)
 
 
 def test_a_saved_model_loads_and_writes_and_scores_as_before(model, tmp_path):
     model.save(tmp_path / "x.safetensors")
     loaded = charlm.load(tmp_path / "x.safetensors")
     assert isinstance(loaded, charlm.LanguageModel)
-    assert loaded.about == model.about and loaded.vocab == model.vocab
+    assert loaded.metadata == model.metadata and loaded.vocab == model.vocab
     assert loaded.sample("one\n", length=40, seed=3) == model.sample("one\n", length=40, seed=3)
     assert loaded.bits_per_char("seventy-two\n") == model.bits_per_char("seventy-two\n")
 
@@ -109,8 +109,8 @@ def test_a_run_in_a_folder_is_loaded_by_its_name_and_the_newest_without_one(tmp_
     monkeypatch.chdir(tmp_path)
     for name in ("first", "second"):
         charlm.train("human-numbers:100", folder=f"checkpoints/{name}", seed=len(name), **TINY)
-    assert charlm.load("first").about.recipe["seed"] == 5
-    assert charlm.load().about == charlm.load("second").about == charlm.load("checkpoints/second").about
+    assert charlm.load("first").metadata.recipe["seed"] == 5
+    assert charlm.load().metadata == charlm.load("second").metadata == charlm.load("checkpoints/second").metadata
 
 
 def test_training_without_a_folder_keeps_nothing(tmp_path, monkeypatch):
@@ -122,17 +122,17 @@ def test_training_without_a_folder_keeps_nothing(tmp_path, monkeypatch):
 def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
     (tmp_path / "text.txt").write_text(human_numbers("100"))
     by_name = charlm.train(tmp_path / "text.txt", "lesson-multi", epochs=1, options={"n_hidden": 8})
-    assert by_name.about.recipe["feed"] == "chunks"
-    assert by_name.about.corpus["n_chars"] == len(human_numbers("100"))
-    assert by_name.about.recipe["corpus"] == [str(tmp_path / "text.txt")]
-    made = Recipe().changed(model="rnn", **TINY)
-    assert charlm.train("human-numbers:100", made, seed=2).about.recipe["seed"] == 2
+    assert by_name.metadata.recipe["feed"] == "chunks"
+    assert by_name.metadata.corpus["n_chars"] == len(human_numbers("100"))
+    assert by_name.metadata.recipe["corpus"] == [str(tmp_path / "text.txt")]
+    made = Recipe().replace(model="rnn", **TINY)
+    assert charlm.train("human-numbers:100", made, seed=2).metadata.recipe["seed"] == 2
 
 
 def test_where_neither_a_model_nor_a_recipe_is_named_it_is_the_default_recipe():
-    named, default = (charlm.train("human-numbers:100", *base, **TINY).about.recipe for base in ([DEFAULT], []))
+    named, default = (charlm.train("human-numbers:100", *base, **TINY).metadata.recipe for base in ([DEFAULT], []))
     assert default == named
-    of_model = charlm.train("human-numbers:100", model=named["model"], **TINY).about.recipe
+    of_model = charlm.train("human-numbers:100", model=named["model"], **TINY).metadata.recipe
     assert named["learning_rate"] != of_model["learning_rate"]
 
 
@@ -140,14 +140,14 @@ def test_streaming_yields_the_text_that_sampling_returns(model):
     pieces = list(model.stream("one\n", length=50, seed=1))
     assert "".join(pieces) == model.sample("one\n", length=50, seed=1)
     assert len(pieces) >= 50
-    assert model.about.is_bytes or len("".join(pieces)) == 50  # the length is in bytes there
+    assert model.metadata.is_bytes or len("".join(pieces)) == 50  # the length is in bytes there
 
 
 def test_texts_without_a_seed_are_all_different_however_many(gru):
-    texts = gru.streams(10**12, length=20)
+    texts = gru.generate_many(10**12, length=20)
     assert len({"".join(next(texts)) for _ in range(3)}) == 3
     with pytest.raises(UsageError, match="0 texts are none"):
-        next(gru.streams(0))
+        next(gru.generate_many(0))
 
 
 def test_a_stop_text_ends_a_sample_before_it_also_where_it_begins_like_the_text_before(gru):

@@ -19,19 +19,19 @@ def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path):
         assert first.stdout.readline() == "mine\n"
         with (
             pytest.raises(OutputError, match=f"{tmp_path}: process {first.pid} on .*, since 20.*, is training there"),
-            files.owned(tmp_path),
+            files.exclusive_lock(tmp_path),
         ):
             pass
         first.send_signal(signal.SIGKILL)
         first.wait()
-        with files.owned(tmp_path):  # the system ended its ownership
+        with files.exclusive_lock(tmp_path):  # the system ended its ownership
             pass
 
 
 def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
     for name in (".last.safetensors.0a1b2c3d.tmp", ".x.tmp", "notes.tmp", ".hidden", "last.safetensors"):
         (tmp_path / name).write_text("x")
-    with files.owned(tmp_path):
+    with files.exclusive_lock(tmp_path):
         assert sorted(set(os.listdir(tmp_path)) - {files.LOCK, files.OWNER}) == [
             ".hidden",
             "last.safetensors",
@@ -43,9 +43,9 @@ def test_ctrl_c_within_a_write_leaves_what_was_there(tmp_path, monkeypatch):
     def interrupted(handle):
         raise KeyboardInterrupt
 
-    files.write_whole(tmp_path / "x", b"old")
+    files.atomic_write(tmp_path / "x", b"old")
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        files.write_whole(tmp_path / "x", b"new")
+        files.atomic_write(tmp_path / "x", b"new")
     assert os.listdir(tmp_path) == ["x"]
     assert (tmp_path / "x").read_bytes() == b"old"

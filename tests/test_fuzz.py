@@ -84,8 +84,8 @@ def tampered(tree, chance):
         if isinstance(tree, dict):
             return {k: v for k, v in tree.items() if k != key} | ({"extra": 1} if chance.random() < 0.5 else {})
         return tree[:key] + tree[key + 1 :]
-    changed = tampered(tree[key], chance)
-    return tree | {key: changed} if isinstance(tree, dict) else [*tree[:key], changed, *tree[key + 1 :]]
+    replace = tampered(tree[key], chance)
+    return tree | {key: replace} if isinstance(tree, dict) else [*tree[:key], replace, *tree[key + 1 :]]
 
 
 def other_weights(weights, chance):
@@ -140,15 +140,15 @@ def test_an_accident_under_the_right_hash_is_one_kind_of_error(good, seal, bound
 def test_a_forged_description_or_other_weights_are_one_kind_of_error_or_harmless(good, seal, bounded, tmp_path):
     chance = random.Random(3)
     n_header = int.from_bytes(good[:8], "little")
-    about = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
+    metadata = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
     tensors = safetensors.torch.load(good)
     n_taken = 0
     for _ in range(N_FORGED):
-        told, weights = about, tensors
+        told, weights = metadata, tensors
         for _ in range(chance.randint(1, 3)):
             if chance.random() < 0.8:
                 told = (
-                    about
+                    metadata
                     | {"sha256": "0" * 64}
                     | (forged if isinstance(forged := tampered(told, chance), dict) else {})
                 )

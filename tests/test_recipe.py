@@ -51,14 +51,14 @@ def test_a_recipe_of_the_package_comes_back_from_toml(name, tmp_path):
     ids=str,
 )
 def test_any_recipe_comes_back_from_toml(changes, tmp_path):
-    made = Recipe().changed(**changes)
+    made = Recipe().replace(**changes)
     (tmp_path / "r.toml").write_text(made.to_toml(), "utf-8")
     assert recipe.load(str(tmp_path / "r.toml")) == made
-    assert Recipe().changed(**made.to_dict()) == made
+    assert Recipe().replace(**made.to_dict()) == made
 
 
 def test_toml_has_the_options_in_a_table_of_their_own():
-    values = tomllib.loads(Recipe().changed(model="gru", options={"n_hidden": 8}).to_toml())
+    values = tomllib.loads(Recipe().replace(model="gru", options={"n_hidden": 8}).to_toml())
     assert values["model"] == "gru"
     assert values["options"] == {"n_hidden": 8}
 
@@ -66,7 +66,7 @@ def test_toml_has_the_options_in_a_table_of_their_own():
 def test_there_is_a_recipe_for_every_step_of_the_lesson():
     assert {f"lesson-{step}" for step in STEPS} <= set(recipe.names())
     for choice in PROTOCOL.values():
-        resolve(Recipe().changed(**choice), CPU)
+        resolve(Recipe().replace(**choice), CPU)
 
 
 @pytest.mark.parametrize(
@@ -112,26 +112,26 @@ def test_there_is_a_recipe_for_every_step_of_the_lesson():
 )
 def test_a_value_that_cannot_be_meant_is_refused(changes, message):
     with pytest.raises(UsageError) as error:
-        Recipe().changed(**changes)
+        Recipe().replace(**changes)
     assert message in str(error.value)
 
 
 def test_a_minutes_limit_lifts_that_of_the_epochs_unless_both_are_given():
-    assert Recipe().changed(minutes=2).epochs is None
-    assert Recipe().changed(minutes=2, epochs=3).epochs == 3
-    assert Recipe(epochs=5, minutes=1.0).changed(seed=1).epochs == 5
-    assert Recipe().changed(seed=1).epochs == Recipe().epochs
+    assert Recipe().replace(minutes=2).epochs is None
+    assert Recipe().replace(minutes=2, epochs=3).epochs == 3
+    assert Recipe(epochs=5, minutes=1.0).replace(seed=1).epochs == 5
+    assert Recipe().replace(seed=1).epochs == Recipe().epochs
 
 
 def test_options_are_merged_and_the_recipe_before_is_as_it_was():
-    before = Recipe().changed(options={"n_hidden": 8, "n_layers": 2})
-    after = before.changed(options={"n_hidden": 16})
+    before = Recipe().replace(options={"n_hidden": 8, "n_layers": 2})
+    after = before.replace(options={"n_hidden": 16})
     assert after.options == {"n_hidden": 16, "n_layers": 2}
     assert before.options == {"n_hidden": 8, "n_layers": 2}
 
 
 def test_whole_numbers_pass_for_floats_and_lists_for_tuples():
-    made = Recipe().changed(learning_rate=1, corpus=["a"], drop_epochs=[1, 2])
+    made = Recipe().replace(learning_rate=1, corpus=["a"], drop_epochs=[1, 2])
     assert made.learning_rate == 1.0
     assert isinstance(made.learning_rate, float)
     assert made.corpus == ("a",)
@@ -141,7 +141,7 @@ def test_whole_numbers_pass_for_floats_and_lists_for_tuples():
 def test_a_recipe_can_be_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('model = "gru"\nminutes = 5\n\n[options]\nn_hidden = 8\n')
-    assert recipe.load(str(path)) == Recipe().changed(model="gru", minutes=5, options={"n_hidden": 8})
+    assert recipe.load(str(path)) == Recipe().replace(model="gru", minutes=5, options={"n_hidden": 8})
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,10 @@ def test_what_is_public_is_described(path):
     for node in nodes:
         assert ast.get_docstring(node), f"{path}:{getattr(node, 'lineno', 1)} has no docstring"
         if isinstance(node, ast.Module | ast.ClassDef):
-            kinds = ast.FunctionDef | ast.ClassDef
-            nodes += [inner for inner in node.body if isinstance(inner, kinds) and not inner.name.startswith("_")]
+            char_classes = ast.FunctionDef | ast.ClassDef
+            nodes += [
+                inner for inner in node.body if isinstance(inner, char_classes) and not inner.name.startswith("_")
+            ]
 
 
 @pytest.mark.parametrize("name", charlm.__all__)

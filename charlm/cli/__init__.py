@@ -44,9 +44,9 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name != "train" and "WORLD_SIZE" in os.environ:
-            from charlm.training.launch import launched
+            from charlm.training.launch import under_torchrun
 
-            if launched():
+            if under_torchrun():
                 raise UsageError(f"`charlm {cmd_name}` runs in one process; start it without torchrun")
         module, function = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(f"charlm.cli.{module}"), function)

@@ -41,25 +41,25 @@ def bench(
 ) -> None:
     """See the command's help."""
     changes = {key: value for key, value in given.items() if value not in (None, ())}
-    common, corpus = read_text(Recipe().changed(**changes))
+    common, corpus = read_text(Recipe().replace(**changes))
 
     if common.split == "all":
         raise UsageError("split all holds out nothing by which the models could be compared; take another --split")
 
     from charlm.experiments import bench as b
-    from charlm.experiments.baselines import references
-    from charlm.files import write_whole
+    from charlm.experiments.baselines import baselines
+    from charlm.files import atomic_write
 
     changes |= {key: getattr(common, key) for key in (*TEXT, "seed", "device")}  # recipes, too, get this text
     place = folder / name
-    entries = b.contestants(model, changes, parameters, len(corpus.vocab))
-    rows = references(corpus)
-    rows += b.compete(entries, seeds, corpus, place, lambda run: print(f"training {run}", file=sys.stderr))
+    entries = b.entries(model, changes, parameters, len(corpus.vocab))
+    rows = baselines(corpus)
+    rows += b.run_benchmark(entries, seeds, corpus, place, lambda run: print(f"training {run}", file=sys.stderr))
     total = b.summary(rows)
     lines = [_cells(row) for row in total]
     markdown = [HEAD, ["---"] * len(HEAD), *lines]
-    write_whole(place / "results.json", json.dumps({"rows": rows, "summary": total}, indent=1).encode())
-    write_whole(place / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in markdown).encode())
+    atomic_write(place / "results.json", json.dumps({"rows": rows, "summary": total}, indent=1).encode())
+    atomic_write(place / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in markdown).encode())
     if as_json:
         print(json.dumps(total))
     else:
@@ -74,13 +74,13 @@ def bench(
 
 def _cells(row: dict[str, Any]) -> list[str]:
     """Return a row of the table."""
-    from charlm.evaluation.metrics import bits
+    from charlm.evaluation.metrics import nats_to_bits
 
     def show(key: str) -> str:
         if key not in row:
             return "-"
-        spread = f" ± {bits(row[f'{key}_spread']):.3f}" if f"{key}_spread" in row else ""
-        return f"{bits(row[key]):.3f}{spread}"
+        spread = f" ± {nats_to_bits(row[f'{key}_spread']):.3f}" if f"{key}_spread" in row else ""
+        return f"{nats_to_bits(row[key]):.3f}{spread}"
 
     def count(key: str) -> str:
         return f"{row[key]:,.0f}" if key in row else "-"

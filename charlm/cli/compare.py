@@ -58,7 +58,7 @@ def _nats(row: dict[str, Any]) -> float:
 @json_option
 def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
     """See the command's help."""
-    from charlm.evaluation.metrics import bits
+    from charlm.evaluation.metrics import nats_to_bits
     from charlm.storage import runs
 
     rows = [_row(runs.find_run(name, folder)) for name in run]
@@ -76,7 +76,7 @@ def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
         return
 
     def show(nats: float | None) -> str:
-        return "-" if nats is None else f"{bits(nats):.3f}"
+        return "-" if nats is None else f"{nats_to_bits(nats):.3f}"
 
     def count(n: int | None) -> str:
         return "-" if n is None else f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.0f}k"

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import torch
 
     from charlm.data.corpus import Corpus
-    from charlm.evaluation.dynamic import Steps
+    from charlm.evaluation.dynamic import DynamicConfig
     from charlm.generation.language_model import LanguageModel
 
-ANOTHER_GAME = "another game: the model learns from the text it has read"
+NOT_COMPARABLE = "another game: the model learns from the text it has read"
 
 
 @click.command(
@@ -52,7 +52,7 @@ def evaluate(
     """See the command's help."""
     import numpy as np
 
-    from charlm.data.feeds import on_device
+    from charlm.data.feeds import to_device_if_fits
     from charlm.evaluation import metrics as m
     from charlm.generation.language_model import LanguageModel
     from charlm.storage import runs
@@ -62,10 +62,10 @@ def evaluate(
     place = choose_device(device)
     paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
     models = [LanguageModel.load(path, place) for path in paths]
-    path, model, about = paths[0], models[0], models[0].about
+    path, model, metadata = paths[0], models[0], models[0].metadata
     text = read_for(model, path, corpus)
     asked, part = part, part or ("all" if corpus else "test")
-    first, stop = (0, len(text.codes)) if part == "all" else text.bounds[part]
+    first, stop = (0, len(text.ids)) if part == "all" else text.bounds[part]
     if first == stop and not asked:
         part = "valid"
         first, stop = text.bounds[part]
@@ -75,9 +75,9 @@ def evaluate(
             if asked
             else "part that it has not seen; name a --corpus or --part train"
         )
-        raise UsageError(f"{path}: split {about.recipe['split']} has no {what}")
-    codes = on_device(text.codes, place)
-    n_unknown = stop - first - int(np.count_nonzero(text.codes[first:stop]))
+        raise UsageError(f"{path}: split {metadata.recipe['split']} has no {what}")
+    ids = to_device_if_fits(text.ids, place)
+    n_unknown = stop - first - int(np.count_nonzero(text.ids[first:stop]))
     report: dict[str, Any] = {
         "model": " + ".join(map(str, paths)),
         "corpus": text.name,
@@ -89,25 +89,25 @@ def evaluate(
         if given["weights"] is None:
             _refuse_to_choose_where_it_counts(models[:1], text, first, stop, "--weights")
         weights = mixture_weights(models, paths, place, given["weights"])
-        report |= _mixed(models, paths, codes, first, stop, weights)
+        report |= _mixed(models, paths, ids, first, stop, weights)
     else:
         weights = [1.0]
-        report |= _bits(m.evaluate(model.model, codes, first, stop, about.n_context, start=model.vocab.start))
+        report |= _bits(m.evaluate(model.model, ids, first, stop, metadata.n_context, bos_id=model.vocab.bos_id))
     if dynamic is not None:
         if given["rate"] is None or given["decay"] is None:
             _refuse_to_choose_where_it_counts(models, text, first, stop, "--rate and --decay")
-        learned = [_learned(*one, codes, first, stop, dynamic, given) for one in zip(models, paths, strict=True)]
+        learned = [_learned(*one, ids, first, stop, dynamic, given) for one in zip(models, paths, strict=True)]
         report["dynamic"] = _dynamic(dynamic, learned, weights)
     if as_json:
         print(json.dumps(report))
         return
-    unit = "byte" if about.is_bytes else "character"
+    unit = "byte" if metadata.is_bytes else "character"
     for row in report.get("mixture", ()):
         print(f"{_shown(row)} per {unit}: {row['model']}, weight {row['weight']:.4f}")
     print(f"{_shown(report)} per {unit}{': the mixture' if len(models) > 1 else ''}")
     if dynamic is not None:
         who = "the mixture, " if len(models) > 1 else ""
-        print(f"{_shown(report['dynamic'])} per {unit}, {who}dynamic ({dynamic}): {ANOTHER_GAME}")
+        print(f"{_shown(report['dynamic'])} per {unit}, {who}dynamic ({dynamic}): {NOT_COMPARABLE}")
     unknown = f", {n_unknown} of them unknown to the model" if n_unknown else ""
     where = f"{text.name}, {part}: {stop - first:,} {unit}s{unknown}"
     print(f"{report['model']} on {where}", file=sys.stderr)
@@ -129,53 +129,53 @@ def _refuse_to_choose_where_it_counts(
     Raises:
         UsageError: there are such characters.
     """
-    from charlm.data.corpus import bounds_of
+    from charlm.data.corpus import split_bounds
 
     for model in models:
-        begin, end = bounds_of(len(text.codes), model.about.recipe["split"])["valid"]
-        if text.sha256 == model.about.corpus["sha256"] and max(first, begin) < min(stop, end):
+        begin, end = split_bounds(len(text.ids), model.metadata.recipe["split"])["valid"]
+        if text.sha256 == model.metadata.corpus["sha256"] and max(first, begin) < min(stop, end):
             raise UsageError(f"{options} would be chosen on characters that count here; give them, or another --part")
 
 
 def _mixed(
-    models: list[LanguageModel], paths: list[Path], codes: torch.Tensor, first: int, stop: int, weights: list[float]
+    models: list[LanguageModel], paths: list[Path], ids: torch.Tensor, first: int, stop: int, weights: list[float]
 ) -> dict[str, Any]:
     """Return the bits of a mixture and of each of its models."""
-    from charlm.evaluation.metrics import Score
+    from charlm.evaluation.metrics import EvalResult
     from charlm.generation.mixture import each_nats, mixed_nats
 
-    nats = each_nats(models, codes, first, stop)
+    nats = each_nats(models, ids, first, stop)
     rows = [
-        {"model": str(path), "weight": weight} | _bits(Score(own.sum().item(), stop - first))
+        {"model": str(path), "weight": weight} | _bits(EvalResult(own.sum().item(), stop - first))
         for path, weight, own in zip(paths, weights, nats, strict=True)
     ]
-    return {"mixture": rows} | _bits(Score(mixed_nats(nats, weights).sum().item(), stop - first))
+    return {"mixture": rows} | _bits(EvalResult(mixed_nats(nats, weights).sum().item(), stop - first))
 
 
 def _learned(
-    model: LanguageModel, path: Path, codes: torch.Tensor, first: int, stop: int, method: str, given: dict[str, Any]
-) -> tuple[Steps, torch.Tensor]:
+    model: LanguageModel, path: Path, ids: torch.Tensor, first: int, stop: int, method: str, given: dict[str, Any]
+) -> tuple[DynamicConfig, torch.Tensor]:
     """Return how a model learns from what it has read, and the nats of each character."""
-    from charlm.evaluation.dynamic import dynamic_nats
+    from charlm.evaluation.dynamic import dynamic_nll
 
-    steps = dynamic_steps(model, path, codes.device, method, given["rate"], given["decay"], given["piece"], pick=True)
-    nats = dynamic_nats(model.model, codes, first, stop, steps, model.about.n_context, model.vocab.start)
+    steps = dynamic_steps(model, path, ids.device, method, given["rate"], given["decay"], given["piece"], pick=True)
+    nats = dynamic_nll(model.model, ids, first, stop, steps, model.metadata.n_context, model.vocab.bos_id)
     if not nats.isfinite().all():
         raise CharlmError(f"{path}: the weights ran away at --rate {steps.rate:g}; take a lower one")
     return steps, nats
 
 
-def _dynamic(method: str, learned: list[tuple[Steps, torch.Tensor]], weights: list[float]) -> dict[str, Any]:
+def _dynamic(method: str, learned: list[tuple[DynamicConfig, torch.Tensor]], weights: list[float]) -> dict[str, Any]:
     """Return the bits of one model that learns, or of a mixture of such."""
     import torch
 
-    from charlm.evaluation.metrics import Score
+    from charlm.evaluation.metrics import EvalResult
     from charlm.generation.mixture import mixed_nats
 
     nats = mixed_nats(torch.stack([own for _, own in learned]), weights)
     steps = learned[0][0]
-    about = {"method": method, "n_piece": steps.n_piece}
+    metadata = {"method": method, "n_piece": steps.n_piece}
     for name in ("rate", "decay"):
         each = [getattr(steps, name) for steps, _ in learned]
-        about[name] = each[0] if len(each) == 1 else each
-    return about | _bits(Score(nats.sum().item(), len(nats)))
+        metadata[name] = each[0] if len(each) == 1 else each
+    return metadata | _bits(EvalResult(nats.sum().item(), len(nats)))

@@ -43,11 +43,11 @@ def _list(rows: list[tuple[str, str]]) -> None:
 @json_option
 def corpora(as_json: bool) -> None:
     """See the command's help."""
-    from charlm.data.named_texts import TEXTS, folders
+    from charlm.data.named_texts import TEXTS, search_path
 
     report = {}
     for name, text in TEXTS.items():
-        found = [str(f / text.file) for f in folders() if (f / text.file).is_file()] if text.file else []
+        found = [str(f / text.file) for f in search_path() if (f / text.file).is_file()] if text.file else []
         report[name] = {
             "about": text.about,
             "source": text.source,
@@ -86,30 +86,30 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     """See the command's help."""
     from dataclasses import asdict
 
-    from charlm.evaluation.metrics import bits
+    from charlm.evaluation.metrics import nats_to_bits
     from charlm.storage import checkpoint, runs
     from charlm.storage.weights import weights_of
 
     path = runs.find_checkpoint(run, folder)
-    model, about = checkpoint.load(path)
+    model, metadata = checkpoint.load(path)
     weights = weights_of(model)
     if as_json:
         shapes = {name: list(weight.shape) for name, weight in weights.items()}
-        print(json.dumps({"path": str(path), **asdict(about), "weights": shapes}))
+        print(json.dumps({"path": str(path), **asdict(metadata), "weights": shapes}))
         return
-    unit = "bytes" if about.is_bytes else "characters"
+    unit = "bytes" if metadata.is_bytes else "characters"
     print(f"{path}: {path.stat().st_size:,} bytes, hash correct")
-    options = ", ".join(f"{name} {json.dumps(value)}" for name, value in about.options.items())
-    print(f"model:      {about.model}")
+    options = ", ".join(f"{name} {json.dumps(value)}" for name, value in metadata.options.items())
+    print(f"model:      {metadata.model}")
     print(click.wrap_text(options, 80, "options:    ", " " * 12))
     print(f"parameters: {model.n_parameters:,}")
-    window = f", a window of {about.n_context}" if about.n_context else ""
-    print(f"vocabulary: {about.vocab_size - 1} {unit}{window}")
-    print(f"text:       {about.corpus.get('name')}, {about.corpus.get('n_chars', 0):,} {unit}")
-    print(f"trained:    {about.counters.get('n_chars', 0):,} {unit}, {about.counters.get('epoch')} epochs")
+    window = f", a window of {metadata.n_context}" if metadata.n_context else ""
+    print(f"vocabulary: {metadata.vocab_size - 1} {unit}{window}")
+    print(f"text:       {metadata.corpus.get('name')}, {metadata.corpus.get('n_chars', 0):,} {unit}")
+    print(f"trained:    {metadata.counters.get('n_chars', 0):,} {unit}, {metadata.counters.get('epoch')} epochs")
     for part in ("train", "valid", "test"):
-        if f"{part}_nats" in about.result:
-            nats = about.result[f"{part}_nats"]
-            print(f"{part + ':':11} {bits(nats):.4f} bits ({nats:.4f} nats) per {unit[:-1]}")
-    print(f"versions:   {', '.join(f'{name} {version}' for name, version in about.versions.items())}\n")
+        if f"{part}_nats" in metadata.result:
+            nats = metadata.result[f"{part}_nats"]
+            print(f"{part + ':':11} {nats_to_bits(nats):.4f} bits ({nats:.4f} nats) per {unit[:-1]}")
+    print(f"versions:   {', '.join(f'{name} {version}' for name, version in metadata.versions.items())}\n")
     print(table(["weights", "shape"], [[n, "x".join(map(str, w.shape))] for n, w in weights.items()]))

@@ -41,16 +41,16 @@ def lesson(
     as_json: bool,
 ) -> None:
     """See the command's help."""
-    from charlm.evaluation.metrics import bits
-    from charlm.experiments.lesson import PROTOCOL, STEPS, choose, climb
+    from charlm.evaluation.metrics import nats_to_bits
+    from charlm.experiments.lesson import PROTOCOL, STEPS, choose, train_ladder
     from charlm.recipe import Recipe
 
     chosen = choose(steps)
     changes = {"corpus": [corpus], "seed": seed, "device": device} | ({"epochs": epochs} if epochs else {})
-    ladder = {name: recipe.load(f"lesson-{name}").changed(**changes) for name in chosen}
+    ladder = {name: recipe.load(f"lesson-{name}").replace(**changes) for name in chosen}
     rows, report = [], []
-    for name, model in climb(ladder, folder, "lesson", _announce):
-        step, result = STEPS[name], model.about.result
+    for name, model in train_ladder(ladder, folder, "lesson", _announce):
+        step, result = STEPS[name], model.metadata.result
         if result["interrupted"]:
             raise KeyboardInterrupt
         ours = result[step.result]
@@ -63,14 +63,14 @@ def lesson(
         print(table(["step", "architecture x feed", "published", "ours", "differ", "sec"], rows), flush=True)
 
     if protocol or (protocol is None and steps is None):
-        recipes = {name: Recipe().changed(**changes, **choice) for name, choice in PROTOCOL.items()}
+        recipes = {name: Recipe().replace(**changes, **choice) for name, choice in PROTOCOL.items()}
         rows = []
-        for name, model in climb(recipes, folder, "protocol", _announce):
-            result = model.about.result
+        for name, model in train_ladder(recipes, folder, "protocol", _announce):
+            result = model.metadata.result
             if result["interrupted"]:
                 raise KeyboardInterrupt
             report.append({"protocol": name} | result)
-            numbers = [f"{bits(result[f'{part}_nats']):.3f}" for part in ("valid", "test")]
+            numbers = [f"{nats_to_bits(result[f'{part}_nats']):.3f}" for part in ("valid", "test")]
             rows.append([name, f"{result['n_parameters']:,}", *numbers, f"{result['seconds']:.0f}"])
         if not as_json:
             print(f"\nThe one protocol: {corpus}, 80/10/10, bits per character\n")

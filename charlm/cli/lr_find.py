@@ -28,7 +28,7 @@ def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_js
         raise click.UsageError(f"--plot {png}: the file's name must end in .png")
     choices, corpus = read_text(take_recipe(given))
 
-    from charlm.evaluation.metrics import bits
+    from charlm.evaluation.metrics import nats_to_bits
     from charlm.experiments.lr_find import find_rate, plot
 
     found = find_rate(choices, corpus, lowest, highest, n_steps)
@@ -43,7 +43,8 @@ def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_js
         return
     every = max(1, len(found.rates) // 20)
     rows = [
-        [f"{rate:.1e}", f"{bits(nats):.3f}"] for rate, nats in list(zip(found.rates, found.nats, strict=True))[::every]
+        [f"{rate:.1e}", f"{nats_to_bits(nats):.3f}"]
+        for rate, nats in list(zip(found.rates, found.nats, strict=True))[::every]
     ]
     print(table(["rate", "bits/char"], rows))
     print(f"\nthe loss falls most steeply at {found.suggestion:.1e}; try --learning-rate {found.suggestion:.0e}")

@@ -95,7 +95,7 @@ def take_recipe(given: dict[str, Any]) -> Recipe:
     values = {name: given.pop(name) for name in names}
     changes = {name: value for name, value in values.items() if value is not None and value != ()}
     start = recipe.load(base) if base else recipe.default(changes)
-    return start.changed(**changes, options=options)
+    return start.replace(**changes, options=options)
 
 
 def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
@@ -113,12 +113,12 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
     if choices.corpus:
         return choices, read_corpus(choices)
     try:
-        named = choices.changed(corpus=[DEFAULT])
+        named = choices.replace(corpus=[DEFAULT])
         return named, read_corpus(named)
     except InputNotFoundError as error:
         reason = str(error).split(";")[0]
         print(f"charlm: {reason}; going on with {FALLBACK}", file=sys.stderr)
-        named = choices.changed(corpus=[FALLBACK])
+        named = choices.replace(corpus=[FALLBACK])
         return named, read_corpus(named)
 
 
@@ -144,5 +144,5 @@ def table(head: list[str], rows: list[list[str]]) -> str:
         is_number = all(cell[:1] in "+-.0123456789" for cell in cells)
         for line, cell in zip(lines, (title, *cells), strict=True):
             line[i] = cell.rjust(width) if is_number else cell.ljust(width)
-    joined = ["  ".join(line).rstrip() for line in lines]
-    return "\n".join([joined[0], "-" * max(map(len, joined)), *joined[1:]])
+    process_group = ["  ".join(line).rstrip() for line in lines]
+    return "\n".join([process_group[0], "-" * max(map(len, process_group)), *process_group[1:]])

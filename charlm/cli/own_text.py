@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from charlm.data.corpus import Corpus
-    from charlm.evaluation.dynamic import Steps
+    from charlm.evaluation.dynamic import DynamicConfig
     from charlm.generation.language_model import LanguageModel
 
 Command = Callable[..., Any]
@@ -70,20 +70,20 @@ def read_for(model: LanguageModel, path: Path, corpus: Sequence[str] = ()) -> Co
     from charlm.data import named_texts
     from charlm.data.corpus import make_corpus
 
-    recipe, about = model.about.recipe, model.about
+    recipe, metadata = model.metadata.recipe, model.metadata
     sources = list(corpus) or recipe["corpus"]
     if not corpus and "-" in sources:
         raise UsageError(f"{path}: was trained on standard input; name the text with --corpus")
     text = make_corpus(
-        named_texts.gather(sources),
+        named_texts.open_texts(sources),
         " + ".join(sources),
         "standard" if corpus else recipe["split"],
-        about.is_bytes,
+        metadata.is_bytes,
         recipe["lower"],
         vocab=model.vocab,
         min_chars=1,
     )
-    if not corpus and text.sha256 != about.corpus["sha256"]:
+    if not corpus and text.sha256 != metadata.corpus["sha256"]:
         print(f"charlm: {text.name} is not the text it was trained on (another SHA-256)", file=sys.stderr)
     return text
 
@@ -96,7 +96,7 @@ def _part(model: LanguageModel, path: Path, part: str, otherwise: str) -> tuple[
         raise type(error)(f"{error}; or {otherwise}") from None
     first, stop = text.bounds[part]
     if first == stop:
-        raise UsageError(f"{path}: split {model.about.recipe['split']} has no {part} part; {otherwise}")
+        raise UsageError(f"{path}: split {model.metadata.recipe['split']} has no {part} part; {otherwise}")
     return text, first, stop
 
 
@@ -109,7 +109,7 @@ def dynamic_steps(
     decay: float | None,
     piece: int | None,
     pick: bool,
-) -> Steps:
+) -> DynamicConfig:
     """Return how a model is to learn from what it reads.
 
     Args:
@@ -127,33 +127,33 @@ def dynamic_steps(
     """
     import torch
 
-    from charlm.data.feeds import on_device
+    from charlm.data.feeds import to_device_if_fits
     from charlm.evaluation import dynamic
-    from charlm.evaluation.tuning import tune
+    from charlm.evaluation.tuning import coordinate_search
 
-    steps = dynamic.Steps(
+    steps = dynamic.DynamicConfig(
         dynamic.RATE[method] if rate is None else rate,
         dynamic.DECAY if decay is None else decay,
         n_piece=dynamic.N_PIECE if piece is None else piece,
     )
-    n_context, start = model.about.n_context, model.vocab.start
+    n_context, start = model.metadata.n_context, model.vocab.bos_id
     if method == "rms":
         text, first, stop = _part(model, path, "train", "take --dynamic sgd, which needs no training part")
-        codes = on_device(text.codes[first:stop], place)
-        kinds = torch.from_numpy(model.vocab.kinds)
-        steps = replace(steps, rms=dynamic.gradient_rms(model.model, codes, n_context, steps.n_piece, kinds))
+        ids = to_device_if_fits(text.ids[first:stop], place)
+        char_classes = torch.from_numpy(model.vocab.char_classes)
+        steps = replace(steps, rms=dynamic.gradient_rms(model.model, ids, n_context, steps.n_piece, char_classes))
     learns_by_steps = any(parameter.requires_grad for parameter in model.model.parameters())
     if pick and learns_by_steps and (rate is None or decay is None):
         text, first, stop = _part(model, path, "valid", "give --rate and --decay")
-        codes = on_device(text.codes, place)
+        ids = to_device_if_fits(text.ids, place)
         rates = dynamic.RATES[method] if rate is None else (rate,)
         decays = dynamic.DECAYS if decay is None else (decay,)
         begin = max(first, stop - dynamic.N_TUNE)
 
-        def nats(steps: dynamic.Steps) -> float:
-            return dynamic.dynamic_nats(model.model, codes, begin, stop, steps, n_context, start).sum().item()
+        def nats(steps: dynamic.DynamicConfig) -> float:
+            return dynamic.dynamic_nll(model.model, ids, begin, stop, steps, n_context, start).sum().item()
 
-        steps = tune(nats, steps, rates, decays)
+        steps = coordinate_search(nats, steps, rates, decays)
         print(
             f"charlm: {path}: --rate {steps.rate:g} --decay {steps.decay:g} picked on the end of the validation part",
             file=sys.stderr,
@@ -169,7 +169,7 @@ def mixture_weights(
     Raises:
         CharlmError: models or weights that cannot be mixed, or no text to fit on.
     """
-    from charlm.data.feeds import on_device
+    from charlm.data.feeds import to_device_if_fits
     from charlm.generation import mixture
 
     mixture.check_alike(models)
@@ -179,11 +179,11 @@ def mixture_weights(
         except ValueError:
             raise UsageError(f"--weights {given}: give numbers with commas between, one for each model") from None
     text, first, stop = _part(models[0], paths[0], "valid", "give --weights")
-    about = models[0].about
+    metadata = models[0].metadata
     for model, path in zip(models[1:], paths[1:], strict=True):
-        if (model.about.corpus["sha256"], model.about.recipe["split"]) != (
-            about.corpus["sha256"],
-            about.recipe["split"],
+        if (model.metadata.corpus["sha256"], model.metadata.recipe["split"]) != (
+            metadata.corpus["sha256"],
+            metadata.recipe["split"],
         ):
             print(f"charlm: {path} had another text or split; it may have seen what is predicted", file=sys.stderr)
-    return mixture.fit_weights(mixture.each_nats(models, on_device(text.codes, place), first, stop))
+    return mixture.fit_weights(mixture.each_nats(models, to_device_if_fits(text.ids, place), first, stop))

@@ -17,7 +17,7 @@ from charlm.cli.own_text import check_learning, dynamic_steps, learning_options,
 from charlm.errors import DataError, InputNotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from charlm.generation.generator import Writer
+    from charlm.generation.generator import TextGenerator
 
 
 MAX_PRIME = 1 << 24  # bytes
@@ -103,7 +103,7 @@ def sample(
 
     paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
     is_plain = len(paths) == 1 and dynamic is None and device in ("auto", "cpu")
-    model: Writer | None = generator.load(paths[0]) if is_plain else None
+    model: TextGenerator | None = generator.load(paths[0]) if is_plain else None
     if model is None:
         import torch
 
@@ -114,18 +114,18 @@ def sample(
         models = [LanguageModel.load(path, place) for path in paths]
         mixed = mixture_weights(models, paths, place, weights) if len(models) > 1 else []
         if dynamic is not None:
-            from charlm.evaluation.dynamic import learn
+            from charlm.evaluation.dynamic import adapt
 
             for network, path in zip(models, paths, strict=True):
-                codes = torch.from_numpy(network.vocab.encode(network.prepare(prime, options["unknown"]))).to(place)
+                ids = torch.from_numpy(network.vocab.encode(network.prepare(prime, options["unknown"]))).to(place)
                 steps = dynamic_steps(network, path, place, dynamic, rate, decay, piece, pick=False)
-                learn(network.model, codes, steps, network.about.n_context, network.vocab.start)
+                adapt(network.model, ids, steps, network.metadata.n_context, network.vocab.bos_id)
         model = models[0]
         if mixed:
             from charlm.generation.mixture import mix
 
             model = mix(models, mixed)
-    for i, texts in enumerate(model.streams(num, prime, seed=seed, **options)):
+    for i, texts in enumerate(model.generate_many(num, prime, seed=seed, **options)):
         if as_json:
             print(json.dumps({"prime": prime, "text": "".join(texts)}, ensure_ascii=False), flush=True)
             continue

@@ -40,30 +40,30 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
 
     from charlm.training import distributed, launch
-    from charlm.training.callbacks import Contention, Progress
+    from charlm.training.callbacks import Progress, WarnOversubscription
     from charlm.training.session import train as train_model
 
-    if resume is None and "-" in choices.corpus and launch.launched():
+    if resume is None and "-" in choices.corpus and launch.under_torchrun():
         raise UsageError("several processes cannot all read standard input; give --corpus a file")
-    with launch.joined():
-        with distributed.in_turn():
+    with launch.process_group():
+        with distributed.rank0_first():
             if resume is None:
                 choices, corpus = read_text(choices)
             else:
                 choices, corpus, run = _stopped(resume, folder)
         goes_on = resume is not None
         if resume is None:
-            run, goes_on = distributed.from_first(partial(_place, name, choices.model, folder))
-        shown = [Progress(samples), Contention()] if distributed.is_first() else []
+            run, goes_on = distributed.run_on_rank0(partial(_place, name, choices.model, folder))
+        shown = [Progress(samples), WarnOversubscription()] if distributed.is_main_process() else []
         try:
             model = train_model(choices, corpus, run, shown, _warn if goes_on else None)
         except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
             if not (run / "last.safetensors").is_file():
                 raise
             _stop(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
-        if model.about.result["interrupted"]:
-            _stop(run, choices.model, model.about.result["signal"])
-        if distributed.is_first():
+        if model.metadata.result["interrupted"]:
+            _stop(run, choices.model, model.metadata.result["signal"])
+        if distributed.is_main_process():
             _show(model, run, as_json, choices.seed)
 
 
@@ -75,7 +75,7 @@ def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
     from charlm.storage import runs
     from charlm.training import launch
 
-    if (left := launch.recall()) is not None:
+    if (left := launch.restored_run()) is not None:
         run = Path(left)
         goes_on = (run / "last.safetensors").is_file()
         if not goes_on:
@@ -83,21 +83,21 @@ def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
         return run, goes_on
     run = folder / name if name else runs.new_run(model, folder)
     if not run.exists():  # what is there already is not ours, and will be refused
-        launch.remember(str(run.absolute()))
+        launch.publish_run(str(run.absolute()))
     return run, False
 
 
 def _show(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
     """Print what came out of a training."""
-    from charlm.evaluation.metrics import bits
+    from charlm.evaluation.metrics import nats_to_bits
 
-    result = model.about.result
+    result = model.metadata.result
     if as_json:
         print(json.dumps({"run": str(run), **result}))
         return
     print(model.sample(length=400, temperature=0.8, seed=seed).strip())
     shown = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
-    scores = ", ".join(f"{part} {bits(result[f'{part}_nats']):.3f}" for part in shown)
+    scores = ", ".join(f"{part} {nats_to_bits(result[f'{part}_nats']):.3f}" for part in shown)
     print(f"\nbits per character: {scores}", file=sys.stderr)
     print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
     folder = shlex.quote(str(run.parent))
@@ -110,7 +110,7 @@ def _stop(run: Path, model: str, number: int) -> NoReturn:
     from charlm import models
     from charlm.training import distributed
 
-    if distributed.is_first():
+    if distributed.is_main_process():
         command, does = ("train --resume", "goes on")
         if issubclass(models.find(model), models.CountingModel):  # it was only being scored
             command, does = ("eval", "scores what was counted")
@@ -139,7 +139,7 @@ def _warn(differences: list[str]) -> None:
     """Say what may change the rounding of a resumed training."""
     from charlm.training import distributed
 
-    if not distributed.is_first():
+    if not distributed.is_main_process():
         return
     for difference in differences:
         print(f"charlm: not as it was when it stopped: {difference}; results may differ by rounding", file=sys.stderr)

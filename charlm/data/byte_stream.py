@@ -14,11 +14,11 @@ N_PIECE = 1 << 20  # bytes read at a time: they stay in the processor's cache wh
 N_WHOLE = 1 << 27  # the most bytes that are kept in memory, of what cannot be read twice
 
 
-class Pieces:
+class ByteStream:
     """Files and texts, joined by line breaks, in pieces of some bytes.
 
     Nothing but one piece of a file is in memory. A file that changes between two iterations, or during one, is
-    noticed by its `stamp`.
+    noticed by its `fingerprint`.
 
     Args:
         parts: paths of regular files, or texts themselves.
@@ -54,7 +54,7 @@ class Pieces:
             InputNotFoundError: a file is not there any more.
         """
         for part in self.parts:
-            n_bytes = Pieces([part]).n_bytes
+            n_bytes = ByteStream([part]).n_bytes
             if offset <= n_bytes or part is self.parts[-1]:
                 break
             offset -= n_bytes + 1
@@ -71,20 +71,20 @@ class Pieces:
         return sum(sizes) + max(0, len(sizes) - 1)
 
     @property
-    def stamp(self) -> list[Any]:
+    def fingerprint(self) -> list[Any]:
         """What changes whenever the bytes do, without reading them: of a file, its place, size and times.
 
         Raises:
             InputNotFoundError: a file is not there any more.
         """
-        stamps: list[Any] = []
+        fingerprints: list[Any] = []
         for part in self.parts:
             if isinstance(part, bytes):
-                stamps.append(hashlib.sha256(part).hexdigest())
+                fingerprints.append(hashlib.sha256(part).hexdigest())
             else:
                 s = _stat(part)  # st_ctime_ns, which cannot be set, tells of a change whose st_mtime_ns was set back
-                stamps.append([str(part.resolve()), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns])
-        return stamps
+                fingerprints.append([str(part.resolve()), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns])
+        return fingerprints
 
 
 def _unreadable(path: Path, error: OSError) -> InputNotFoundError:
@@ -98,7 +98,7 @@ def _stat(path: Path) -> os.stat_result:
         raise _unreadable(path, error) from None
 
 
-def read_once(file: BinaryIO, name: str) -> bytes:
+def read_pipe(file: BinaryIO, name: str) -> bytes:
     """Read what can be read only once, as a pipe, to its end.
 
     Raises:

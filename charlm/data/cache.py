@@ -22,23 +22,23 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from charlm.data.named_texts import cache_folder
-from charlm.data.vocab import Codes, Vocab
+from charlm.data.vocab import Ids, Vocab
 from charlm.errors import OutputError
-from charlm.files import sync_folder
+from charlm.files import fsync_dir
 
 FORMAT = 1
 TICK = 0.02  # seconds; clocks of file systems are no finer than 0.01
 N_AHEAD = 1 << 23  # bytes that are handed to the disk at once
 MAX_JSON = 1 << 26  # bytes
-Found = tuple[str, Vocab, Codes]  # SHA-256, vocabulary, indices
-Encode = Callable[[Callable[[Codes], object]], tuple[str, Vocab]]
+Found = tuple[str, Vocab, Ids]  # SHA-256, vocabulary, indices
+Encode = Callable[[Callable[[Ids], object]], tuple[str, Vocab]]
 
 
-def encoded(text: dict[str, Any], made_for: dict[str, Any], vocab: Vocab | None, encode: Encode) -> Found:
+def load_or_encode(text: dict[str, Any], made_for: dict[str, Any], vocab: Vocab | None, encode: Encode) -> Found:
     """Return a text as indices, from the cache if it is there as it is wanted, and as the text is now.
 
     Args:
-        text: the `stamp` of its `Pieces`, and how it is read.
+        text: the `fingerprint` of its `ByteStream`, and how it is read.
         made_for: how its vocabulary is found, where none is given.
         vocab: the vocabulary; None for the one that is found.
         encode: calls its argument with the indices of one piece after another, and returns the text's SHA-256 and
@@ -73,7 +73,7 @@ def encoded(text: dict[str, Any], made_for: dict[str, Any], vocab: Vocab | None,
 def _make(path: Path, about: dict[str, Any], vocab: Vocab | None, encode: Encode) -> Found:
     """Encode a text into its file, unless another process does."""
     part = path.with_suffix(".part")
-    with _alone(part) as file:
+    with exclusive_lock(part) as file:
         try:
             if path.exists():
                 with path.open("rb") as other:
@@ -84,7 +84,7 @@ def _make(path: Path, about: dict[str, Any], vocab: Vocab | None, encode: Encode
             time.sleep(TICK)  # whatever is written to the text from now on changes its stamp
             file.truncate()
             sha256, known = encode(partial(_put, file))
-            told = {"n_bytes": file.tell(), "sha256": sha256, "points": known.points.tolist()}
+            told = {"n_bytes": file.tell(), "sha256": sha256, "points": known.codepoints.tolist()}
             data = json.dumps(about | told | {"is_bytes": known.is_bytes}).encode()
             file.write(data + len(data).to_bytes(8, "little"))
             file.flush()
@@ -93,16 +93,16 @@ def _make(path: Path, about: dict[str, Any], vocab: Vocab | None, encode: Encode
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        fsync_dir(path.parent)
         found = _read(file, about, vocab or known)
     assert found is not None
     return found
 
 
-def _put(file: BinaryIO, codes: Codes) -> None:
+def _put(file: BinaryIO, ids: Ids) -> None:
     """Write indices, and have the disk begin with them while the next ones are made."""
     begin = file.tell()
-    file.write(codes.data)
+    file.write(ids.data)
     first, stop = (at // N_AHEAD * N_AHEAD for at in (begin, file.tell()))
     if first < stop and hasattr(os, "posix_fadvise"):
         file.flush()
@@ -127,7 +127,7 @@ def _read(file: BinaryIO, about: dict[str, Any], vocab: Vocab | None) -> Found |
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[BinaryIO]:
+def exclusive_lock(path: Path) -> Iterator[BinaryIO]:
     """Open a file that is open like this in no other process; wait as long as it is."""
     while True:
         with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:

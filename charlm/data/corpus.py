@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from charlm.data import cache
-from charlm.data.byte_stream import Pieces
-from charlm.data.encoding import NotUTF8Error, hashed, points_of, shown, survey
-from charlm.data.vocab import Codes, Vocab
+from charlm.data.byte_stream import ByteStream
+from charlm.data.encoding import NotUTF8Error, decode_stream, first_occurrences, hash_while_reading, with_progress
+from charlm.data.vocab import Ids, Vocab
 from charlm.errors import DataError
 
-N_LARGE = 1 << 24  # bytes from which on a text is encoded into a file
+MMAP_THRESHOLD = 1 << 24  # bytes from which on a text is encoded into a file
 PARTS = ("train", "valid", "test")
 
 # Shares of the text for train, validation and test. "random20" holds out a random fifth of the *windows* of one
@@ -46,30 +46,30 @@ class Corpus:
         name: where the text came from, for people.
         sha256: SHA-256 of the bytes as they were read, hexadecimal.
         vocab: the vocabulary.
-        codes: the whole text as indices, of the vocabulary's `dtype`, (N,); of a large text a file, memory-mapped.
+        ids: the whole text as indices, of the vocabulary's `dtype`, (N,); of a large text a file, memory-mapped.
         bounds: first and one-past-last position of each part.
     """
 
     name: str
     sha256: str
     vocab: Vocab
-    codes: Codes
+    ids: Ids
     bounds: dict[str, tuple[int, int]]
 
-    def part(self, name: str) -> Codes:
+    def part(self, name: str) -> Ids:
         """Return the indices of one part: "train", "valid" or "test"."""
         first, stop = self.bounds[name]
-        return self.codes[first:stop]
+        return self.ids[first:stop]
 
 
-def bounds_of(n: int, split: str) -> dict[str, tuple[int, int]]:
+def split_bounds(n: int, split: str) -> dict[str, tuple[int, int]]:
     """Return first and one-past-last position of each part of a text of `n` characters."""
     cuts = [0, *(round(n * share) for share in np.cumsum(SPLITS[split])[:-1]), n]
     return {part: (cuts[i], cuts[i + 1]) for i, part in enumerate(PARTS)}
 
 
 def make_corpus(
-    data: bytes | Pieces,
+    data: bytes | ByteStream,
     name: str,
     split: str = "standard",
     as_bytes: bool = False,
@@ -77,7 +77,7 @@ def make_corpus(
     min_count: int = 1,
     vocab: Vocab | None = None,
     min_chars: int = MIN_CHARS,
-    n_large: int = N_LARGE,
+    mmap_threshold: int = MMAP_THRESHOLD,
 ) -> Corpus:
     """Decode, check, encode and split one text.
 
@@ -90,44 +90,48 @@ def make_corpus(
         min_count: characters seen fewer times in the training part are left out of the vocabulary.
         vocab: use this vocabulary instead of making one.
         min_chars: the fewest characters that make a text.
-        n_large: bytes from which on a text that lies in files is encoded into a file.
+        mmap_threshold: bytes from which on a text that lies in files is encoded into a file.
 
     Raises:
         DataError: the text is empty, too short or not UTF-8, or it changes while it is read.
         InputNotFoundError: a file cannot be read.
         OutputError: there is no place for the file of a large text.
     """
-    pieces = Pieces([data]) if isinstance(data, bytes) else data
+    pieces = ByteStream([data]) if isinstance(data, bytes) else data
     given = Vocab.of_bytes() if as_bytes and vocab is None else vocab
 
-    def encode(put: Callable[[Codes], object]) -> tuple[str, Vocab]:
-        stamp, sha256, n = pieces.stamp, hashlib.sha256(), 0
+    def encode(put: Callable[[Ids], object]) -> tuple[str, Vocab]:
+        fingerprint, sha256, n = pieces.fingerprint, hashlib.sha256(), 0
         known = given
         if known is None:
-            reached, n = survey(points_of(shown(pieces, "reading"), name, as_bytes, lower), min_count)
+            reached, n = first_occurrences(
+                decode_stream(with_progress(pieces, "reading"), name, as_bytes, lower), min_count
+            )
             _check_length(n, min_chars, name)
-            known = Vocab(np.flatnonzero(reached < bounds_of(n, split)["train"][1]).tolist())
+            known = Vocab(np.flatnonzero(reached < split_bounds(n, split)["train"][1]).tolist())
         n = 0
-        for points in points_of(hashed(shown(pieces, "encoding"), sha256), name, as_bytes, lower):
-            put(known.encode_points(points))
-            n += len(points)
-        if pieces.stamp != stamp:
+        for codepoints in decode_stream(
+            hash_while_reading(with_progress(pieces, "encoding"), sha256), name, as_bytes, lower
+        ):
+            put(known.encode_points(codepoints))
+            n += len(codepoints)
+        if pieces.fingerprint != fingerprint:
             raise DataError(f"{name}: changed while it was read; try again when nothing writes to it")
         _check_length(n, min_chars, name)
         return sha256.hexdigest(), known
 
     try:
-        if any(isinstance(part, Path) for part in pieces.parts) and pieces.n_bytes >= n_large:
-            text = {"stamp": pieces.stamp, "lower": lower, "as_bytes": as_bytes}
-            sha256, known, codes = cache.encoded(text, {"split": split, "min_count": min_count}, given, encode)
+        if any(isinstance(part, Path) for part in pieces.parts) and pieces.n_bytes >= mmap_threshold:
+            text = {"stamp": pieces.fingerprint, "lower": lower, "as_bytes": as_bytes}
+            sha256, known, ids = cache.load_or_encode(text, {"split": split, "min_count": min_count}, given, encode)
         else:
-            whole: list[Codes] = []
+            whole: list[Ids] = []
             sha256, known = encode(whole.append)
-            codes = np.concatenate(whole)
+            ids = np.concatenate(whole)
     except NotUTF8Error as error:
         part, offset = pieces.place(error.offset)
         raise NotUTF8Error.at(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
-    return Corpus(name, sha256, known, codes, bounds_of(len(codes), split))
+    return Corpus(name, sha256, known, ids, split_bounds(len(ids), split))
 
 
 def _check_length(n: int, min_chars: int, name: str) -> None:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from charlm.data.byte_stream import Pieces
-from charlm.data.vocab import N_CODE_POINTS, Points, code_points
+from charlm.data.byte_stream import ByteStream
+from charlm.data.vocab import N_CODE_POINTS, Codepoints, code_points
 from charlm.errors import DataError
 
 NEVER = np.iinfo(np.int64).max
@@ -82,7 +82,7 @@ def lower(texts: Iterable[str]) -> Iterator[str]:
     yield (before + held_back).lower()[len(before) :]
 
 
-def points_of(pieces: Iterable[bytes], name: str, as_bytes: bool, lower_case: bool) -> Iterator[Points]:
+def decode_stream(pieces: Iterable[bytes], name: str, as_bytes: bool, lower_case: bool) -> Iterator[Codepoints]:
     """Turn a stream of bytes into its symbols.
 
     Args:
@@ -104,11 +104,11 @@ def points_of(pieces: Iterable[bytes], name: str, as_bytes: bool, lower_case: bo
     yield from (code_points(text) for text in (lower(texts) if lower_case else texts))
 
 
-def survey(points: Iterable[Points], min_count: int = 1) -> tuple[NDArray[np.int64], int]:
+def first_occurrences(codepoints: Iterable[Codepoints], min_count: int = 1) -> tuple[NDArray[np.int64], int]:
     """Find where each symbol occurs for the `min_count`-th time: it is in the vocabulary of a part that goes so far.
 
     Args:
-        points: a text in pieces.
+        codepoints: a text in pieces.
         min_count: at least 1.
 
     Returns:
@@ -118,7 +118,7 @@ def survey(points: Iterable[Points], min_count: int = 1) -> tuple[NDArray[np.int
     missing = np.ones(N_CODE_POINTS, dtype=bool)
     counts = np.zeros(N_CODE_POINTS, dtype=np.int64)
     done, n = b"", 0  # bytes that need not be looked for any more
-    for piece in points:
+    for piece in codepoints:
         if piece.dtype != np.uint8 or piece.tobytes().translate(None, delete=done):
             places = np.flatnonzero(missing[piece])
             places = places[np.argsort(piece[places], kind="stable")]  # by symbol, and then by place
@@ -132,7 +132,7 @@ def survey(points: Iterable[Points], min_count: int = 1) -> tuple[NDArray[np.int
     return reached, n
 
 
-def shown(pieces: Pieces, what: str) -> Iterator[bytes]:
+def with_progress(pieces: ByteStream, what: str) -> Iterator[bytes]:
     """Yield the pieces under a progress bar on stderr, if it is a terminal and they take more than a second."""
     with tqdm(
         total=pieces.n_bytes,
@@ -149,7 +149,7 @@ def shown(pieces: Pieces, what: str) -> Iterator[bytes]:
             bar.update(len(piece))
 
 
-def hashed(pieces: Iterable[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+def hash_while_reading(pieces: Iterable[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
     """Yield the pieces, and tell a digest of them."""
     for piece in pieces:
         digest.update(piece)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.data.permutation import Places, shuffled
-from charlm.data.vocab import Codes
+from charlm.data.permutation import Places, permute
+from charlm.data.vocab import Ids
 from charlm.errors import DataError
 
 Batch = tuple[Tensor, Tensor]  # chars (B, T) and targets (B, T) or (B, 1), both long
@@ -43,28 +43,28 @@ class Feed(Protocol):
         """Return the batch at a step of an epoch."""
         ...
 
-    def places(self, epoch: int, step: int) -> Tensor:
+    def row_offsets(self, epoch: int, step: int) -> Tensor:
         """Return where in the text the rows of that batch begin, long, (B,)."""
         ...
 
 
-def on_device(codes: Codes, device: torch.device) -> Tensor:
+def to_device_if_fits(ids: Ids, device: torch.device) -> Tensor:
     """Return a text as a tensor on a device; in memory as it is, if it would take more than a quarter of what is free.
 
     Args:
-        codes: indices, (N,).
+        ids: indices, (N,).
         device: where they will be needed.
     """
     with warnings.catch_warnings():  # a mapped file is read-only, and so are we
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        text = torch.from_numpy(codes)
+        text = torch.from_numpy(ids)
     if device.type == "cuda" and text.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
         return text
     return text.to(device)
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RandomSubset:
     """Some of 0..n-1, drawn at random: those at the places from `first` to `stop` of a shuffled order."""
 
     n: int
@@ -78,10 +78,10 @@ class Drawn:
 
     def numbers(self, places: Places) -> Places:
         """Return those at some places from 0 to `len(self) - 1`, int64, (P,)."""
-        return shuffled(self.first + places, self.n, self.seed, epoch=-1)
+        return permute(self.first + places, self.n, self.seed, epoch=-1)
 
 
-def hold_out(n: int, share: float, seed: int) -> tuple[Drawn, Drawn]:
+def random_split(n: int, share: float, seed: int) -> tuple[RandomSubset, RandomSubset]:
     """Divide 0..n-1 at random.
 
     Args:
@@ -93,7 +93,7 @@ def hold_out(n: int, share: float, seed: int) -> tuple[Drawn, Drawn]:
         kept, held_out: together 0..n-1.
     """
     n_held_out = round(n * share)
-    return Drawn(n, seed, n_held_out, n), Drawn(n, seed, 0, n_held_out)
+    return RandomSubset(n, seed, n_held_out, n), RandomSubset(n, seed, 0, n_held_out)
 
 
 class _Rows:
@@ -101,11 +101,13 @@ class _Rows:
 
     carries_state = False
 
-    def __init__(self, codes: Tensor, length: int, stride: int, batch_size: int, seed: int, only: Drawn | None) -> None:
-        if len(codes) <= length:
-            raise DataError(f"the training part has {len(codes)} characters; sequences of {length} need more")
-        self._rows = codes.unfold(0, length + 1, stride)  # (n_rows, T + 1), a view
-        self._only = only
+    def __init__(
+        self, ids: Tensor, length: int, stride: int, batch_size: int, seed: int, subset: RandomSubset | None
+    ) -> None:
+        if len(ids) <= length:
+            raise DataError(f"the training part has {len(ids)} characters; sequences of {length} need more")
+        self._rows = ids.unfold(0, length + 1, stride)  # (n_rows, T + 1), a view
+        self._subset = subset
         self._stride, self._batch_size, self._seed = stride, batch_size, seed
 
     @property
@@ -115,7 +117,7 @@ class _Rows:
 
     @property
     def _n_used(self) -> int:
-        return self.n_rows if self._only is None else len(self._only)
+        return self.n_rows if self._subset is None else len(self._subset)
 
     def __len__(self) -> int:
         return -(-self._n_used // self._batch_size)
@@ -124,9 +126,9 @@ class _Rows:
         """Return the numbers of the pieces in a batch, int64, (B,)."""
         first = step * self._batch_size
         places = np.arange(first, min(first + self._batch_size, self._n_used))
-        chosen = shuffled(places, self._n_used, self._seed, epoch)
-        if self._only is not None:
-            chosen = self._only.numbers(chosen)
+        chosen = permute(places, self._n_used, self._seed, epoch)
+        if self._subset is not None:
+            chosen = self._subset.numbers(chosen)
         numbers = torch.from_numpy(chosen)
         if self._rows.device.type == "cuda":  # from pinned memory, so that nobody waits for the copy
             numbers = numbers.pin_memory()
@@ -136,7 +138,7 @@ class _Rows:
         """Return the rows of a batch, long, (B, T + 1)."""
         return self._rows[self._chosen(epoch, step)].long()
 
-    def places(self, epoch: int, step: int) -> Tensor:
+    def row_offsets(self, epoch: int, step: int) -> Tensor:
         """Return where in the text the rows of a batch begin, long, (B,)."""
         return self._chosen(epoch, step) * self._stride
 
@@ -145,12 +147,12 @@ class Windows(_Rows):
     """Overlapping windows; only the character after the window is predicted.
 
     Args:
-        codes: the text as indices, (N,).
+        ids: the text as indices, (N,).
         n_context: T, characters in a window.
         batch_size: B; the last batch of an epoch may be smaller.
         seed: of the order.
         stride: characters from one window's start to the next one's.
-        only: the windows to use; all when None.
+        subset: the windows to use; all when None.
 
     Raises:
         DataError: the text is shorter than one window.
@@ -160,14 +162,14 @@ class Windows(_Rows):
 
     def __init__(
         self,
-        codes: Tensor,
+        ids: Tensor,
         n_context: int,
         batch_size: int,
         seed: int = 0,
         stride: int = 1,
-        only: Drawn | None = None,
+        subset: RandomSubset | None = None,
     ) -> None:
-        super().__init__(codes, n_context, stride, batch_size, seed, only)
+        super().__init__(ids, n_context, stride, batch_size, seed, subset)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return chars (B, T) and targets (B, 1), long."""
@@ -181,11 +183,11 @@ class Chunks(_Rows):
     The fewer than `bptt` characters after the last whole piece are left out.
 
     Args:
-        codes: the text as indices, (N,).
+        ids: the text as indices, (N,).
         bptt: T, characters in a piece.
         batch_size: B; the last batch of an epoch may be smaller.
         seed: of the order.
-        only: the pieces to use; all when None.
+        subset: the pieces to use; all when None.
 
     Raises:
         DataError: the text is shorter than one piece.
@@ -193,8 +195,10 @@ class Chunks(_Rows):
 
     predicts = "all"
 
-    def __init__(self, codes: Tensor, bptt: int, batch_size: int, seed: int = 0, only: Drawn | None = None) -> None:
-        super().__init__(codes, bptt, bptt, batch_size, seed, only)
+    def __init__(
+        self, ids: Tensor, bptt: int, batch_size: int, seed: int = 0, subset: RandomSubset | None = None
+    ) -> None:
+        super().__init__(ids, bptt, bptt, batch_size, seed, subset)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return chars (B, T) and targets (B, T), long."""
@@ -208,7 +212,7 @@ class Stream:
     The fewer than `batch_size` characters after the last lane are left out; an epoch's last batch is shorter.
 
     Args:
-        codes: the text as indices, (N,).
+        ids: the text as indices, (N,).
         bptt: T, characters from one detachment of the state to the next.
         batch_size: B, the number of lanes.
 
@@ -219,13 +223,13 @@ class Stream:
     predicts = "all"
     carries_state = True
 
-    def __init__(self, codes: Tensor, bptt: int, batch_size: int) -> None:
-        self._n = (len(codes) - 1) // batch_size  # characters predicted in a lane
+    def __init__(self, ids: Tensor, bptt: int, batch_size: int) -> None:
+        self._n = (len(ids) - 1) // batch_size  # characters predicted in a lane
         if self._n < 1:
-            raise DataError(f"the training part has {len(codes)} characters, too few for {batch_size} lanes")
+            raise DataError(f"the training part has {len(ids)} characters, too few for {batch_size} lanes")
         self._bptt = bptt
-        self._chars = codes[: self._n * batch_size].view(batch_size, self._n)
-        self._targets = codes[1 : self._n * batch_size + 1].view(batch_size, self._n)
+        self._chars = ids[: self._n * batch_size].view(batch_size, self._n)
+        self._targets = ids[1 : self._n * batch_size + 1].view(batch_size, self._n)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -236,6 +240,6 @@ class Stream:
         here = slice(step * self._bptt, (step + 1) * self._bptt)
         return self._chars[:, here].long(), self._targets[:, here].long()
 
-    def places(self, epoch: int, step: int) -> Tensor:
+    def row_offsets(self, epoch: int, step: int) -> Tensor:
         """Return where in the text the rows of a batch begin, long, (B,)."""
         return torch.arange(len(self._chars), device=self._chars.device) * self._n + step * self._bptt

@@ -18,16 +18,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from charlm.data.byte_stream import Pieces, read_once
+from charlm.data.byte_stream import ByteStream, read_pipe
 from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean
-from charlm.files import write_whole
+from charlm.files import atomic_write
 
 TIMEOUT_SECONDS = 20
 N_PIECE = 1 << 16  # bytes read at a time
 
 
 @dataclass(frozen=True)
-class Text:
+class NamedText:
     """A named corpus.
 
     Attributes:
@@ -100,8 +100,8 @@ def python_docs(argument: str = "") -> str:
     return "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n"
 
 
-TEXTS: dict[str, Text] = {
-    "nietzsche": Text(
+TEXTS: dict[str, NamedText] = {
+    "nietzsche": NamedText(
         about="Friedrich Nietzsche in English: two books, the text of the Keras examples",
         source="https://s3.amazonaws.com/text-datasets/nietzsche.txt",
         licence="public domain (translations by Helen Zimmern and Alexander Harvey)",
@@ -109,7 +109,7 @@ TEXTS: dict[str, Text] = {
         n_bytes=600_901,
         sha256="23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647",
     ),
-    "human-numbers": Text(
+    "human-numbers": NamedText(
         about="one, two, three, ... spelled out; human-numbers:500 stops at five hundred",
         source="made by charlm",
         licence="CC0",
@@ -117,7 +117,7 @@ TEXTS: dict[str, Text] = {
         sha256="7688a366e818b7cdf2edef795ac05490b2bf637d74d90880f46dae70f33ea117",
         make=human_numbers,
     ),
-    "python-docs": Text(
+    "python-docs": NamedText(
         about="the reference prose of Python's help(); differs from one Python to the next",
         source="pydoc_data.topics of the running Python",
         licence="PSF licence",
@@ -132,13 +132,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charlm"
 
 
-def folders() -> list[Path]:
+def search_path() -> list[Path]:
     """Return the folders in which a named text is looked for, in order."""
     extra = [Path(folder) for folder in os.environ.get("CHARLM_CORPORA", "").split(os.pathsep) if folder]
     return [Path("corpora"), *extra, cache_folder()]
 
 
-def gather(sources: Sequence[str]) -> Pieces:
+def open_texts(sources: Sequence[str]) -> ByteStream:
     """Return the bytes of some sources, joined by line breaks; files are read only when the pieces are.
 
     Args:
@@ -148,18 +148,18 @@ def gather(sources: Sequence[str]) -> Pieces:
         InputNotFoundError: one is not there or cannot be read; the message says what was tried.
         DataError: a folder without texts, a file of the library that is not what it should be, or a pipe without end.
     """
-    return Pieces([part for source in sources for part in _parts(source)])
+    return ByteStream([part for source in sources for part in _parts(source)])
 
 
 def read(source: str) -> bytes:
-    """Return the bytes of one source; see `gather`."""
-    return b"".join(gather([source]))
+    """Return the bytes of one source; see `open_texts`."""
+    return b"".join(open_texts([source]))
 
 
 def _parts(source: str) -> Sequence[Path | bytes]:
     name, _, argument = source.partition(":")
     if source == "-":
-        return [read_once(sys.stdin.buffer, "-")]
+        return [read_pipe(sys.stdin.buffer, "-")]
     if not source:
         raise InputNotFoundError("a text needs a name; this one is empty")
     if name in TEXTS and not _exists(Path(source)):
@@ -177,7 +177,7 @@ def _parts(source: str) -> Sequence[Path | bytes]:
         return [path]
     try:
         with path.open("rb", buffering=0) as file:
-            return [read_once(file, source)]
+            return [read_pipe(file, source)]
     except OSError as error:
         raise InputNotFoundError(f"{source}: cannot be read: {error.strerror}") from None
 
@@ -196,21 +196,21 @@ def _read_named(name: str, argument: str) -> bytes:
     assert text.file is not None
     if argument:
         raise DataError(f"{name}:{argument}: this text takes nothing after a colon")
-    for folder in folders():
+    for folder in search_path():
         if (folder / text.file).is_file():
             return _checked((folder / text.file).read_bytes(), text, str(folder / text.file))
     try:
         return download(text, cache_folder())
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error) or type(error).__name__
-        tried = ", ".join(str(folder) for folder in folders())
+        tried = ", ".join(str(folder) for folder in search_path())
         raise InputNotFoundError(
             f"{name}: {text.file} is not in {tried}, and {text.source} cannot be fetched ({reason}); "
             "put the file into corpora/ or name another --corpus"
         ) from None
 
 
-def _checked(data: bytes, text: Text, where: str) -> bytes:
+def _checked(data: bytes, text: NamedText, where: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != text.sha256:
         raise DataError(
@@ -219,7 +219,7 @@ def _checked(data: bytes, text: Text, where: str) -> bytes:
     return data
 
 
-def download(text: Text, folder: Path) -> bytes:
+def download(text: NamedText, folder: Path) -> bytes:
     """Fetch a text over https and keep it in a folder; it gets its name there only when its SHA-256 fits.
 
     Raises:
@@ -240,7 +240,7 @@ def download(text: Text, folder: Path) -> bytes:
     checked = _checked(bytes(data), text, text.source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / text.file, checked)
+        atomic_write(folder / text.file, checked)
     except (OSError, OutputError) as error:  # the text is here all the same
         print(f"charlm: {text.file} is not kept for the next time: {error}", file=sys.stderr)
     return checked

@@ -37,7 +37,7 @@ def _tables(a: int, b: int, seed: int, epoch: int) -> list[tuple[Places, Places]
     return [(draw(b, a), draw(a, b)) for _ in range(N_ROUNDS)]
 
 
-def shuffled(places: Places, n: int, seed: int, epoch: int) -> Places:
+def permute(places: Places, n: int, seed: int, epoch: int) -> Places:
     """Return which of 0..n-1 stand at some places of an order that depends on n, seed and epoch alone.
 
     Args:

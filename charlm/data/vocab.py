@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[Any]  # indices: uint8 up to 256 of them, int16 up to 2^15, else int32
-Points = NDArray[Any]  # code points, or bytes: uint8 or uint32
+Ids = NDArray[Any]  # indices: uint8 up to 256 of them, int16 up to 2^15, else int32
+Codepoints = NDArray[Any]  # code points, or bytes: uint8 or uint32
 N_CODE_POINTS = 0x110000
-END = -1  # no index: tells a decoder that the text is over
+FLUSH = -1  # no index: tells a decoder that the text is over
 OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols
 
 
-def code_points(text: str) -> Points:
+def code_points(text: str) -> Codepoints:
     """Return the Unicode code points of a text, uint8 where it is ASCII, else uint32, (N,)."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
@@ -31,25 +31,25 @@ class Vocab:
     """The symbols a model knows, in the order of their indices.
 
     Args:
-        points: code points of the symbols (or byte values), ascending; the first gets index 1.
+        codepoints: code points of the symbols (or byte values), ascending; the first gets index 1.
         is_bytes: symbols are bytes and text is read as UTF-8.
 
     Attributes:
         dtype: of indices, the smallest of uint8, int16, int32 (PyTorch computes little with uint16).
     """
 
-    def __init__(self, points: Iterable[int], is_bytes: bool = False) -> None:
-        self.points = np.array(sorted(set(points)), dtype=np.uint32)
+    def __init__(self, codepoints: Iterable[int], is_bytes: bool = False) -> None:
+        self.codepoints = np.array(sorted(set(codepoints)), dtype=np.uint32)
         self.is_bytes = is_bytes
         self.dtype: type = np.uint8 if len(self) <= 2**8 else np.int16 if len(self) <= 2**15 else np.int32
-        self._index_of: Codes = np.zeros(N_CODE_POINTS, dtype=self.dtype)
-        self._index_of[self.points] = np.arange(1, len(self))
+        self._index_of: Ids = np.zeros(N_CODE_POINTS, dtype=self.dtype)
+        self._index_of[self.codepoints] = np.arange(1, len(self))
 
     @classmethod
     def of_text(cls, text: str, min_count: int = 1) -> Vocab:
         """Return the vocabulary of the characters that occur at least `min_count` times in `text`."""
-        points, counts = np.unique(code_points(text), return_counts=True)
-        return cls(points[counts >= min_count].tolist())
+        codepoints, counts = np.unique(code_points(text), return_counts=True)
+        return cls(codepoints[counts >= min_count].tolist())
 
     @classmethod
     def of_bytes(cls) -> Vocab:
@@ -58,68 +58,68 @@ class Vocab:
 
     def __len__(self) -> int:
         """Return the number of indices, index 0 included: a model's `vocab_size`."""
-        return len(self.points) + 1
+        return len(self.codepoints) + 1
 
     def __eq__(self, other: object) -> bool:
         """Two vocabularies are equal if they map every text alike."""
         if not isinstance(other, Vocab):
             return NotImplemented
-        return self.is_bytes == other.is_bytes and np.array_equal(self.points, other.points)
+        return self.is_bytes == other.is_bytes and np.array_equal(self.codepoints, other.codepoints)
 
     __hash__ = None  # type: ignore[assignment]
 
     @property
     def symbols(self) -> str:
         """The symbols as one string, in the order of their indices from 1; for bytes as Latin-1."""
-        return self.points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        return self.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     @property
-    def start(self) -> int:
+    def bos_id(self) -> int:
         """The index that stands before a text's first character: a line break where it is known, else 0."""
         return int(self._index_of[ord("\n")])
 
     @property
-    def kinds(self) -> NDArray[np.uint8]:
+    def char_classes(self) -> NDArray[np.uint8]:
         """What each index stands for, (V,): LETTER for what makes up words, BREAK for the end of a line, BLANK, OTHER.
 
         BLANK is any other white space. A byte beyond ASCII is taken for a part of a letter.
         """
-        kinds = np.full(len(self), OTHER, dtype=np.uint8)
+        char_classes = np.full(len(self), OTHER, dtype=np.uint8)
         for index, symbol in enumerate(self.symbols, 1):
             if symbol.isalnum() or (self.is_bytes and not symbol.isascii()):
-                kinds[index] = LETTER
+                char_classes[index] = LETTER
             elif symbol.isspace():
-                kinds[index] = BREAK if symbol == "\n" else BLANK
-        return kinds
+                char_classes[index] = BREAK if symbol == "\n" else BLANK
+        return char_classes
 
-    def encode(self, text: str) -> Codes:
+    def encode(self, text: str) -> Ids:
         """Turn text into indices, (N,); what is unknown becomes 0."""
         if self.is_bytes:
             return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
         return self.encode_points(code_points(text))
 
-    def encode_bytes(self, data: bytes) -> Codes:
+    def encode_bytes(self, data: bytes) -> Ids:
         """Turn bytes into indices, (N,), for a vocabulary of bytes."""
         return self.encode_points(np.frombuffer(data, dtype=np.uint8))
 
-    def encode_points(self, points: Points) -> Codes:
+    def encode_points(self, codepoints: Codepoints) -> Ids:
         """Turn code points, or bytes, into indices, (N,)."""
-        if points.dtype == self.dtype == np.uint8:  # much quicker than indexing
-            return np.frombuffer(bytearray(points).translate(self._index_of[:256].tobytes()), dtype=np.uint8)
-        return self._index_of[points]
+        if codepoints.dtype == self.dtype == np.uint8:  # much quicker than indexing
+            return np.frombuffer(bytearray(codepoints).translate(self._index_of[:256].tobytes()), dtype=np.uint8)
+        return self._index_of[codepoints]
 
     def decoder(self) -> Callable[[int], str]:
         """Return a function that turns one index after another into text.
 
         It returns an empty string while a character of several bytes is incomplete; index 0 and invalid UTF-8
-        become U+FFFD. `END` gives what is left at the end.
+        become U+FFFD. `FLUSH` gives what is left at the end.
         """
         if not self.is_bytes:
-            return (dict(enumerate("\ufffd" + self.symbols)) | {END: ""}).__getitem__
+            return (dict(enumerate("\ufffd" + self.symbols)) | {FLUSH: ""}).__getitem__
         utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
         def decode_next(index: int) -> str:
-            if index != END and index != 0:
+            if index != FLUSH and index != 0:
                 return utf8.decode(bytes([index - 1]))
             cut_off = utf8.decode(b"", final=True)
             utf8.reset()
@@ -130,7 +130,7 @@ class Vocab:
     def decode(self, indices: Iterable[int]) -> str:
         """Turn indices into text; index 0 and invalid UTF-8 become U+FFFD."""
         decode_next = self.decoder()
-        return "".join(decode_next(int(index)) for index in indices) + decode_next(END)
+        return "".join(decode_next(int(index)) for index in indices) + decode_next(FLUSH)
 
     def unknown(self, text: str) -> str:
         """Return the distinct characters of `text` that are not in the vocabulary, sorted."""

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from charlm.data.feeds import Stream, Windows
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import char_nats, evaluating, nats_per_char
+from charlm.evaluation.metrics import eval_mode, nats_per_char, per_char_nll
 from charlm.models.base import CharModel, State, detach
 from charlm.storage.weights import counting_parts, keeping_counts
 
@@ -45,7 +45,7 @@ RATE, DECAY = {"sgd": 0.03, "rms": 1e-4}, 0.01  # where nothing is chosen
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class DynamicConfig:
     """How a model learns from each piece.
 
     Attributes:
@@ -82,7 +82,7 @@ def _with_gradients(model: CharModel) -> Iterator[None]:
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with evaluating(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
+        with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
             yield
     finally:
         torch.set_num_threads(n_threads)
@@ -96,16 +96,20 @@ def _parameters(model: CharModel) -> list[Tensor]:
 
 
 def gradient_rms(
-    model: CharModel, codes: Tensor, n_context: int | None = None, n_piece: int = N_PIECE, kinds: Tensor | None = None
+    model: CharModel,
+    ids: Tensor,
+    n_context: int | None = None,
+    n_piece: int = N_PIECE,
+    char_classes: Tensor | None = None,
 ) -> list[Tensor]:
     """Return R, the root of the mean squared gradient over batches from all over a text.
 
     Args:
-        model: on the device of `codes`; nothing of it changes.
-        codes: the training part, (N,).
+        model: on the device of `ids`; nothing of it changes.
+        ids: the training part, (N,).
         n_context: characters in a window; None for a model that carries its state.
-        n_piece: see `Steps`.
-        kinds: of the symbols, see `CharModel.count`; what counts reads the text as it did while training.
+        n_piece: see `DynamicConfig`.
+        char_classes: of the symbols, see `CharModel.count`; what counts reads the text as it did while training.
 
     Returns:
         one tensor a parameter, of its shape.
@@ -117,27 +121,27 @@ def gradient_rms(
     parameters = _parameters(model)
     if not parameters:
         return []
-    learned = model.learned_part(codes)
+    learned = model.training_span(ids)
     feed = Stream(learned, n_piece, N_LANES) if n_context is None else Windows(learned, n_context, n_piece * N_LANES)
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     n_batches = min(N_BATCHES, len(feed))
     state: State = None
     with _with_gradients(model), keeping_counts(model):
-        model.count(codes, kinds)
+        model.count(ids, char_classes)
         for step in range(n_batches):
             chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            places = [feed.places(0, step).to(model.device)] if model.counts_text else []
-            logits, state = model(chars, state, n_context is not None, *places)
+            row_offsets = [feed.row_offsets(0, step).to(model.device)] if model.uses_ngram_counts else []
+            logits, state = model(chars, state, n_context is not None, *row_offsets)
             state = detach(state) if n_context is None else None
             loss = nats_per_char(logits, targets)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for square, gradient in zip(squares, gradients, strict=True):
                 square.addcmul_(gradient, gradient)
-        model.let_go()
+        model.free_training_cache()
     return [(square / n_batches).sqrt() for square in squares]
 
 
-def _factors(parameters: Sequence[Tensor], steps: Steps) -> tuple[list[Tensor], list[Tensor]]:
+def _factors(parameters: Sequence[Tensor], steps: DynamicConfig) -> tuple[list[Tensor], list[Tensor]]:
     """Return, for each parameter, what divides its gradient, and the share of its way back."""
     if steps.rms is None:
         return [torch.ones_like(p) for p in parameters], [torch.full_like(p, steps.decay) for p in parameters]
@@ -146,14 +150,14 @@ def _factors(parameters: Sequence[Tensor], steps: Steps) -> tuple[list[Tensor], 
 
 
 def _read_and_learn(
-    model: CharModel, codes: Tensor, first: int, stop: int, steps: Steps, n_context: int | None, start: int
+    model: CharModel, ids: Tensor, first: int, stop: int, steps: DynamicConfig, n_context: int | None, bos_id: int
 ) -> Iterator[Tensor]:
     """Yield the nats of a piece, then step, over and over; what was learned stays."""
     parameters, parts = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
     each, shares = _factors(parameters, steps) if parameters else ([], [])
     here, counted, n_counted = first, first, max(N_COUNTED, (stop - first) // MAX_COUNTS)
-    for nats in char_nats(model, codes, first, stop, n_context, start=start, n_piece=steps.n_piece):
+    for nats in per_char_nll(model, ids, first, stop, n_context, bos_id=bos_id, n_piece=steps.n_piece):
         yield nats.detach()
         if len(nats) == 0:  # still warming up
             continue
@@ -166,47 +170,47 @@ def _read_and_learn(
                     theta.addcdiv_(gradient, by, value=-steps.rate)
         if here - counted >= n_counted or here == stop:
             for part in parts:
-                part.count_on(codes[first:here], counted - first)
+                part.update_counts(ids[first:here], counted - first)
             counted = here
 
 
-def learn(model: CharModel, codes: Tensor, steps: Steps, n_context: int | None = None, start: int = 0) -> None:
+def adapt(model: CharModel, ids: Tensor, steps: DynamicConfig, n_context: int | None = None, bos_id: int = 0) -> None:
     """Let a model read a text from its beginning and keep what it learns from it.
 
     Args:
-        model: on the device of `codes`; its weights and counts change.
-        codes: the text, (N,).
+        model: on the device of `ids`; its weights and counts change.
+        ids: the text, (N,).
         steps: how it learns.
         n_context: characters in a window; None for a model that carries its state.
-        start: the index that stands before the text's first character.
+        bos_id: the index that stands before the text's first character.
 
     Raises:
         UsageError: the model has nothing that could learn.
     """
     with _with_gradients(model):
-        for _ in _read_and_learn(model, codes, 0, len(codes), steps, n_context, start):
+        for _ in _read_and_learn(model, ids, 0, len(ids), steps, n_context, bos_id):
             pass
 
 
-def dynamic_nats(
+def dynamic_nll(
     model: CharModel,
-    codes: Tensor,
+    ids: Tensor,
     first: int,
     stop: int,
-    steps: Steps,
+    steps: DynamicConfig,
     n_context: int | None = None,
-    start: int = 0,
+    bos_id: int = 0,
 ) -> Tensor:
     """Predict the characters `codes[first:stop]`, each once, and learn from each piece after it is predicted.
 
     Args:
-        model: on the device of `codes`; it gets its weights and counts back at the end, whatever happens.
-        codes: the whole text as indices, (N,).
+        model: on the device of `ids`; it gets its weights and counts back at the end, whatever happens.
+        ids: the whole text as indices, (N,).
         first: position of the first character to predict.
         stop: position after the last one.
         steps: how it learns.
         n_context: characters in a window; None for a model that carries its state.
-        start: the index that stands before the text's first character.
+        bos_id: the index that stands before the text's first character.
 
     Returns:
         -ln p(character), float64, on the CPU, (stop - first,); infinite from where the weights ran away.
@@ -219,7 +223,7 @@ def dynamic_nats(
     nats, here = torch.full((stop - first,), math.inf, dtype=torch.float64), 0
     try:
         with _with_gradients(model), keeping_counts(model):
-            for piece in _read_and_learn(model, codes, first, stop, steps, n_context, start):
+            for piece in _read_and_learn(model, ids, first, stop, steps, n_context, bos_id):
                 if not piece.isfinite().all():
                     break
                 nats[here : here + len(piece)] = piece

@@ -28,7 +28,7 @@ N_WINDOWS = 2048  # windows read in one call
 
 
 @dataclass(frozen=True)
-class Score:
+class EvalResult:
     """How well a text was predicted.
 
     Attributes:
@@ -47,10 +47,10 @@ class Score:
     @property
     def bits_per_char(self) -> float:
         """Mean bits per character."""
-        return bits(self.nats_per_char)
+        return nats_to_bits(self.nats_per_char)
 
 
-def bits(nats: float) -> float:
+def nats_to_bits(nats: float) -> float:
     """Turn nats into bits."""
     return nats / math.log(2)
 
@@ -72,13 +72,13 @@ def nats_per_char(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
 
 def evaluate(
     model: CharModel,
-    codes: Tensor,
+    ids: Tensor,
     first: int,
     stop: int,
     n_context: int | None = None,
     n_lanes: int = 1,
-    start: int = 0,
-) -> Score:
+    bos_id: int = 0,
+) -> EvalResult:
     """Predict the characters `codes[first:stop]`, each once.
 
     A model with a window sees the `n_context` characters before each. Any other reads on from `N_WARM` characters
@@ -87,25 +87,25 @@ def evaluate(
 
     Args:
         model: its mode (train or eval) is kept.
-        codes: the whole text as indices, (N,); only a piece at a time is taken from it.
+        ids: the whole text as indices, (N,); only a piece at a time is taken from it.
         first: position of the first character to predict.
         stop: position after the last one.
         n_context: characters in a window; None for a model that carries its state.
         n_lanes: 1 is the protocol.
-        start: the index that stands before the text's first character.
+        bos_id: the index that stands before the text's first character.
 
     Returns:
         nats and number of characters.
     """
     if stop <= first:
         raise ValueError(f"nothing to predict between {first} and {stop}")
-    with evaluating(model):
-        nats = sum(piece.sum().item() for piece in char_nats(model, codes, first, stop, n_context, n_lanes, start))
-    return Score(nats, stop - first)
+    with eval_mode(model):
+        nats = sum(piece.sum().item() for piece in per_char_nll(model, ids, first, stop, n_context, n_lanes, bos_id))
+    return EvalResult(nats, stop - first)
 
 
 @contextmanager
-def evaluating(model: CharModel, gradients: bool = False) -> Iterator[None]:
+def eval_mode(model: CharModel, gradients: bool = False) -> Iterator[None]:
     """Put a model into evaluation mode, without dropout and without gradients (or with), and back."""
     was_training = model.training
     model.eval()
@@ -122,14 +122,14 @@ def _shown(steps: range) -> Iterable[int]:
     return bar
 
 
-def char_nats(
+def per_char_nll(
     model: CharModel,
-    codes: Tensor,
+    ids: Tensor,
     first: int,
     stop: int,
     n_context: int | None = None,
     n_lanes: int = 1,
-    start: int = 0,
+    bos_id: int = 0,
     n_piece: int | None = None,
 ) -> Iterator[Tensor]:
     """Yield the nats of the characters `codes[first:stop]`, each once: what `evaluate` adds up.
@@ -139,12 +139,12 @@ def char_nats(
 
     Args:
         model: see `evaluate`, as for all that is not here.
-        codes: (N,).
+        ids: (N,).
         first: position.
         stop: position.
         n_context: characters in a window.
         n_lanes: with 1, the characters come in the order of the text.
-        start: index before the text.
+        bos_id: index before the text.
         n_piece: characters of a lane in a piece; None takes what is quick.
 
     Yields:
@@ -152,43 +152,43 @@ def char_nats(
     """
     if n_context is None:
         n_piece = n_piece or (N_ALONE if n_lanes == 1 else N_PIECE)
-        yield from _carried_nats(model, codes, first, stop, n_lanes, start, n_piece)
+        yield from _carried_nats(model, ids, first, stop, n_lanes, bos_id, n_piece)
     else:
-        yield from _windowed_nats(model, codes, first, stop, n_context, start, n_piece or N_WINDOWS)
+        yield from _windowed_nats(model, ids, first, stop, n_context, bos_id, n_piece or N_WINDOWS)
 
 
 def _windowed_nats(
-    model: CharModel, codes: Tensor, first: int, stop: int, n_context: int, start: int, n_piece: int
+    model: CharModel, ids: Tensor, first: int, stop: int, n_context: int, bos_id: int, n_piece: int
 ) -> Iterator[Tensor]:
     for here in _shown(range(first, stop, n_piece)):
         there = min(here + n_piece, stop)
         begin = max(0, here - n_context)
-        read = codes[begin:there].to(model.device).long()
-        padded = F.pad(read, (n_context - (here - begin), 0), value=start)
+        read = ids[begin:there].to(model.device).long()
+        padded = F.pad(read, (n_context - (here - begin), 0), value=bos_id)
         logits, _ = model(padded[:-1].unfold(0, n_context, 1), only_last=True)  # the last row ends before there - 1
         yield F.cross_entropy(logits[:, -1], padded[n_context:], reduction="none")
 
 
 def _carried_nats(
-    model: CharModel, codes: Tensor, first: int, stop: int, n_lanes: int, start: int, n_piece: int
+    model: CharModel, ids: Tensor, first: int, stop: int, n_lanes: int, bos_id: int, n_piece: int
 ) -> Iterator[Tensor]:
     length = -(-(stop - first) // n_lanes)
     n_warm = min(N_WARM, first) if n_lanes == 1 else N_WARM
-    lane_first = first + length * torch.arange(n_lanes, device=codes.device).unsqueeze(1)  # (B, 1)
+    lane_first = first + length * torch.arange(n_lanes, device=ids.device).unsqueeze(1)  # (B, 1)
     lane_stop = (lane_first + length).clamp(max=stop)
     state = None
     for offset in _shown(range(-n_warm, length, n_piece)):
-        steps = torch.arange(offset, min(offset + n_piece, length), device=codes.device)
+        steps = torch.arange(offset, min(offset + n_piece, length), device=ids.device)
         positions = lane_first + steps  # (B, T)
-        inside = positions.clamp(0, len(codes) - 1)
-        before = torch.where(inside > 0, codes[(inside - 1).clamp(min=0)].long(), start)
+        inside = positions.clamp(0, len(ids) - 1)
+        before = torch.where(inside > 0, ids[(inside - 1).clamp(min=0)].long(), bos_id)
         logits, state = model(before.to(model.device), detach(state))
         counts = ((positions >= lane_first) & (positions < lane_stop)).to(model.device)
-        targets = codes[inside].to(model.device).long()
+        targets = ids[inside].to(model.device).long()
         yield F.cross_entropy(logits[counts], targets[counts], reduction="none")
 
 
-def evaluate_feed(model: CharModel, feed: Feed) -> Score:
+def evaluate_feed(model: CharModel, feed: Feed) -> EvalResult:
     """Predict what one epoch of a feed asks for, with the state at zero wherever the feed says so.
 
     For the lesson's own protocols, which hold out windows instead of a part of the text.
@@ -201,13 +201,13 @@ def evaluate_feed(model: CharModel, feed: Feed) -> Score:
         nats and number of characters.
     """
     total, n, state = 0.0, 0, None
-    counts_beside = model.counts_text and not isinstance(model, CountingModel)
-    with evaluating(model):
+    counts_beside = model.uses_ngram_counts and not isinstance(model, CountingModel)
+    with eval_mode(model):
         for step in _shown(range(len(feed))):
             chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            places = [feed.places(0, step).to(model.device)] if counts_beside else []
-            logits, state = model(chars, state, feed.predicts == "last", *places)
+            row_offsets = [feed.row_offsets(0, step).to(model.device)] if counts_beside else []
+            logits, state = model(chars, state, feed.predicts == "last", *row_offsets)
             state = state if feed.carries_state else None
             total += nats_per_char(logits, targets).item() * targets.numel()
             n += targets.numel()
-    return Score(total, n)
+    return EvalResult(total, n)

@@ -8,12 +8,14 @@ from functools import cache
 
 from tqdm import tqdm
 
-from charlm.evaluation.dynamic import Steps
+from charlm.evaluation.dynamic import DynamicConfig
 
 Pair = tuple[float, float]  # a rate and a decay
 
 
-def tune(nats: Callable[[Steps], float], steps: Steps, rates: Sequence[float], decays: Sequence[float]) -> Steps:
+def coordinate_search(
+    nats: Callable[[DynamicConfig], float], steps: DynamicConfig, rates: Sequence[float], decays: Sequence[float]
+) -> DynamicConfig:
     """Pick the rate, then the decay, and both again until they stay: of the next values a better one, while there is.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from charlm.data.corpus import Corpus
 
 
-def references(corpus: Corpus) -> list[dict[str, Any]]:
+def baselines(corpus: Corpus) -> list[dict[str, Any]]:
     """Return what needs no training: all symbols alike, their frequencies, and xz.
 
     xz compresses the text up to the part's end, less what it makes of the text before the part.
@@ -34,5 +34,5 @@ def references(corpus: Corpus) -> list[dict[str, Any]]:
 
 def _xz_bytes(corpus: Corpus, stop: int) -> int:
     """Return the bytes to which the text's beginning is compressed, as the models see it."""
-    codes = corpus.codes[:stop].astype("<u4" if len(corpus.vocab) > 2**8 else "u1")
-    return len(lzma.compress(codes.tobytes(), preset=9 | lzma.PRESET_EXTREME))
+    ids = corpus.ids[:stop].astype("<u4" if len(corpus.vocab) > 2**8 else "u1")
+    return len(lzma.compress(ids.tobytes(), preset=9 | lzma.PRESET_EXTREME))

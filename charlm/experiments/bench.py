@@ -19,9 +19,9 @@ from typing import Any
 from charlm import models, recipe
 from charlm.data.corpus import Corpus
 from charlm.errors import OutputError, UsageError, did_you_mean
-from charlm.evaluation.metrics import bits
+from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.plots import picture
-from charlm.files import write_whole
+from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
 from charlm.storage import runs
@@ -36,7 +36,7 @@ STEP = 8  # widths are multiples of this
 Row = dict[str, Any]
 
 
-def contestants(
+def entries(
     names: Sequence[str], changes: dict[str, Any], n_parameters: int | None, vocab_size: int
 ) -> dict[str, Recipe]:
     """Return the recipes of a contest by name, the counting model first.
@@ -53,26 +53,26 @@ def contestants(
     chosen: dict[str, Recipe] = {}
     for name in dict.fromkeys([COUNTING, *names]):
         if name in models.MODELS:
-            entry = Recipe().changed(model=name, **changes)
+            entry = Recipe().replace(model=name, **changes)
         elif name in recipe.names() or name.endswith(".toml"):
-            entry = recipe.load(name).changed(**changes)
+            entry = recipe.load(name).replace(**changes)
         else:
             known = [*models.MODELS, *recipe.names()]
             raise UsageError(f"no model or recipe {name!r}{did_you_mean(name, known)}; `charlm models` lists them")
-        if n_parameters is not None and not counts_alone(entry.model):
-            entry = entry.changed(options=width_for(entry, n_parameters, vocab_size))
+        if n_parameters is not None and not is_ngram(entry.model):
+            entry = entry.replace(options=match_parameters(entry, n_parameters, vocab_size))
         if (stem := Path(name).stem) in chosen:
             raise UsageError(f"{name}: there is a contestant {stem!r} already; give the file another name")
         chosen[stem] = entry
     return chosen
 
 
-def counts_alone(model: str | None) -> bool:
+def is_ngram(model: str | None) -> bool:
     """Return whether a model counts and learns nothing else: it has no width, no budget and needs no second seed."""
     return model is not None and issubclass(models.find(model), models.CountingModel)
 
 
-def width_for(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, int]:
+def match_parameters(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, int]:
     """Return the width, `n_hidden` or else `n_embed`, with which a model comes nearest to a number of parameters.
 
     Raises:
@@ -99,7 +99,7 @@ def width_for(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, in
     return {option: best}
 
 
-def compete(
+def run_benchmark(
     entries: dict[str, Recipe], n_seeds: int, corpus: Corpus, folder: Path, announce: Callable[[str], None]
 ) -> Iterator[Row]:
     """Train each entry with each seed, into a run of its own; finished runs are taken, interrupted ones go on.
@@ -120,26 +120,26 @@ def compete(
     """
     for i in range(n_seeds):
         for name, entry in entries.items():
-            if i > 0 and counts_alone(entry.model):
+            if i > 0 and is_ngram(entry.model):
                 continue
-            entry = entry.changed(seed=entry.seed + i)
+            entry = entry.replace(seed=entry.seed + i)
             run = folder / f"{name}-{entry.seed}"
             row_file = run / "row.json"
             if _is_finished(run, entry, corpus):
                 yield json.loads(row_file.read_text("utf-8"))
                 continue
-            going_on = not counts_alone(entry.model) and (run / "last.safetensors").is_file()
+            going_on = not is_ngram(entry.model) and (run / "last.safetensors").is_file()
             if not going_on and (run / "recipe.toml").is_file():  # a run that ended before anything was saved
                 shutil.rmtree(run, ignore_errors=True)
             announce(run.name)
             model = train(entry, corpus, run, [Progress()], resume=(lambda differs: None) if going_on else None)
-            if model.about.result["interrupted"]:
+            if model.metadata.result["interrupted"]:
                 raise KeyboardInterrupt
-            row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.about.result
+            row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.metadata.result
             row["train_chars_per_second"] = _training_speed(run)
             row["sample_chars_per_second"] = _sampling_speed(model)
             row["sha256"] = corpus.sha256
-            write_whole(row_file, json.dumps(row).encode())
+            atomic_write(row_file, json.dumps(row).encode())
             yield row
 
 
@@ -182,7 +182,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     """Return a row an entry, the best first: means over the seeds, and the standard deviation where there are several.
 
     Args:
-        rows: of `compete` and `references.references`.
+        rows: of `run_benchmark` and `baselines.baselines`.
     """
     by_entry: dict[str, list[Row]] = {}
     for row in rows:
@@ -211,20 +211,20 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     """
     key = "test_nats" if any("test_nats" in row for row in rows) else "valid_nats"
     with picture(path, 8, 5) as axes:
-        trained = [row for row in rows if row["model"] is not None and not counts_alone(row["model"])]
+        trained = [row for row in rows if row["model"] is not None and not is_ngram(row["model"])]
         trained.sort(key=lambda row: row["train_chars_per_second"])
         speeds = [row["train_chars_per_second"] for row in trained]
         for i, row in enumerate(trained):
-            at = speeds[i], bits(row[key])
-            axes.errorbar(*at, bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
+            at = speeds[i], nats_to_bits(row[key])
+            axes.errorbar(*at, nats_to_bits(row.get(f"{key}_spread", 0.0)), fmt="o", capsize=3)
             slower, faster = speeds[i - 1] if i else 0.0, speeds[i + 1] if i + 1 < len(speeds) else math.inf
             side = -1 if faster / at[0] < at[0] / max(slower, 1e-9) else 1  # the name turns its back to who is nearer
             offset, align = (8 * side, 0), "left" if side > 0 else "right"
             axes.annotate(row["entry"], at, xytext=offset, textcoords="offset points", ha=align, va="center")
         for row in rows:
-            if counts_alone(row["model"]):  # what else needs no training is far above
-                axes.axhline(bits(row[key]), linestyle="--", linewidth=1, color="gray")
-                at = 0.99, bits(row[key])
+            if is_ngram(row["model"]):  # what else needs no training is far above
+                axes.axhline(nats_to_bits(row[key]), linestyle="--", linewidth=1, color="gray")
+                at = 0.99, nats_to_bits(row[key])
                 axes.annotate(row["entry"], at, xycoords=("axes fraction", "data"), ha="right", va="bottom")
         axes.margins(x=0.15)
         axes.set(xscale="log", xlabel="characters a second in training", ylabel=f"bits per character, {key[:-5]}")

@@ -75,7 +75,7 @@ def choose(names: str | None) -> list[str]:
     return chosen
 
 
-def climb(
+def train_ladder(
     choices: dict[str, Recipe], folder: Path, prefix: str, announce: Callable[[str], None]
 ) -> Iterator[tuple[str, LanguageModel]]:
     """Train one recipe after another on the same text, each into a run of its own.
@@ -95,5 +95,5 @@ def climb(
         announce(run.name)
         model = train(choice, corpus, run, [Progress()])
         yield name, model
-        if model.about.result["interrupted"]:
+        if model.metadata.result["interrupted"]:
             return

@@ -16,7 +16,7 @@ from charlm.data.corpus import Corpus
 from charlm.errors import CharlmError, UsageError
 from charlm.experiments.plots import picture
 from charlm.recipe import Recipe
-from charlm.training.loop import Callback, Run, fit
+from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.setup import gradient_callbacks
 from charlm.training.trainer import Trainer
 
@@ -43,14 +43,14 @@ class Sweep(Callback):
         self.nats: list[float] = []
         self._before, self._mean = (0.0, 0), 0.0
 
-    def on_batch_start(self, run: Run) -> None:
+    def on_batch_start(self, run: TrainState) -> None:
         """Set the rate."""
         rate = self.lowest * (self.highest / self.lowest) ** (run.step / (self.n_steps - 1))
         self.rates.append(rate)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Note the loss; stop at the end, or where the loss runs away."""
         nats, n_chars = float(run.sum_nats), run.n_chars
         loss = (nats - self._before[0]) / (n_chars - self._before[1])
@@ -95,11 +95,11 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
         run = trainer.run
-        run.model.count(trainer.train_codes, trainer.kinds)
+        run.model.count(trainer.train_codes, trainer.char_classes)
         run.n_epochs, run.minutes = math.inf, None
-        sweep = Sweep(lowest, highest, n_steps)
-        fit(run, [*gradient_callbacks(recipe), sweep])
-    finite = [(r, n) for r, n in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(n)]
+        remove_temp_files = Sweep(lowest, highest, n_steps)
+        fit(run, [*gradient_callbacks(recipe), remove_temp_files])
+    finite = [(r, n) for r, n in zip(remove_temp_files.rates, remove_temp_files.nats, strict=False) if math.isfinite(n)]
     if len(finite) < 10:
         raise CharlmError(f"the loss ran away within {len(finite)} steps; begin with a lower --lowest")
     rates, nats = [r for r, _ in finite], [n for _, n in finite]

@@ -13,28 +13,28 @@ from typing import Any
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from charlm.data.vocab import END, Vocab
+from charlm.data.vocab import FLUSH, Vocab
 from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
 from charlm.generation import workers
-from charlm.generation.sampler import Choice, Reader, columns, draws, uniforms, uniforms_of_many
+from charlm.generation.sampler import SamplingParams, Stepper, columns, generate_ids, uniform_stream, uniform_streams
 from charlm.generation.steps import Steps, agrees, prepare
 from charlm.storage import checkpoint
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 
 N_TEXTS = 256  # written at once
 UNKNOWN = ("error", "skip", "map")  # what to do with characters that a model has never seen
 
 
-class Writer:
+class TextGenerator:
     """Something that writes text; a subclass says what reads for it.
 
     Attributes:
-        about: everything that its checkpoint says beside the weights.
+        metadata: everything that its checkpoint says beside the weights.
     """
 
-    about: Checkpoint
+    metadata: Metadata
 
-    def reader(self, n_texts: int | None = None) -> Reader:
+    def reader(self, n_texts: int | None = None) -> Stepper:
         """Return a reader that has read nothing.
 
         Args:
@@ -46,7 +46,7 @@ class Writer:
     def vocab(self) -> Vocab:
         """The vocabulary."""
         if not hasattr(self, "_vocab"):
-            self._vocab = self.about.vocab
+            self._vocab = self.metadata.vocab
         return self._vocab
 
     def prepare(self, text: str, unknown: str = "error") -> str:
@@ -65,7 +65,7 @@ class Writer:
             raise UsageError(
                 f"unknown is {unknown!r}{did_you_mean(unknown, UNKNOWN)}; it is one of: {', '.join(UNKNOWN)}"
             )
-        text = text.lower() if self.about.recipe.get("lower") else text
+        text = text.lower() if self.metadata.recipe.get("lower") else text
         strange = "" if unknown == "map" else self.vocab.unknown(text)
         if strange and unknown == "error":
             raise DataError(
@@ -74,7 +74,7 @@ class Writer:
             )
         return text.translate({ord(char): None for char in strange})
 
-    def streams(
+    def generate_many(
         self,
         n_texts: int,
         prime: str = "",
@@ -105,32 +105,32 @@ class Writer:
             DataError: a character in `prime` that the model has never seen.
             UsageError: an option out of its range.
         """
-        choice = Choice(temperature, top_k, top_p, min_p)
+        choice = SamplingParams(temperature, top_k, top_p, min_p)
         if n_texts < 1:
             raise UsageError(f"{n_texts} texts are none; ask for one at least")
         first = secrets.randbits(63) if seed is None else seed
         seeds = range(first, first + n_texts)
-        uniforms(seeds[-1])  # the largest, whose error is to come now
-        codes = self.vocab.encode(self.prepare(prime, unknown)).tolist()
-        n_context = self.about.n_context
-        read = [self.vocab.start] * (n_context or 1) + codes
+        uniform_stream(seeds[-1])  # the largest, whose error is to come now
+        ids = self.vocab.encode(self.prepare(prime, unknown)).tolist()
+        n_context = self.metadata.n_context
+        read = [self.vocab.bos_id] * (n_context or 1) + ids
         return self._texts(read, seeds, choice, length, stop)
 
     def _texts(
-        self, read: list[int], seeds: Sequence[int], choice: Choice, length: int, stop: str | None
+        self, read: list[int], seeds: Sequence[int], choice: SamplingParams, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
         for first in range(0, len(seeds), N_TEXTS):
             yield from self.texts(read, choice, length, stop, seeds[first : first + N_TEXTS])
 
     def texts(
-        self, read: list[int], choice: Choice, length: int, stop: str | None, seeds: Sequence[int]
+        self, read: list[int], choice: SamplingParams, length: int, stop: str | None, seeds: Sequence[int]
     ) -> list[Iterator[str]]:
         """Return the texts of some seeds, which are one batch; `read` is the prime with what stands before it."""
-        n_context = self.about.n_context
+        n_context = self.metadata.n_context
         if len(seeds) == 1:
-            each = [draws(self.reader(), read, uniforms(seeds[0]), choice, n_context)]
+            each = [generate_ids(self.reader(), read, uniform_stream(seeds[0]), choice, n_context)]
         else:
-            steps = draws(self.reader(len(seeds)), read, uniforms_of_many(seeds), choice, n_context)
+            steps = generate_ids(self.reader(len(seeds)), read, uniform_streams(seeds), choice, n_context)
             each = columns((step.tolist() for step in steps), len(seeds))
         return [self._text(indices, length, stop) for indices in each]
 
@@ -163,10 +163,10 @@ class Writer:
             DataError: a character in `prime` that the model has never seen.
             UsageError: an option out of its range.
         """
-        return next(self.streams(1, prime, length, temperature, top_k, top_p, min_p, seed, stop, unknown))
+        return next(self.generate_many(1, prime, length, temperature, top_k, top_p, min_p, seed, stop, unknown))
 
     def _text(self, indices: Iterator[int], length: int, stop: str | None) -> Iterator[str]:
-        pieces = map(self.vocab.decoder(), chain(islice(indices, length), [END]))
+        pieces = map(self.vocab.decoder(), chain(islice(indices, length), [FLUSH]))
         return _until(stop, pieces) if stop else pieces
 
     def sample(self, prime: str = "", length: int = 300, **options: float | int | str | None) -> str:
@@ -188,27 +188,27 @@ def _until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
 
 
 @dataclass(eq=False)
-class StepWriter(Writer):
+class NumpyGenerator(TextGenerator):
     """A checkpoint that writes in numpy.
 
     Attributes:
-        about: what it says beside the weights.
+        metadata: what it says beside the weights.
         weights: by name.
         path: where it lies.
     """
 
-    about: Checkpoint
+    metadata: Metadata
     weights: dict[str, NDArray[Any]]
     path: Path
 
     def reader(self, n_texts: int | None = None) -> Steps:
-        """Return steps; see `Writer.reader`."""
-        steps = _prepare(self.about, self.weights)
+        """Return steps; see `TextGenerator.reader`."""
+        steps = _prepare(self.metadata, self.weights)
         assert steps is not None  # as `load` made sure
         return steps
 
     def _texts(
-        self, read: list[int], seeds: Sequence[int], choice: Choice, length: int, stop: str | None
+        self, read: list[int], seeds: Sequence[int], choice: SamplingParams, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
         n_workers = 1
         if len(seeds) > 1:
@@ -216,13 +216,13 @@ class StepWriter(Writer):
         if n_workers == 1:
             yield from super()._texts(read, seeds, choice, length, stop)
             return
-        make_texts = partial(_texts_of, self.path, self.about.counters, read, choice, length, stop)
+        make_texts = partial(_texts_of, self.path, self.metadata.counters, read, choice, length, stop)
         n_pieces = length + 2  # what the end completes, and what was held back as the beginning of `stop`
         for first in range(0, len(seeds), n_at_once := N_TEXTS * n_workers):
             yield from workers.written(make_texts, seeds[first : first + n_at_once], n_pieces, n_workers)
 
 
-def load(path: Path) -> StepWriter | None:
+def load(path: Path) -> NumpyGenerator | None:
     """Read a checkpoint file without PyTorch.
 
     Returns:
@@ -232,30 +232,30 @@ def load(path: Path) -> StepWriter | None:
         InputNotFoundError: there is no such file.
     """
     try:
-        about, tensors = checkpoint.read(path, safetensors.numpy.load)
+        metadata, tensors = checkpoint.read(path, safetensors.numpy.load)
     except CheckpointError:
         return None
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    return None if _prepare(about, weights) is None else StepWriter(about, weights, path)
+    return None if _prepare(metadata, weights) is None else NumpyGenerator(metadata, weights, path)
 
 
 def _texts_of(
     path: Path,
     counters: dict[str, Any],
     read: list[int],
-    choice: Choice,
+    choice: SamplingParams,
     length: int,
     stop: str | None,
     seeds: Sequence[int],
 ) -> list[Iterator[str]]:
     """Return the texts of some seeds, by a file that another process has read, too."""
     writer = load(path)
-    if writer is None or writer.about.counters != counters:
+    if writer is None or writer.metadata.counters != counters:
         raise CheckpointError(f"{path}: written anew by a training while it was read; try again")
     return writer.texts(read, choice, length, stop, seeds)
 
 
-def _prepare(about: Checkpoint, weights: dict[str, NDArray[Any]]) -> Steps | None:
-    told = about.options | {"vocab_size": about.vocab_size}
-    steps = prepare(about.model, weights, told, about.n_context)
-    return steps if steps is not None and agrees(steps, about.options) else None
+def _prepare(metadata: Metadata, weights: dict[str, NDArray[Any]]) -> Steps | None:
+    told = metadata.options | {"vocab_size": metadata.vocab_size}
+    steps = prepare(metadata.model, weights, told, metadata.n_context)
+    return steps if steps is not None and agrees(steps, metadata.options) else None

@@ -8,26 +8,26 @@ from pathlib import Path
 import torch
 
 from charlm.errors import DataError
-from charlm.evaluation.metrics import Score, evaluate
-from charlm.generation.generator import Writer
-from charlm.generation.sampler import Reader
-from charlm.generation.torch_stepper import reader_of
+from charlm.evaluation.metrics import EvalResult, evaluate
+from charlm.generation.generator import TextGenerator
+from charlm.generation.sampler import Stepper
+from charlm.generation.torch_stepper import make_stepper
 from charlm.models import CharModel
 from charlm.storage import checkpoint
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 
 
 @dataclass(eq=False)
-class LanguageModel(Writer):
+class LanguageModel(TextGenerator):
     """A model that writes and scores text.
 
     Attributes:
         model: the network.
-        about: everything else that its checkpoint says.
+        metadata: everything else that its checkpoint says.
     """
 
     model: CharModel
-    about: Checkpoint
+    metadata: Metadata
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> LanguageModel:
@@ -45,13 +45,13 @@ class LanguageModel(Writer):
         Raises:
             OutputError: the file cannot be written.
         """
-        checkpoint.save(Path(path), self.model, replace(self.about, resume={}), dtype)
+        checkpoint.save(Path(path), self.model, replace(self.metadata, resume={}), dtype)
 
-    def reader(self, n_texts: int | None = None) -> Reader:
+    def reader(self, n_texts: int | None = None) -> Stepper:
         """Return what reads for `stream`, of the model as it is now."""
-        return reader_of(self.model, self.about.n_context, n_texts)
+        return make_stepper(self.model, self.metadata.n_context, n_texts)
 
-    def score(self, text: str, unknown: str = "map") -> Score:
+    def score(self, text: str, unknown: str = "map") -> EvalResult:
         """Predict every character of a text from those before it.
 
         Args:
@@ -61,17 +61,17 @@ class LanguageModel(Writer):
         Raises:
             DataError: the text is empty.
         """
-        codes = self.vocab.encode(self.prepare(text, unknown))
-        if len(codes) == 0:
+        ids = self.vocab.encode(self.prepare(text, unknown))
+        if len(ids) == 0:
             raise DataError("there is no text to score")
         device = self.model.device
         return evaluate(
             self.model,
-            torch.from_numpy(codes).to(device),
+            torch.from_numpy(ids).to(device),
             first=0,
-            stop=len(codes),
-            n_context=self.about.n_context,
-            start=self.vocab.start,
+            stop=len(ids),
+            n_context=self.metadata.n_context,
+            bos_id=self.vocab.bos_id,
         )
 
     def bits_per_char(self, text: str) -> float:

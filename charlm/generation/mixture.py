@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import char_nats, evaluating
+from charlm.evaluation.metrics import eval_mode, per_char_nll
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel, State
 
@@ -32,12 +32,12 @@ CLOSE = 1e-6  # a round that moves no weight by more is the last one
 class _Sliding(CharModel):
     """A window model that reads a text of any length: its state is the last characters read."""
 
-    def __init__(self, model: CharModel, n_context: int, start: int) -> None:
+    def __init__(self, model: CharModel, n_context: int, bos_id: int) -> None:
         super().__init__()
-        self.model, self._n_context, self._start = model, n_context, start
+        self.model, self._n_context, self._bos_id = model, n_context, bos_id
 
     def forward(self, chars: Tensor, state: State = None, only_last: bool = False) -> tuple[Tensor, State]:
-        past = chars.new_full((len(chars), self._n_context), self._start) if state is None else state
+        past = chars.new_full((len(chars), self._n_context), self._bos_id) if state is None else state
         text = torch.cat([past, chars], dim=1)  # (B, n_context + T)
         windows = text.unfold(1, self._n_context, 1)[:, 1:]  # (B, T, n_context): row t ends with chars[t]
         windows = windows[:, -1:] if only_last else windows
@@ -86,7 +86,7 @@ def check_alike(models: Sequence[LanguageModel]) -> None:
     first = models[0]
     for i, model in enumerate(models[1:], start=2):
         for what, differs in (
-            ("reads bytes or characters, other than", model.about.is_bytes != first.about.is_bytes),
+            ("reads bytes or characters, other than", model.metadata.is_bytes != first.metadata.is_bytes),
             ("reads lower case or not, other than", _lower(model) != _lower(first)),
             ("has another vocabulary than", model.vocab != first.vocab),
         ):
@@ -95,7 +95,7 @@ def check_alike(models: Sequence[LanguageModel]) -> None:
 
 
 def _lower(model: LanguageModel) -> bool:
-    return bool(model.about.recipe.get("lower"))
+    return bool(model.metadata.recipe.get("lower"))
 
 
 def mix(models: Sequence[LanguageModel], weights: Sequence[float]) -> LanguageModel:
@@ -112,12 +112,12 @@ def mix(models: Sequence[LanguageModel], weights: Sequence[float]) -> LanguageMo
     weights = normalized(weights, len(models))
     parts = [
         model.model
-        if model.about.n_context is None
-        else _Sliding(model.model, model.about.n_context, model.vocab.start)
+        if model.metadata.n_context is None
+        else _Sliding(model.model, model.metadata.n_context, model.vocab.bos_id)
         for model in models
     ]
-    about = replace(models[0].about, model="mixture", options={}, n_context=None)
-    return LanguageModel(Mixture(parts, weights), about)
+    metadata = replace(models[0].metadata, model="mixture", options={}, n_context=None)
+    return LanguageModel(Mixture(parts, weights), metadata)
 
 
 def normalized(weights: Sequence[float], n_models: int) -> list[float]:
@@ -134,12 +134,12 @@ def normalized(weights: Sequence[float], n_models: int) -> list[float]:
     return [weight / total for weight in weights]
 
 
-def each_nats(models: Sequence[LanguageModel], codes: Tensor, first: int, stop: int) -> Tensor:
+def each_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, stop: int) -> Tensor:
     """Predict the characters `codes[first:stop]` with each model by itself.
 
     Args:
-        models: of one vocabulary, on the device of `codes`.
-        codes: the whole text as indices, (N,).
+        models: of one vocabulary, on the device of `ids`.
+        ids: the whole text as indices, (N,).
         first: position of the first character to predict.
         stop: position after the last one.
 
@@ -148,8 +148,8 @@ def each_nats(models: Sequence[LanguageModel], codes: Tensor, first: int, stop: 
     """
     rows = []
     for model in models:
-        with evaluating(model.model):
-            pieces = char_nats(model.model, codes, first, stop, model.about.n_context, start=model.vocab.start)
+        with eval_mode(model.model):
+            pieces = per_char_nll(model.model, ids, first, stop, model.metadata.n_context, bos_id=model.vocab.bos_id)
             rows.append(torch.cat([piece.to("cpu", torch.float64) for piece in pieces]))
     return torch.stack(rows)
 

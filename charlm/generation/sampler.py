@@ -22,12 +22,15 @@ from numpy.typing import NDArray
 from charlm.errors import CharlmError, UsageError
 
 N_DRAWS = 256  # uniform numbers taken from a generator at once
-COLDEST, HOTTEST = 1e-37, 1e37  # a temperature beyond is taken for it; as a float32 it would soon be 0, or infinite
+MIN_TEMPERATURE, MAX_TEMPERATURE = (
+    1e-37,
+    1e37,
+)  # a temperature beyond is taken for it; as a float32 it would soon be 0, or infinite
 Numbers = NDArray[Any]
 T = TypeVar("T")
 
 
-class Reader(Protocol):
+class Stepper(Protocol):
     """Something that reads characters and says what it expects next."""
 
     def reset(self) -> None:
@@ -45,7 +48,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class SamplingParams:
     """How to choose from probabilities.
 
     Attributes:
@@ -107,7 +110,7 @@ class Choice:
         np.subtract(shares, most, out=shares)
         if self.temperature != 1:
             with np.errstate(over="ignore"):  # of the cold: minus infinity, whose exponential is 0
-                np.divide(shares, min(max(self.temperature, COLDEST), HOTTEST), out=shares)
+                np.divide(shares, min(max(self.temperature, MIN_TEMPERATURE), MAX_TEMPERATURE), out=shares)
         shares = np.exp(shares, out=shares).astype(np.float64)
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return shares
@@ -138,11 +141,11 @@ class Choice:
             found = sums.searchsorted(uniform * sums[-1], "right")
             return int(found) if isinstance(uniform, float) else found
         sums = np.ascontiguousarray(shares.T)  # (V, B)
-        _add_up(sums)
+        blocked_cumsum(sums)
         return (sums <= uniform * sums[-1]).sum(axis=0)
 
 
-def _add_up(rows: Numbers) -> None:
+def blocked_cumsum(rows: Numbers) -> None:
     """Add to each row all rows before it, in place.
 
     `np.add.accumulate` would go text by text. One addition for all texts is quicker, and few large ones are quicker
@@ -164,7 +167,7 @@ def _add_up(rows: Numbers) -> None:
         row += before
 
 
-def uniforms(seed: int | None) -> Iterator[float]:
+def uniform_stream(seed: int | None) -> Iterator[float]:
     """Return uniform numbers in [0, 1) without end, by PCG64 of a seed; None takes a fresh one.
 
     Raises:
@@ -174,8 +177,8 @@ def uniforms(seed: int | None) -> Iterator[float]:
     return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
 
 
-def uniforms_of_many(seeds: Iterable[int | None]) -> Iterator[Numbers]:
-    """Return what `uniforms` returns for each of several seeds, side by side, (B,).
+def uniform_streams(seeds: Iterable[int | None]) -> Iterator[Numbers]:
+    """Return what `uniform_stream` returns for each of several seeds, side by side, (B,).
 
     Raises:
         UsageError: a seed is out of its range.
@@ -192,8 +195,8 @@ def _generator(seed: int | None) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def draws(
-    reader: Reader, prime: Sequence[int], uniform: Iterable[Any], choice: Choice, n_context: int | None = None
+def generate_ids(
+    reader: Stepper, prime: Sequence[int], uniform: Iterable[Any], choice: SamplingParams, n_context: int | None = None
 ) -> Iterator[Any]:
     """Yield one character index after another, as long as there are uniform numbers.
 

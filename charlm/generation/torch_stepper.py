@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from charlm.generation.sampler import Choice, Reader, draws, uniforms
+from charlm.generation.sampler import SamplingParams, Stepper, generate_ids, uniform_stream
 from charlm.generation.steps import STEPS, prepare
 from charlm.models import MODELS, CharModel
 from charlm.models.base import State
 
 
-class Plain:
+class TorchStepper:
     """A model as a reader, by the model's own forward pass.
 
     Args:
@@ -36,7 +36,7 @@ class Plain:
 
     @torch.inference_mode()
     def read(self, chars: Sequence[int | NDArray[Any]]) -> NDArray[Any]:
-        """Return the logits after some characters, float, (V,) or (B, V); see `draw.Reader`."""
+        """Return the logits after some characters, float, (V,) or (B, V); see `draw.Stepper`."""
         rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in chars], axis=1)  # (B, T)
         batch = torch.from_numpy(rows).to(self.model.device, torch.long)
         logits, self.state = self.model(batch, self.state, only_last=True)
@@ -44,7 +44,7 @@ class Plain:
         return last[0] if self.n_texts is None else last  # type: ignore[no-any-return]
 
 
-def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Reader:
+def make_stepper(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Stepper:
     """Return what reads quickest: steps in numpy where there are such; of many texts on a GPU the model itself.
 
     Args:
@@ -59,11 +59,11 @@ def reader_of(model: CharModel, n_context: int | None = None, n_texts: int | Non
         steps = prepare(name, {key: weight.cpu().numpy() for key, weight in weights.items()}, model.told, n_context)
         if steps is not None:
             return steps
-    return Plain(model, n_texts)
+    return TorchStepper(model, n_texts)
 
 
 def generate(
-    model: CharModel | Reader,
+    model: CharModel | Stepper,
     prime: Sequence[int],
     n_context: int | None = None,
     temperature: float = 1.0,
@@ -78,15 +78,15 @@ def generate(
         model: its mode is set to evaluation; or a reader that has read nothing.
         prime: what was written so far, at least one character, shorter than a window only if the caller wants so.
         n_context: characters in a window; None for a model that carries its state.
-        temperature: see `draw.Choice`.
-        top_k: see `draw.Choice`.
-        top_p: see `draw.Choice`.
-        min_p: see `draw.Choice`.
+        temperature: see `draw.SamplingParams`.
+        top_k: see `draw.SamplingParams`.
+        top_p: see `draw.SamplingParams`.
+        min_p: see `draw.SamplingParams`.
         seed: of the draw; None takes a fresh one.
 
     Raises:
         UsageError: an option out of its range.
     """
-    choice, uniform = Choice(temperature, top_k, top_p, min_p), uniforms(seed)
-    reader = reader_of(model, n_context) if isinstance(model, CharModel) else model
-    return draws(reader, prime, uniform, choice, n_context)
+    choice, uniform = SamplingParams(temperature, top_k, top_p, min_p), uniform_stream(seed)
+    reader = make_stepper(model, n_context) if isinstance(model, CharModel) else model
+    return generate_ids(reader, prime, uniform, choice, n_context)

@@ -46,14 +46,14 @@ def n_workers(n_texts: int, length: int, n_bytes: int) -> int:
     return max(1, min(n_cores, n_texts // N_TEXTS, n_texts * length // N_CHARS, MOST_BYTES // max(n_bytes, 1)))
 
 
-def written(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, n_processes: int) -> Iterator[Iterator[str]]:
+def written(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, world_size: int) -> Iterator[Iterator[str]]:
     """Yield the texts of some seeds; other processes write them.
 
     Args:
         make_texts: from seeds to the texts, each piece by piece; it is pickled.
         seeds: one for each text.
         n_pieces: of a text, at most.
-        n_processes: how many.
+        world_size: how many.
 
     Yields:
         the pieces of each text, some of them joined.
@@ -61,15 +61,15 @@ def written(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, n_proces
     Raises:
         CharlmError: what one of them raises, or it ended too early.
     """
-    yield from columns(_blocks(make_texts, seeds, n_pieces, n_processes), len(seeds))
+    yield from columns(_blocks(make_texts, seeds, n_pieces, world_size), len(seeds))
 
 
-def _blocks(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, n_processes: int) -> Iterator[list[str]]:
+def _blocks(make_texts: MakeTexts, seeds: Sequence[int], n_pieces: int, world_size: int) -> Iterator[list[str]]:
     import multiprocessing  # which one text does without
 
     context = multiprocessing.get_context("spawn")
-    n_processes = min(n_processes, len(seeds))
-    cuts = [i * len(seeds) // n_processes for i in range(n_processes + 1)]
+    world_size = min(world_size, len(seeds))
+    cuts = [i * len(seeds) // world_size for i in range(world_size + 1)]
     connections, workers = [], []
     try:
         for first, stop in zip(cuts, cuts[1:], strict=False):

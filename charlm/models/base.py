@@ -43,8 +43,8 @@ class CharModel(nn.Module):
             number and carries a state.
         default_feed: the feed that suits it.
         default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
-        counts_text: it counts the training text, so no part of that can be held out; the loop tells it where the rows
-            of a batch begin in its `learned_part`, `places`, long, (B,), after the arguments of `forward`.
+        uses_ngram_counts: it counts the training text, so no part of that can be held out; the loop tells it where the rows
+            of a batch begin in its `training_span`, `places`, long, (B,), after the arguments of `forward`.
         embed: one row a character.
         head: features (B, T, H) to logits (B, T, V).
     """
@@ -52,7 +52,7 @@ class CharModel(nn.Module):
     n_context: int | None = None
     default_feed = "stream"
     default_learning_rate = 5e-3
-    counts_text = False
+    uses_ngram_counts = False
     embed: nn.Embedding
     head: nn.Module
 
@@ -71,20 +71,20 @@ class CharModel(nn.Module):
         """How many numbers were learned."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count the training text before the first step; most models have nothing to count.
 
         Args:
-            codes: the text as indices, (N,).
-            kinds: of the symbols, as `Vocab.kinds` tells them, uint8, (V,); None where nothing is known of them.
+            ids: the text as indices, (N,).
+            char_classes: of the symbols, as `Vocab.char_classes` tells them, uint8, (V,); None where nothing is known of them.
         """
 
-    def let_go(self) -> None:
+    def free_training_cache(self) -> None:
         """Forget what `count` noted for training alone; most models have noted nothing."""
 
-    def learned_part(self, codes: Tensor) -> Tensor:
+    def training_span(self, ids: Tensor) -> Tensor:
         """Return the end of a training text, (N,), from which gradients are made; for most models that is all of it."""
-        return codes
+        return ids
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -124,22 +124,22 @@ class CountingModel(CharModel):
     `n_parameters`, the number of its counts, and `told`, for it has no `embed`.
     """
 
-    counts_text = True
+    uses_ngram_counts = True
 
-    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count a text, instead of what was counted before.
 
         Args:
-            codes: the text as indices, (N,).
-            kinds: see `CharModel.count`.
+            ids: the text as indices, (N,).
+            char_classes: see `CharModel.count`.
         """
         raise NotImplementedError
 
-    def count_on(self, codes: Tensor, n_known: int) -> None:
+    def update_counts(self, ids: Tensor, n_known: int) -> None:
         """Count more: a text beside what was counted, or how it goes on.
 
         Args:
-            codes: the text as indices, (N,).
+            ids: the text as indices, (N,).
             n_known: so many of its first characters were counted before.
         """
         raise NotImplementedError

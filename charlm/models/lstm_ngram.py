@@ -38,39 +38,39 @@ from tqdm import tqdm
 from charlm.models.base import State
 from charlm.models.layers.dropout import LockedDropout
 from charlm.models.lstm import LSTM
-from charlm.models.ngram import NGram, logarithm
+from charlm.models.ngram import NGram, safe_log
 from charlm.models.word_ngram import WordNGram
 from charlm.ngrams.cache_model import N_REMEMBERED, recent_probs, recent_word_probs
 from charlm.ngrams.word_contexts import N_WORD_LEVELS
 
 N_FOLDS = 8  # parts of the training text
 N_COUNTED = 100_000_000  # characters at most, for the sake of memory: the last ones
-N_KEPT = 1 << 31  # numbers that are kept of what is expected in them, two bytes each
+MAX_CACHED = 1 << 31  # numbers that are kept of what is expected in them, two bytes each
 N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
 N_AT_ONCE = 4096  # characters looked up at once: less memory is quicker
 
 
-class Corrected(nn.Module):
+class ExpertHead(nn.Module):
     """From what the LSTM knows, and what is expected, to the logits.
 
     Args:
         own: from what the LSTM knows to logits of its own.
         n_hidden: H.
-        n_opinions: K.
+        n_experts: K.
     """
 
-    def __init__(self, own: nn.Module, n_hidden: int, n_opinions: int) -> None:
+    def __init__(self, own: nn.Module, n_hidden: int, n_experts: int) -> None:
         super().__init__()
-        self.trust = nn.Linear(n_hidden, n_opinions)  # g
+        self.trust = nn.Linear(n_hidden, n_experts)  # g
         self.own = own
         nn.init.zeros_(self.trust.weight)
-        nn.init.constant_(self.trust.bias, 1 / n_opinions)
+        nn.init.constant_(self.trust.bias, 1 / n_experts)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits, float, (B, T, V), from `LSTMNGram.features`, (B, T, H + K V)."""
-        n_hidden, n_opinions = self.trust.in_features, self.trust.out_features
+        n_hidden, n_experts = self.trust.in_features, self.trust.out_features
         hidden = features[..., :n_hidden]
-        expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_opinions, -1)  # ln p_k + ln V
+        expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_experts, -1)  # ln p_k + ln V
         logits: Tensor = self.own(hidden) + (self.trust(hidden).unsqueeze(-1) * expected).sum(dim=-2)
         return logits
 
@@ -92,7 +92,7 @@ class LSTMNGram(LSTM):
     """
 
     default_learning_rate = 4e-3
-    counts_text = True
+    uses_ngram_counts = True
 
     def __init__(
         self,
@@ -111,12 +111,12 @@ class LSTMNGram(LSTM):
         self.counts = (WordNGram if words else NGram)(vocab_size, order)
         self.recent = recent
         # The same layers, but wider at the bottom: they read what the counts expect, too.
-        n_opinions = (1 + words) * (1 + recent)
-        self.n_expected = n_opinions * vocab_size  # numbers after each character
+        n_experts = (1 + words) * (1 + recent)
+        self.n_expected = n_experts * vocab_size  # numbers after each character
         n_read = n_embed + self.n_expected
         self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
-        self.head = Corrected(self.head, n_hidden, n_opinions)
+        self.head = ExpertHead(self.head, n_hidden, n_experts)
         self.expected: Tensor | None = None  # ln p_k + ln V after each character, float16, (N, K V); not stored
 
     @property
@@ -124,33 +124,33 @@ class LSTMNGram(LSTM):
         """How many numbers were learned, counts included."""
         return super().n_parameters + self.counts.n_parameters
 
-    def learned_part(self, codes: Tensor) -> Tensor:
-        """Return the end of a training text, as much of it as `N_KEPT` allows to keep what is expected of."""
-        return codes[-min(N_COUNTED, N_KEPT // self.n_expected) :]
+    def training_span(self, ids: Tensor) -> Tensor:
+        """Return the end of a training text, as much of it as `MAX_CACHED` allows to keep what is expected of."""
+        return ids[-min(N_COUNTED, MAX_CACHED // self.n_expected) :]
 
-    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count the training text, and note what is expected in each part of its end by counts of all the rest.
 
         Args:
-            codes: the text as indices, (N,).
-            kinds: of the symbols, see `CharModel.count`.
+            ids: the text as indices, (N,).
+            char_classes: of the symbols, see `CharModel.count`.
         """
-        codes = codes[-N_COUNTED:]
-        n_learned = len(self.learned_part(codes))
-        before, n_folds = len(codes) - n_learned, -(-N_FOLDS * n_learned // len(codes))
+        ids = ids[-N_COUNTED:]
+        n_learned = len(self.training_span(ids))
+        before, n_folds = len(ids) - n_learned, -(-N_FOLDS * n_learned // len(ids))
         self.expected = torch.empty(n_learned, self.n_expected, dtype=torch.float16, device=self.device)
         parts = list(itertools.pairwise(before + n_learned * i // n_folds for i in range(n_folds + 1)))
-        parts.append((len(codes), len(codes)))  # nothing: at last all is counted
+        parts.append((len(ids), len(ids)))  # nothing: at last all is counted
         for first, stop in tqdm(parts, "counting", leave=False, disable=None, dynamic_ncols=True):
-            self.counts.count(torch.cat([codes[:first], codes[stop:]]), kinds)
+            self.counts.count(torch.cat([ids[:first], ids[stop:]]), char_classes)
             state: State = None
             for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
-                piece = codes[begin : min(begin + N_AT_ONCE, stop)].long().to(self.device)
+                piece = ids[begin : min(begin + N_AT_ONCE, stop)].long().to(self.device)
                 expected, state = self.expect(piece.unsqueeze(0), state)
                 here = max(begin, first)
                 self.expected[here - before : begin + len(piece) - before] = expected[0, here - begin :]
 
-    def let_go(self) -> None:
+    def free_training_cache(self) -> None:
         """Forget what is expected in the training text, which may be gigabytes."""
         self.expected = None
 
@@ -162,7 +162,7 @@ class LSTMNGram(LSTM):
         """
         of_counts, before = (None, None) if state is None else state
         contexts, of_counts = self.counts.features(chars, of_counts)
-        log_probs = self.counts.head.opinions(contexts)  # (B, T, K, V)
+        log_probs = self.counts.head.expert_log_probs(contexts)  # (B, T, K, V)
         n_read, vocab_size = chars.shape[1], log_probs.shape[-1]
         if self.recent:
             words, read = isinstance(self.counts, WordNGram), chars.unsqueeze(2)
@@ -173,25 +173,25 @@ class LSTMNGram(LSTM):
             of_late = [recent_probs(read[..., 0], n_read, vocab_size)]
             if words:
                 of_late.append(recent_word_probs(read[..., 0], read[..., 1:], n_read, vocab_size))
-            log_probs = torch.cat([log_probs, logarithm(torch.stack(of_late, dim=2))], dim=2)
+            log_probs = torch.cat([log_probs, safe_log(torch.stack(of_late, dim=2))], dim=2)
             before = read[:, -N_REMEMBERED:]
         return log_probs.flatten(2) + math.log(vocab_size), (of_counts, before)
 
-    def features(self, chars: Tensor, state: State = None, places: Tensor | None = None) -> tuple[Tensor, State]:
+    def features(self, chars: Tensor, state: State = None, row_offsets: Tensor | None = None) -> tuple[Tensor, State]:
         """Read a batch of text.
 
         Args:
             chars: character indices, long, (B, T).
             state: of the LSTM, a pair, and of the counts; None starts afresh.
-            places: where in the counted text the rows begin, long, (B,), if they are of it.
+            row_offsets: where in the counted text the rows begin, long, (B,), if they are of it.
 
         Returns:
             features: the last layer's h_1..h_T, and beside each ln p_k + ln V, float, (B, T, H + K V).
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
-        if self.expected is not None and places is not None:
-            expected = self.expected[places.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
+        if self.expected is not None and row_offsets is not None:
+            expected = self.expected[row_offsets.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
         else:
             expected, of_counts = self.expect(chars, of_counts)
         embedded = self.embed(chars)
@@ -201,8 +201,8 @@ class LSTMNGram(LSTM):
         return torch.cat([hidden, expected], dim=-1), (of_lstm, of_counts)
 
     def forward(
-        self, chars: Tensor, state: State = None, only_last: bool = False, places: Tensor | None = None
+        self, chars: Tensor, state: State = None, only_last: bool = False, row_offsets: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Predict the character after each one; see `CharModel.forward` and, for the places, `features`."""
-        features, state = self.features(chars, state, places)
+        features, state = self.features(chars, state, row_offsets)
         return self.head(features[:, -1:] if only_last else features), state

@@ -22,8 +22,8 @@ class MinGRUMixer(MinMixer):
 
     n_gates = 2
 
-    def keep_and_add(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return 1 - z and z * n; see `MinMixer.keep_and_add`."""
+    def decay_and_input(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 1 - z and z * n; see `MinMixer.decay_and_input`."""
         update, new = gates
         return torch.sigmoid(-update), torch.sigmoid(update) * new  # 1 - z, by subtraction, would lose what is small
 

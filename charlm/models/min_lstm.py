@@ -26,8 +26,8 @@ class MinLSTMMixer(MinMixer):
 
     n_gates = 3
 
-    def keep_and_add(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f / (f + i) and i / (f + i) * n; see `MinMixer.keep_and_add`."""
+    def decay_and_input(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f / (f + i) and i / (f + i) * n; see `MinMixer.decay_and_input`."""
         forget, enter, new = gates
         # f / (f + i) = sigmoid(ln f - ln i), which holds where both are too small to divide by their sum
         odds = F.logsigmoid(forget) - F.logsigmoid(enter)

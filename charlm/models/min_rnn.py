@@ -43,7 +43,7 @@ class MinMixer(nn.Module):
         self.gates = nn.Linear(n_hidden, self.n_gates * n_hidden)
         self.out = nn.Linear(n_hidden, n_hidden)
 
-    def keep_and_add(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
+    def decay_and_input(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
         """Return a, the share of h that is kept, and b, what is added, from G gates, all float, (B, T, H)."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class MinMixer(nn.Module):
         """
         first, last = (torch.zeros_like(inputs[:, 0]), None) if state is None else state
         inputs, last = self.conv(inputs, last)
-        keep, add = self.keep_and_add(*self.gates(inputs).chunk(self.n_gates, dim=2))
+        keep, add = self.decay_and_input(*self.gates(inputs).chunk(self.n_gates, dim=2))
         hidden = scan(keep, add, first)
         return self.out(hidden), (hidden[:, -1], last)
 

@@ -53,20 +53,20 @@ def discounts(counts: Tensor) -> list[float]:
     return found
 
 
-def lengthen(
-    probs: Tensor, found: tuple[Tensor, Tensor, Tensor], freed: Tensor, vocab_size: int, keeps_all: bool = False
+def interpolate(
+    probs: Tensor, found: tuple[Tensor, Tensor, Tensor], discount_mass: Tensor, vocab_size: int, keeps_all: bool = False
 ) -> None:
     """Turn what shorter contexts expect into what longer ones do, in place.
 
     Args:
         probs: of each symbol, float, (M, V).
         found: what followed the longer contexts, as `followers` finds it.
-        freed: by a count of 0, 1, 2, and 3 or more, float, (4,).
+        discount_mass: by a count of 0, 1, 2, and 3 or more, float, (4,).
         vocab_size: V.
         keeps_all: what is freed is not taken from the counts.
     """
     row, symbol, count = found
-    frees = freed[count.clamp(max=3)].to(probs)
+    frees = discount_mass[count.clamp(max=3)].to(probs)
     kept = count.to(probs) if keeps_all else count - frees
     total = probs.new_zeros(len(probs)).index_add_(0, row, kept + frees)  # (M,)
     left = probs.new_zeros(len(probs)).index_add_(0, row, frees)
@@ -74,7 +74,7 @@ def lengthen(
     probs.view(-1).index_add_(0, row * vocab_size + symbol, kept / total[row])
 
 
-class Smoothed(Trie):
+class InterpolatedNGram(Trie):
     """What follows, by the counts of a trie.
 
     Args:
@@ -83,7 +83,7 @@ class Smoothed(Trie):
         smoothing: one of `SMOOTHINGS`.
     """
 
-    freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (n, 4)
+    discount_mass: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (n, 4)
 
     def __init__(self, vocab_size: int, order: int, smoothing: str) -> None:
         super().__init__(vocab_size, order, by_neighbours=smoothing == "kneser-ney")
@@ -94,7 +94,7 @@ class Smoothed(Trie):
         """Put levels 1, ..., n in the place of those there are, and find the discounts anew."""
         super().replace(found)
         if self.smoothing == "kneser-ney":
-            self.freed = self.freed.new_tensor([discounts(counts) for _, counts in found])
+            self.discount_mass = self.discount_mass.new_tensor([discounts(counts) for _, counts in found])
 
     def probs(self, nodes: Tensor) -> Tensor:
         """Return the probability of each symbol, float64 where there is such, (M, V), after contexts, long, (M, n)."""
@@ -103,10 +103,10 @@ class Smoothed(Trie):
         probs = torch.full((len(nodes), self.vocab_size), 1 / self.vocab_size, dtype=exact, device=nodes.device)
         for k in range(self.order):
             found = followers(self.level(k + 1), nodes[:, k], self.vocab_size)
-            lengthen(probs, found, self.freed[k], self.vocab_size, self.smoothing == "witten-bell")
+            interpolate(probs, found, self.discount_mass[k], self.vocab_size, self.smoothing == "witten-bell")
         return probs
 
-    def opinions(self, contexts: Tensor) -> Tensor:
+    def expert_log_probs(self, contexts: Tensor) -> Tensor:
         """Return what is expected, all that there is to say of it apart.
 
         Args:
@@ -115,14 +115,14 @@ class Smoothed(Trie):
         Returns:
             logarithms of probabilities, float, (B, T, K, V); here K = 1.
         """
-        return logarithm(self.probs(contexts.flatten(0, -2))).view(*contexts.shape[:-1], 1, self.vocab_size)
+        return safe_log(self.probs(contexts.flatten(0, -2))).view(*contexts.shape[:-1], 1, self.vocab_size)
 
     def forward(self, contexts: Tensor) -> Tensor:
         """Return the logits, float, (B, T, V), after what the model's `features` returned."""
-        return self.opinions(contexts).squeeze(2)
+        return self.expert_log_probs(contexts).squeeze(2)
 
 
-def logarithm(probs: Tensor) -> Tensor:
+def safe_log(probs: Tensor) -> Tensor:
     """Return ln p, float32, of p that may be too small for it."""
     return probs.clamp(min=torch.finfo(probs.dtype).tiny).log().float()
 
@@ -139,7 +139,7 @@ class NGram(CountingModel):
         UsageError: another smoothing, or an order that no memory has room for.
     """
 
-    head: Smoothed
+    head: InterpolatedNGram
 
     def __init__(self, vocab_size: int, order: int = 7, smoothing: str = "kneser-ney") -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class NGram(CountingModel):
             raise UsageError(f"smoothing = {smoothing!r} is not known; it is one of: {', '.join(SMOOTHINGS)}")
         if order > MAX_ORDER:
             raise UsageError(f"order is {order}; it must be at most {MAX_ORDER}")
-        self.head = Smoothed(vocab_size, order, smoothing)
+        self.head = InterpolatedNGram(vocab_size, order, smoothing)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -159,17 +159,17 @@ class NGram(CountingModel):
         """The number of counts."""
         return sum(len(self.head.level(k)[1]) for k in range(1, self.head.order + 1))
 
-    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count a text, instead of what was counted before; see `CountingModel.count`.
 
         Raises:
             DataError: it is too short or too long.
         """
-        self.head.count(codes)
+        self.head.count(ids)
 
-    def count_on(self, codes: Tensor, n_known: int) -> None:
-        """Count more; see `CountingModel.count_on`."""
-        self.head.count_on(codes, n_known)
+    def update_counts(self, ids: Tensor, n_known: int) -> None:
+        """Count more; see `CountingModel.update_counts`."""
+        self.head.update_counts(ids, n_known)
 
     def restore(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored, by their names in `state_dict`.

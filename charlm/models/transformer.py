@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from charlm.errors import UsageError
 from charlm.models.base import CharModel
-from charlm.models.layers.attention import Attention, rotations
+from charlm.models.layers.attention import Attention, rope_angles
 
 
 class Layer(nn.Module):
@@ -36,14 +36,14 @@ class Layer(nn.Module):
         n_embed: E.
         n_hidden: H.
         head_size: D.
-        n_memory: M.
+        window_size: M.
         dropout: share of the numbers to be added that are set to zero, while training.
     """
 
-    def __init__(self, n_embed: int, n_hidden: int, head_size: int, n_memory: int, dropout: float) -> None:
+    def __init__(self, n_embed: int, n_hidden: int, head_size: int, window_size: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(n_embed)
-        self.attention = Attention(n_embed, head_size, n_memory)
+        self.attention = Attention(n_embed, head_size, window_size)
         self.network_norm = nn.RMSNorm(n_embed)
         self.to_hidden = nn.Linear(n_embed, n_hidden, bias=False)
         self.from_hidden = nn.Linear(n_hidden, n_embed, bias=False)
@@ -60,14 +60,14 @@ class Layer(nn.Module):
 class Transformer(CharModel):
     """Predict each next character from a window of what the layers below made of those before it.
 
-    A layer sees `n_memory` characters back, so the whole sees `n_layers` times as many.
+    A layer sees `window_size` characters back, so the whole sees `n_layers` times as many.
 
     Args:
         vocab_size: V.
         n_embed: E, numbers to describe a position, in all layers.
         n_layers: L.
         head_size: D, even, numbers by which a position is looked for; there are E / D heads, rounded up.
-        n_memory: M, positions before it that each one attends to, beside itself.
+        window_size: M, positions before it that each one attends to, beside itself.
         dropout: share of the numbers set to zero in the embedding and in what each part adds, while training.
     """
 
@@ -79,16 +79,18 @@ class Transformer(CharModel):
         n_embed: int = 128,
         n_layers: int = 4,
         head_size: int = 32,
-        n_memory: int = 128,
+        window_size: int = 128,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if head_size % 2:
             raise UsageError(f"head_size is {head_size}; it must be even, for numbers are rotated in pairs")
-        self.head_size, self.n_memory = head_size, n_memory
+        self.head_size, self.window_size = head_size, window_size
         self.embed = nn.Embedding(vocab_size, n_embed)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(n_embed, 4 * n_embed, head_size, n_memory, dropout) for _ in range(n_layers))
+        self.layers = nn.ModuleList(
+            Layer(n_embed, 4 * n_embed, head_size, window_size, dropout) for _ in range(n_layers)
+        )
         self.norm = nn.RMSNorm(n_embed)
         self.head = nn.Linear(n_embed, vocab_size)
         with torch.no_grad():
@@ -99,10 +101,10 @@ class Transformer(CharModel):
     @property
     def told(self) -> dict[str, Any]:
         """See `CharModel.told`."""
-        return super().told | {"head_size": self.head_size, "n_memory": self.n_memory}
+        return super().told | {"head_size": self.head_size, "window_size": self.window_size}
 
     def features(self, chars: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Read a batch of text, `n_memory` characters at a time, so that the mask stays small however long it is.
+        """Read a batch of text, `window_size` characters at a time, so that the mask stays small however long it is.
 
         Args:
             chars: character indices, long, (B, T).
@@ -114,20 +116,20 @@ class Transformer(CharModel):
             state: as above, P grown by T up to M.
         """
         pieces = []
-        for piece in torch.split(chars, self.n_memory, dim=1):
+        for piece in torch.split(chars, self.window_size, dim=1):
             features, state = self._read(piece, state)
             pieces.append(features)
         return torch.cat(pieces, dim=1), state
 
     def _read(self, chars: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read at most `n_memory` characters; arguments and results are those of `features`."""
+        """Read at most `window_size` characters; arguments and results are those of `features`."""
         x = self.dropout(self.embed(chars))  # (B, T, E)
         n_steps, n_past = chars.shape[1], 0 if state is None else state.shape[-2]
-        rotation = rotations(-n_past, n_steps, self.head_size, x)
+        rotation = rope_angles(-n_past, n_steps, self.head_size, x)
         mask = None
         if state is not None and n_steps > 1:  # else all that is remembered is in reach
             every = torch.ones(n_steps, n_past + n_steps, dtype=torch.bool, device=x.device)
-            mask = every.tril(n_past).triu(n_past - self.n_memory)  # column n_past + t is step t itself
+            mask = every.tril(n_past).triu(n_past - self.window_size)  # column n_past + t is step t itself
         kept = []
         for layer, past in zip(self.layers, [None] * len(self.layers) if state is None else state, strict=True):
             x, past = layer(x, past, rotation, mask)

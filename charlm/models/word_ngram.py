@@ -34,14 +34,14 @@ import torch
 from torch import Tensor
 
 from charlm.models.base import State
-from charlm.models.ngram import NGram, Smoothed, discounts, lengthen, logarithm
-from charlm.ngrams.levels import Level, added, check_level, followers
+from charlm.models.ngram import InterpolatedNGram, NGram, discounts, interpolate, safe_log
+from charlm.ngrams.levels import Level, check_level, followers, merge_level
 from charlm.ngrams.word_contexts import BLANK, BREAK, N_CONTEXTS, N_WORD_LEVELS, OTHER, start_of_contexts, word_contexts
 
 N_AT_ONCE = 1 << 21  # characters counted at once, for the sake of memory
 
 
-class WordSmoothed(Smoothed):
+class InterpolatedWordNGram(InterpolatedNGram):
     """What follows, by the counts of characters and by those of words.
 
     Args:
@@ -49,12 +49,12 @@ class WordSmoothed(Smoothed):
         order: n.
     """
 
-    kinds: Tensor
-    word_freed: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (4, 4)
+    char_classes: Tensor
+    word_discount_mass: Tensor  # by a count of 0, 1, 2, and 3 or more, float, (4, 4)
 
     def __init__(self, vocab_size: int, order: int) -> None:
         super().__init__(vocab_size, order, "kneser-ney")
-        self.register_buffer("kinds", torch.zeros(vocab_size, dtype=torch.uint8))
+        self.register_buffer("char_classes", torch.zeros(vocab_size, dtype=torch.uint8))
         for k in range(1, N_WORD_LEVELS + 1):
             self.register_buffer(f"word_keys_{k}", torch.empty(0, dtype=torch.int64))
             self.register_buffer(f"word_counts_{k}", torch.empty(0, dtype=torch.int32))
@@ -66,23 +66,23 @@ class WordSmoothed(Smoothed):
 
     def replace_words(self, k: int, keys: Tensor, counts: Tensor) -> None:
         """Put a level in the place of the one there is, and find its discounts anew."""
-        setattr(self, f"word_keys_{k}", keys.to(self.kinds.device))
-        setattr(self, f"word_counts_{k}", counts.to(self.kinds.device))
-        self.word_freed[k - 1] = self.word_freed.new_tensor(discounts(counts))
+        setattr(self, f"word_keys_{k}", keys.to(self.char_classes.device))
+        setattr(self, f"word_counts_{k}", counts.to(self.char_classes.device))
+        self.word_discount_mass[k - 1] = self.word_discount_mass.new_tensor(discounts(counts))
 
-    def count_words(self, codes: Tensor, n_known: int = 0) -> None:
+    def count_words(self, ids: Tensor, n_known: int = 0) -> None:
         """Count what follows each context of words in a text, beside what was counted before.
 
         Args:
-            codes: the text as indices, (N,).
+            ids: the text as indices, (N,).
             n_known: so many of its first characters were counted before.
         """
-        state, start = None, start_of_contexts(self.kinds[codes[:n_known].long()]) if n_known else 0
-        for begin in range(start, len(codes), N_AT_ONCE):
-            contexts, state = word_contexts(codes[None, begin : begin + N_AT_ONCE], self.kinds, state)
-            first, stop = max(begin, n_known - 1), min(begin + N_AT_ONCE, len(codes) - 1)
+        state, start = None, start_of_contexts(self.char_classes[ids[:n_known].long()]) if n_known else 0
+        for begin in range(start, len(ids), N_AT_ONCE):
+            contexts, state = word_contexts(ids[None, begin : begin + N_AT_ONCE], self.char_classes, state)
+            first, stop = max(begin, n_known - 1), min(begin + N_AT_ONCE, len(ids) - 1)
             if first < stop:
-                self._add(contexts[0, first - begin : stop - begin].cpu(), codes[first + 1 : stop + 1].long().cpu())
+                self._add(contexts[0, first - begin : stop - begin].cpu(), ids[first + 1 : stop + 1].long().cpu())
 
     def _add(self, contexts: Tensor, symbols: Tensor) -> None:
         """Count symbols, long, (T,), after contexts, long, (T, 4)."""
@@ -90,16 +90,16 @@ class WordSmoothed(Smoothed):
             keys, counts = (part.cpu() for part in self.word_level(k))
             more = contexts[:, k - 1] * self.vocab_size + symbols
             if k == N_WORD_LEVELS:
-                more = more[self.kinds.cpu()[symbols] >= BLANK]
+                more = more[self.char_classes.cpu()[symbols] >= BLANK]
             more, often = torch.unique(more, return_counts=True)
-            (keys, counts), *_ = added((keys, counts), (more, often.int()))
+            (keys, counts), *_ = merge_level((keys, counts), (more, often.int()))
             self.replace_words(k, keys, counts)
 
-    def opinions(self, contexts: Tensor) -> Tensor:
+    def expert_log_probs(self, contexts: Tensor) -> Tensor:
         """Return the logarithms of p_ngram and p_word after contexts, long, (B, T, n + 4): float, (B, T, 2, V)."""
         flat = contexts.flatten(0, -2)
         by_chars = self.probs(flat)
-        by_words, is_white = by_chars.clone(), self.kinds >= BLANK
+        by_words, is_white = by_chars.clone(), self.char_classes >= BLANK
         for k in range(1, N_WORD_LEVELS):
             self._lengthen(by_words, k, flat)
         white = (by_words * is_white).sum(dim=1, keepdim=True)
@@ -107,15 +107,15 @@ class WordSmoothed(Smoothed):
         self._lengthen(by_length, N_WORD_LEVELS, flat)
         by_words = torch.where(is_white, white * by_length, by_words)
         both = torch.stack([by_chars, by_words], dim=1)
-        return logarithm(both).view(*contexts.shape[:-1], 2, self.vocab_size)
+        return safe_log(both).view(*contexts.shape[:-1], 2, self.vocab_size)
 
     def _lengthen(self, probs: Tensor, k: int, contexts: Tensor) -> None:
         found = followers(self.word_level(k), contexts[:, self.order + k - 1], self.vocab_size)
-        lengthen(probs, found, self.word_freed[k - 1], self.vocab_size)
+        interpolate(probs, found, self.word_discount_mass[k - 1], self.vocab_size)
 
     def forward(self, contexts: Tensor) -> Tensor:
         """Return the logits, float, (B, T, V), after contexts, long, (B, T, n + 4)."""
-        return self.opinions(contexts).logsumexp(dim=2) - math.log(2)
+        return self.expert_log_probs(contexts).logsumexp(dim=2) - math.log(2)
 
 
 class WordNGram(NGram):
@@ -126,11 +126,11 @@ class WordNGram(NGram):
         order: n; besides words, a character is predicted from the n - 1 before it.
     """
 
-    head: WordSmoothed
+    head: InterpolatedWordNGram
 
     def __init__(self, vocab_size: int, order: int = 7) -> None:
         super().__init__(vocab_size, order)
-        self.head = WordSmoothed(vocab_size, order)
+        self.head = InterpolatedWordNGram(vocab_size, order)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -142,29 +142,33 @@ class WordNGram(NGram):
         """The number of counts."""
         return super().n_parameters + sum(len(self.head.word_level(k)[1]) for k in range(1, N_WORD_LEVELS + 1))
 
-    def count(self, codes: Tensor, kinds: Tensor | None = None) -> None:
+    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count a text; see `CountingModel.count`. Where kinds are not known, every symbol is a word of its own."""
-        super().count(codes)
-        self.head.kinds = torch.full_like(self.head.kinds, OTHER) if kinds is None else kinds.to(self.head.kinds)
+        super().count(ids)
+        self.head.char_classes = (
+            torch.full_like(self.head.char_classes, OTHER)
+            if char_classes is None
+            else char_classes.to(self.head.char_classes)
+        )
         for k in range(1, N_WORD_LEVELS + 1):
             self.head.replace_words(k, *(part[:0] for part in self.head.word_level(k)))
-        self.head.count_words(codes)
+        self.head.count_words(ids)
 
-    def count_on(self, codes: Tensor, n_known: int) -> None:
-        """Count more; see `CountingModel.count_on`."""
-        super().count_on(codes, n_known)
-        self.head.count_words(codes, n_known)
+    def update_counts(self, ids: Tensor, n_known: int) -> None:
+        """Count more; see `CountingModel.update_counts`."""
+        super().update_counts(ids, n_known)
+        self.head.count_words(ids, n_known)
 
     def restore(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored; see `CountingModel.restore`."""
-        kinds, vocab_size = stored["head.kinds"], self.head.vocab_size
-        if kinds.dtype != torch.uint8 or kinds.shape != (vocab_size,) or (kinds > BREAK).any():
+        char_classes, vocab_size = stored["head.kinds"], self.head.vocab_size
+        if char_classes.dtype != torch.uint8 or char_classes.shape != (vocab_size,) or (char_classes > BREAK).any():
             raise ValueError("the kinds of symbols are not one of four for each")
         words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in range(1, N_WORD_LEVELS + 1)]
         for k, level in enumerate(words, 1):
             check_level(level, N_CONTEXTS * vocab_size, f"level {k} of words")
         super().restore(stored)
-        self.head.kinds = kinds.to(self.head.kinds)
+        self.head.char_classes = char_classes.to(self.head.char_classes)
         for k, level in enumerate(words, 1):
             self.head.replace_words(k, *level)
 
@@ -181,5 +185,5 @@ class WordNGram(NGram):
         """
         of_chars, of_words = (None, None) if state is None else state
         nodes, of_chars = super().features(chars, of_chars)
-        contexts, of_words = word_contexts(chars, self.head.kinds, of_words)
+        contexts, of_words = word_contexts(chars, self.head.char_classes, of_words)
         return torch.cat([nodes, contexts], dim=-1), (of_chars, of_words)

@@ -57,7 +57,7 @@ def recent_pairs(context: Tensor, n_read: int) -> Iterator[tuple[Tensor, Tensor]
         yield asking.repeat_interleave(n), order[begin + torch.arange(len(begin), device=order.device)]
 
 
-class Followers:
+class CacheCounts:
     """What is expected, as ever longer contexts are found.
 
     Args:
@@ -92,7 +92,7 @@ def recent_probs(text: Tensor, n_read: int, vocab_size: int) -> Tensor:
         n_read: T.
         vocab_size: V.
     """
-    found, length, flat = Followers(text, n_read, vocab_size), text.shape[1], text.flatten()
+    found, length, flat = CacheCounts(text, n_read, vocab_size), text.shape[1], text.flatten()
     context = torch.full_like(text, -1)
     if length >= SHORTEST:
         powers = vocab_size ** torch.arange(SHORTEST, device=text.device)
@@ -115,7 +115,7 @@ def recent_word_probs(text: Tensor, contexts: Tensor, n_read: int, vocab_size: i
         n_read: T.
         vocab_size: V.
     """
-    found = Followers(text, n_read, vocab_size)
+    found = CacheCounts(text, n_read, vocab_size)
     begun, both = contexts.unbind(dim=2)
     pairs = recent_pairs(torch.where(begun == 0, both, begun), n_read)
     begun, both = begun.flatten(), both.flatten()

@@ -71,14 +71,14 @@ def check_level(level: Level, n_keys: int, name: str) -> None:
         raise ValueError(f"{name} has keys that do not ascend, or counts below 1")
 
 
-def levels(codes: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iterator[Level]:
+def levels(ids: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iterator[Level]:
     """Yield keys and counts of level 1, 2, ..., n of a text.
 
     All places of the text are sorted once by the n symbols from there on, from the last symbol to the first with a
     stable sort; then equal k-grams are neighbours at every level. Some 26 bytes a character are needed for that.
 
     Args:
-        codes: the text as indices, (N,).
+        ids: the text as indices, (N,).
         vocab_size: V.
         order: n.
         n_known: a k-gram that ends within so many of the first characters is given, but not counted.
@@ -86,9 +86,9 @@ def levels(codes: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iter
     Yields:
         keys, int64, (U,), and counts, int32, (U,).
     """
-    n = len(codes)
+    n = len(ids)
     padded = np.zeros(n + order - 1, dtype=np.min_scalar_type(vocab_size))  # 0 is the end, symbols are one higher
-    padded[:n] = codes.numpy()
+    padded[:n] = ids.numpy()
     padded[:n] += 1
     place = np.arange(n, dtype=np.int32)
     for j in reversed(range(order)):
@@ -107,7 +107,7 @@ def levels(codes: Tensor, vocab_size: int, order: int, n_known: int = 0) -> Iter
         node = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
 
 
-def added(level: Level, more: Level) -> tuple[Level, Tensor, Tensor]:
+def merge_level(level: Level, more: Level) -> tuple[Level, Tensor, Tensor]:
     """Add one level's counts to another's, in a time that grows with their keys' number alone.
 
     Args:
@@ -132,7 +132,7 @@ def added(level: Level, more: Level) -> tuple[Level, Tensor, Tensor]:
     return (both, total.index_add_(0, there, more_counts)), here, there
 
 
-def merged(here: Sequence[Level], more: Sequence[Level], vocab_size: int) -> Iterator[Level]:
+def merge_levels(here: Sequence[Level], more: Sequence[Level], vocab_size: int) -> Iterator[Level]:
     """Yield level 1, 2, ... of what was counted here and there together.
 
     Args:
@@ -147,11 +147,11 @@ def merged(here: Sequence[Level], more: Sequence[Level], vocab_size: int) -> Ite
     for (keys, counts), (more_keys, more_counts) in zip(here, more, strict=True):
         keys = node[keys // vocab_size] * vocab_size + keys % vocab_size
         more_keys = more_node[more_keys // vocab_size] * vocab_size + more_keys % vocab_size
-        both, node, more_node = added((keys, counts), (more_keys, more_counts))
+        both, node, more_node = merge_level((keys, counts), (more_keys, more_counts))
         yield both
 
 
-def neighbours(here: Sequence[Tensor], more: Sequence[Tensor], vocab_size: int) -> Iterator[Tensor]:
+def continuation_counts(here: Sequence[Tensor], more: Sequence[Tensor], vocab_size: int) -> Iterator[Tensor]:
     """Yield for level 1, ..., n - 1 how many symbols stand before each k-gram there that did not do so here.
 
     Args:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from charlm.errors import DataError
-from charlm.ngrams.levels import Level, check_level, find, levels, merged, neighbours
+from charlm.ngrams.levels import Level, check_level, continuation_counts, find, levels, merge_levels
 
 
 class Trie(nn.Module):
@@ -36,41 +36,41 @@ class Trie(nn.Module):
         """Return keys, int64, (U,), and counts, int32, (U,), of the k-grams."""
         return self.get_buffer(f"keys_{k}"), self.get_buffer(f"counts_{k}")
 
-    def count(self, codes: Tensor) -> None:
+    def count(self, ids: Tensor) -> None:
         """Count the k-grams of a text.
 
         Args:
-            codes: the text as indices, (N,).
+            ids: the text as indices, (N,).
 
         Raises:
             DataError: the text has fewer characters than the order, or 2^31 or more.
         """
-        if not self.order <= len(codes) < 2**31:
-            raise DataError(f"{len(codes)} characters cannot be counted: at least {self.order}, and fewer than 2^31")
+        if not self.order <= len(ids) < 2**31:
+            raise DataError(f"{len(ids)} characters cannot be counted: at least {self.order}, and fewer than 2^31")
         nothing = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int32)
         self.replace([nothing] * self.order)
-        self.count_on(codes, 0)
+        self.update_counts(ids, 0)
 
-    def count_on(self, codes: Tensor, n_known: int) -> None:
+    def update_counts(self, ids: Tensor, n_known: int) -> None:
         """Count more: a text beside what was counted, or how it goes on.
 
         Args:
-            codes: the text as indices, (N,).
+            ids: the text as indices, (N,).
             n_known: so many of its first characters were counted before.
         """
         first = max(0, n_known - self.order + 1)
-        codes = codes[first:].cpu()
+        ids = ids[first:].cpu()
         here = [(keys.cpu(), counts.cpu()) for keys, counts in map(self.level, range(1, self.order + 1))]
-        more = list(levels(codes, self.vocab_size, self.order, n_known - first))
+        more = list(levels(ids, self.vocab_size, self.order, n_known - first))
         if self.by_neighbours:
             keys = [keys for keys, _ in more]
-            counts = list(neighbours([keys for keys, _ in here], keys, self.vocab_size))
+            counts = list(continuation_counts([keys for keys, _ in here], keys, self.vocab_size))
             node = 0  # of the first k symbols: before these stands the beginning of the text
-            for k in range(1, min(self.order, len(codes) + 1)):
-                node = int(torch.searchsorted(keys[k - 1], node * self.vocab_size + int(codes[k - 1])))
+            for k in range(1, min(self.order, len(ids) + 1)):
+                node = int(torch.searchsorted(keys[k - 1], node * self.vocab_size + int(ids[k - 1])))
                 counts[k - 1][node] += k > n_known
             more[:-1] = zip(keys, counts, strict=False)
-        self.replace(list(merged(here, more, self.vocab_size)))
+        self.replace(list(merge_levels(here, more, self.vocab_size)))
 
     def restore(self, stored: Sequence[Level]) -> None:
         """Take over levels 1, ..., n that were stored.

@@ -19,7 +19,7 @@ import safetensors
 
 from charlm.data.vocab import N_CODE_POINTS, Vocab
 from charlm.errors import CheckpointError, InputNotFoundError
-from charlm.files import write_whole
+from charlm.files import atomic_write
 from charlm.recipe import MAX_CONTEXT
 
 if TYPE_CHECKING:  # what only reads a file, to write text with it, does without torch
@@ -36,7 +36,7 @@ _NO_HASH = "0" * 64
 
 
 @dataclass
-class Checkpoint:
+class Metadata:
     """What is in a file beside the weights.
 
     Attributes:
@@ -73,11 +73,11 @@ class Checkpoint:
         Raises:
             ValueError: a value of the wrong type, or values that do not go together.
         """
-        kinds: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
-        kinds["int | None"] = (int, NoneType)
+        char_classes: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+        char_classes["int | None"] = (int, NoneType)
         for key in fields(self):
             kind = str(key.type).split("[")[0]
-            if not isinstance(getattr(self, key.name), kinds[kind]):
+            if not isinstance(getattr(self, key.name), char_classes[kind]):
                 raise ValueError(f"{key.name} is not {kind}")
         n_points = 256 if self.is_bytes else N_CODE_POINTS
         if not all(type(point) is int and 0 <= point < n_points for point in self.symbols):
@@ -96,18 +96,18 @@ class Checkpoint:
 def save(
     path: Path,
     model: CharModel,
-    about: Checkpoint,
+    metadata: Metadata,
     dtype: torch.dtype | None = None,
-    beside: dict[str, Tensor] | None = None,
+    extra_tensors: dict[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint.
 
     Args:
         path: file to write or to replace.
         model: whose weights are saved.
-        about: everything else.
+        metadata: everything else.
         dtype: convert weights that are no whole numbers, to half the size for instance; None keeps them.
-        beside: tensors of `about.resume`, by names with a slash, which no weight has.
+        extra_tensors: tensors of `metadata.resume`, by names with a slash, which no weight has.
 
     Raises:
         OutputError: the file cannot be written.
@@ -120,13 +120,13 @@ def save(
         name: weight.detach().to("cpu", dtype if weight.is_floating_point() else None).contiguous()
         for name, weight in weights_of(model).items()
     }
-    weights |= beside or {}
-    text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(about), separators=(",", ":"))
+    weights |= extra_tensors or {}
+    text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(metadata), separators=(",", ":"))
     data = bytearray(to_bytes(weights, {KEY: text}))
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
     assert data[digits] == _NO_HASH.encode(), "safetensors lays out its header in another way"
     data[digits] = hashlib.sha256(data).hexdigest().encode()
-    write_whole(path, data)
+    atomic_write(path, data)
 
 
 def _to_torch(data: bytes) -> dict[str, Tensor]:
@@ -135,7 +135,7 @@ def _to_torch(data: bytes) -> dict[str, Tensor]:
     return load_tensors(data)
 
 
-def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch) -> tuple[Checkpoint, dict[str, Any]]:
+def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch) -> tuple[Metadata, dict[str, Any]]:
     """Read a checkpoint's description and tensors: the weights and, with a slash in their names, what `resume` needs.
 
     Args:
@@ -157,7 +157,7 @@ def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch
 
 def parse(
     content: bytes | bytearray, path: str, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch
-) -> tuple[Checkpoint, dict[str, Any]]:
+) -> tuple[Metadata, dict[str, Any]]:
     """Return what is in the bytes of a checkpoint file; see `read`.
 
     Args:
@@ -177,18 +177,18 @@ def parse(
         raise CheckpointError(f"{path}: is damaged or cut off (its SHA-256 does not fit); take another copy")
     try:
         n_header = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
+        metadata = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
         weights = load_tensors(bytes(data))
-        del about["sha256"]
-        version = about.pop("format")
+        del metadata["sha256"]
+        version = metadata.pop("format")
         if version != FORMAT:
             raise CheckpointError(f"{path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
-        return Checkpoint(**about), weights
+        return Metadata(**metadata), weights
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
 
 
-def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Checkpoint]:
+def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Metadata]:
     """Read a checkpoint and make its model, in float32 and evaluation mode.
 
     Raises:

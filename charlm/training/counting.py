@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from charlm.evaluation.metrics import Score
+from charlm.evaluation.metrics import EvalResult
 from charlm.models.base import CountingModel
-from charlm.training.loop import Callback, Run, call, started
+from charlm.training.loop import Callback, TrainState, fit_context, run_hooks
 
 
 def count(
-    run: Run,
-    codes: Tensor,
-    kinds: Tensor | None = None,
-    score: Callable[[], Score] | None = None,
+    run: TrainState,
+    ids: Tensor,
+    char_classes: Tensor | None = None,
+    score: Callable[[], EvalResult] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
     """Let a counting model read a text once.
@@ -25,17 +25,17 @@ def count(
 
     Args:
         run: whose model counts; its counters say afterwards that one epoch was one step.
-        codes: the text as indices, (N,).
-        kinds: of the symbols, see `CharModel.count`.
+        ids: the text as indices, (N,).
+        char_classes: of the symbols, see `CharModel.count`.
         score: predicts the validation part; None where there is none.
         callbacks: called in this order.
     """
     assert isinstance(run.model, CountingModel)
-    with started(run, callbacks):
-        run.model.count(codes, kinds)
+    with fit_context(run, callbacks):
+        run.model.count(ids, char_classes)
         measured = {} if score is None else {"valid_nats": score().nats_per_char}
-        run.record.update(measured)
-        call("on_batch_end", run, callbacks)
-        run.n_epochs, run.epoch, run.step, run.n_chars = 1, 1, 1, len(codes)
-        run.record.update(measured)
-        call("on_epoch_end", run, callbacks)
+        run.logs.update(measured)
+        run_hooks("on_batch_end", run, callbacks)
+        run.n_epochs, run.epoch, run.step, run.n_chars = 1, 1, 1, len(ids)
+        run.logs.update(measured)
+        run_hooks("on_epoch_end", run, callbacks)

@@ -3,7 +3,7 @@
 `torchrun` starts the same program several times. Each process has the whole text and the whole model, takes its own
 rows of every batch, and adds its gradient to those of the others; so all of them take the same step, and the result is
 that of one process up to rounding. What a process decides must be decided alike by all, or they would wait for one
-another for ever: by numbers that all have (`largest`, `from_first`) and never by a clock or a signal of its own.
+another for ever: by numbers that all have (`all_reduce_max`, `run_on_rank0`) and never by a clock or a signal of its own.
 
 `torch.nn.parallel.DistributedDataParallel` would do the adding, too. It asks that every process has a row in every
 step and every parameter a gradient, which the end of an epoch and a model of one's own need not give. What it is good
@@ -33,7 +33,7 @@ from charlm.models.base import to_device
 
 Value = TypeVar("Value")
 
-PATIENCE = timedelta(days=30)  # that others wait while the first evaluates
+TIMEOUT = timedelta(days=30)  # that others wait while the first evaluates
 
 
 def rank() -> int:
@@ -41,12 +41,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def n_processes() -> int:
+def world_size() -> int:
     """Return how many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Return whether this is the process that writes, prints and evaluates."""
     return rank() == 0
 
@@ -56,13 +56,13 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", rank()))
 
 
-def own_device(device: torch.device) -> torch.device:
+def rank_device(device: torch.device) -> torch.device:
     """Return this process's own device of a kind.
 
     Raises:
         UsageError: there are not as many, or it is of a kind on which processes cannot work together.
     """
-    if n_processes() == 1 or device.type == "cpu":
+    if world_size() == 1 or device.type == "cpu":
         return device
     if device.type != "cuda":
         raise UsageError(f"several processes cannot add up gradients on {device.type}; take --device cpu")
@@ -73,25 +73,25 @@ def own_device(device: torch.device) -> torch.device:
     return torch.device("cuda", local_rank())
 
 
-def own_seed(seed: int) -> None:
+def seed_rank(seed: int) -> None:
     """Seed torch's generators so that processes draw different dropout; the first goes on as a single one does."""
-    if not is_first():
+    if not is_main_process():
         torch.manual_seed((seed * 1_000_003 + rank()) % 2**64)
 
 
-def alike(model: nn.Module) -> None:
+def broadcast_weights(model: nn.Module) -> None:
     """Give all processes the first one's weights: other processors may have drawn them with another rounding."""
-    if n_processes() > 1:
+    if world_size() > 1:
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
-def own_rows(n: int) -> tuple[int, int]:
+def shard_bounds(n: int) -> tuple[int, int]:
     """Return the first of this process's rows out of `n`, and the one after its last."""
-    return rank() * n // n_processes(), (rank() + 1) * n // n_processes()
+    return rank() * n // world_size(), (rank() + 1) * n // world_size()
 
 
-def pieces(batch: Sequence[Tensor], n: int) -> list[tuple[Tensor, ...]]:
+def micro_batches(batch: Sequence[Tensor], n: int) -> list[tuple[Tensor, ...]]:
     """Return this process's rows of a batch.
 
     Args:
@@ -101,8 +101,8 @@ def pieces(batch: Sequence[Tensor], n: int) -> list[tuple[Tensor, ...]]:
     Returns:
         at most so many pieces of the batch, none where this process has no row.
     """
-    if n_processes() > 1:
-        first, stop = own_rows(len(batch[0]))
+    if world_size() > 1:
+        first, stop = shard_bounds(len(batch[0]))
         if first == stop:
             return []
         batch = [part[first:stop] for part in batch]
@@ -111,14 +111,14 @@ def pieces(batch: Sequence[Tensor], n: int) -> list[tuple[Tensor, ...]]:
     return list(zip(*(part.chunk(n) for part in batch), strict=True))
 
 
-def add_up(parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
     """Add gradients and loss over the processes, in place; a parameter without a gradient counts as zero.
 
     Args:
         parameters: the same on all processes.
         loss: nats, ().
     """
-    if n_processes() == 1:
+    if world_size() == 1:
         return
     learned = [p for p in parameters if p.requires_grad]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
@@ -129,9 +129,9 @@ def add_up(parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
         p.grad = gradient.view_as(p)
 
 
-def largest(*values: float) -> list[float]:
+def all_reduce_max(*values: float) -> list[float]:
     """Return the largest of each value over the processes; nobody goes on before all have come here."""
-    if n_processes() == 1:
+    if world_size() == 1:
         return list(values)
     shared = torch.tensor(values, dtype=torch.float64)  # on the CPU: a GPU need not wait
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
@@ -139,13 +139,13 @@ def largest(*values: float) -> list[float]:
     return found
 
 
-def from_first(make: Callable[[], Value]) -> Value:
+def run_on_rank0(make: Callable[[], Value]) -> Value:
     """Return, or raise, on all processes what a function returns or raises on the first; the others wait for it."""
-    if n_processes() == 1:
+    if world_size() == 1:
         return make()
-    waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
+    waiting = dist.new_group(backend="gloo", timeout=TIMEOUT)
     sent: list[Any] = [None, None]
-    if is_first():
+    if is_main_process():
         try:
             sent[0] = make()
         except Exception as error:
@@ -159,20 +159,20 @@ def from_first(make: Callable[[], Value]) -> Value:
 
 
 @contextmanager
-def in_turn() -> Iterator[None]:
+def rank0_first() -> Iterator[None]:
     """Let the first process of each machine do something, then the others: it may leave a file for them."""
     if local_rank() > 0:
-        largest(0)
+        all_reduce_max(0)
     yield
     if local_rank() == 0:
-        largest(0)
+        all_reduce_max(0)
 
 
 def gather(value: Value) -> list[Value]:
     """Return on the first process a value of each, its tensors on the CPU; elsewhere the own one alone."""
-    if n_processes() == 1:
+    if world_size() == 1:
         return [value]
     value = to_device(value, torch.device("cpu"))
-    everyone: list[Any] | None = [None] * n_processes() if is_first() else None
+    everyone: list[Any] | None = [None] * world_size() if is_main_process() else None
     dist.gather_object(value, everyone, dst=0)
     return everyone or [value]

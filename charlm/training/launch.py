@@ -16,21 +16,21 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from charlm.training.distributed import largest, local_rank
+from charlm.training.distributed import all_reduce_max, local_rank
 
 _RUN, _PORT = "charlm/run", "charlm/port"  # in the store of `torchrun`
 
 
-def launched() -> bool:
+def under_torchrun() -> bool:
     """Return whether this is one of several processes that were started together, as `torchrun` does."""
     told = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
     return told and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that were started together; CPU tensors travel by gloo, those of CUDA by NCCL."""
-    if not launched() or dist.is_initialized():
+    if not under_torchrun() or dist.is_initialized():
         yield
         return
     has_cuda = torch.cuda.is_available()
@@ -39,14 +39,14 @@ def joined() -> Iterator[None]:
     # An optimiser imports this. Imported once the group is there, it keeps that from being destroyed; and a thread of a
     # group that lets go of a tensor while Python shuts down ends the process with SIGABRT (seen with torch 2.13).
     import_module("torch._dynamo")
-    place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"]), "store": _meeting_point()}
+    place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"]), "store": _rendezvous_store()}
     dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo", **place)
     yield
-    largest(0)  # the first one's store must not go before the others have
+    all_reduce_max(0)  # the first one's store must not go before the others have
     dist.destroy_process_group()  # not after an error: who else has failed may never come to this place
 
 
-def _meeting_point() -> Any:
+def _rendezvous_store() -> Any:
     """Return a store that the first process has just opened.
 
     The store of `torchrun` lives on when processes are started again, and with it all that those before left there
@@ -81,13 +81,13 @@ def _open_store(port: int, is_host: bool = False) -> Any:
     return dist.TCPStore(os.environ["MASTER_ADDR"], port, is_master=is_host, wait_for_workers=False)  # type: ignore[attr-defined]
 
 
-def remember(run: str) -> None:
+def publish_run(run: str) -> None:
     """Leave the name of the run for processes that `torchrun` starts in the place of these."""
     if (shared := _launch_store()) is not None:
         shared.set(_RUN, run)
 
 
-def recall() -> str | None:
+def restored_run() -> str | None:
     """Return what was left by processes that failed and in whose place these were started; None for the first."""
     shared = _launch_store()
     return str(shared.get(_RUN), "utf-8") if shared is not None and shared.check([_RUN]) else None

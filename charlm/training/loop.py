@@ -18,7 +18,7 @@ from charlm.training import distributed
 
 
 @dataclass(eq=False)
-class Run:
+class TrainState:
     """All that is known of a training while it goes on.
 
     Attributes:
@@ -32,21 +32,21 @@ class Run:
         step: optimiser steps taken.
         n_chars: characters predicted.
         sum_nats: nats over those characters, kept on the device; reading it makes the device wait.
-        started: time.perf_counter() at the start.
+        fit_context: time.perf_counter() at the start.
         seconds_before: seconds that the training took before it was resumed.
         states: the model's state after the last step, one for each piece of a batch.
         share: of the batch that the piece being read is; 1 where a batch is read at once.
-        record: what callbacks measured during the present hook, for the callbacks after them in the list.
+        logs: what callbacks measured during the present hook, for the callbacks after them in the list.
         stop: set it to end the training after this step.
         save: set it, on all processes, to have the training saved after this step.
         skip: set it, on all processes, to leave out the optimiser's step, and the batch's loss with it.
         n_skipped: steps left out.
         interrupted: a signal ended it; what takes long is to be left out.
         signal: number of that signal.
-        asked_to_end: number of a signal that is still to be agreed upon.
-        asked_to_save: a signal that is still to be agreed upon.
-        clock: seconds of training at the end of the step before, the same on all processes.
-        breakable: a signal may raise `Interrupted` at once, because what is being done can be done again.
+        pending_signal: number of a signal that is still to be agreed upon.
+        save_requested: a signal that is still to be agreed upon.
+        synced_seconds: seconds of training at the end of the step before, the same on all processes.
+        interruptible: a signal may raise `Interrupted` at once, because what is being done can be done again.
     """
 
     model: CharModel
@@ -62,32 +62,32 @@ class Run:
     step: int = 0
     n_chars: int = 0
     sum_nats: Tensor | float = 0.0
-    started: float = field(default_factory=time.perf_counter)
+    fit_context: float = field(default_factory=time.perf_counter)
     seconds_before: float = 0.0
     states: list[State] = field(default_factory=list)
     share: float = 1.0
-    record: dict[str, Any] = field(default_factory=dict)
+    logs: dict[str, Any] = field(default_factory=dict)
     stop: bool = False
     save: bool = False
     skip: bool = False
     n_skipped: int = 0
     interrupted: bool = False
     signal: int = 0
-    asked_to_end: int = 0
-    asked_to_save: bool = False
-    clock: float = 0.0
-    breakable: bool = False
+    pending_signal: int = 0
+    save_requested: bool = False
+    synced_seconds: float = 0.0
+    interruptible: bool = False
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far."""
-        return self.seconds_before + time.perf_counter() - self.started
+        return self.seconds_before + time.perf_counter() - self.fit_context
 
     @property
-    def done(self) -> float:
+    def progress(self) -> float:
         """The share of the training that is done, from 0 to 1, by epochs or by minutes, whichever is more."""
         by_epochs = (self.epoch + self.step_in_epoch / len(self.feed)) / self.n_epochs
-        by_minutes = self.clock / (60 * self.minutes) if self.minutes else 0.0
+        by_minutes = self.synced_seconds / (60 * self.minutes) if self.minutes else 0.0
         return min(1.0, max(by_epochs, by_minutes))
 
     @property
@@ -105,16 +105,18 @@ class Run:
         self.step += 1
         self.step_in_epoch += 1
 
-    def agree(self) -> None:
+    def synchronize(self) -> None:
         """Let all processes have one clock, and do what any of them was asked to: stop, save."""
-        asked_to_save, self.asked_to_save = self.asked_to_save, False
-        self.clock, stop, signal, save = distributed.largest(self.seconds, self.stop, self.asked_to_end, asked_to_save)
+        save_requested, self.save_requested = self.save_requested, False
+        self.synced_seconds, stop, signal, save = distributed.all_reduce_max(
+            self.seconds, self.stop, self.pending_signal, save_requested
+        )
         self.save = self.save or bool(save)
         self.signal = self.signal or int(signal)
         self.interrupted = self.interrupted or bool(signal)
-        self.stop = bool(stop) or self.interrupted or (self.minutes is not None and self.done >= 1)
+        self.stop = bool(stop) or self.interrupted or (self.minutes is not None and self.progress >= 1)
 
-    def pass_over(self) -> None:
+    def skip_batch(self) -> None:
         """Count a batch that gave no step."""
         self.n_skipped += 1
         self.step_in_epoch += 1
@@ -128,10 +130,10 @@ class Callback:
     error when the class is made.
 
     Attributes:
-        kept: names of the attributes that a resumed training needs; numbers, tensors, lists of them.
+        state_attrs: names of the attributes that a resumed training needs; numbers, tensors, lists of them.
     """
 
-    kept: tuple[str, ...] = ()
+    state_attrs: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a misspelt hook."""
@@ -140,36 +142,36 @@ class Callback:
             if name.startswith("on_") and not hasattr(Callback, name):
                 raise TypeError(f"{cls.__name__}.{name} is not a hook of Callback")
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, run: TrainState) -> None:
         """Before the first epoch."""
 
-    def on_batch_start(self, run: Run) -> None:
+    def on_batch_start(self, run: TrainState) -> None:
         """Before the forward pass."""
 
-    def on_backward_end(self, run: Run) -> None:
+    def on_backward_end(self, run: TrainState) -> None:
         """Between the backward pass and the optimiser's step: gradients are there."""
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """After the optimiser's step; the counters include it."""
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: TrainState) -> None:
         """After the last batch of an epoch, or of a training that ends within one."""
 
-    def on_fit_end(self, run: Run) -> None:
+    def on_fit_end(self, run: TrainState) -> None:
         """At the end, whatever ended it; for callbacks whose `on_fit_start` has run."""
 
 
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 
 
-def call(hook: str, run: Run, callbacks: Sequence[Callback]) -> None:
+def run_hooks(hook: str, run: TrainState, callbacks: Sequence[Callback]) -> None:
     """Call one hook of every callback."""
     for callback in callbacks:
         getattr(callback, hook)(run)
-    run.record.clear()
+    run.logs.clear()
 
 
-def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
+def train_epoch(run: TrainState, callbacks: Sequence[Callback] = ()) -> None:
     """Train from the run's place in the feed to the epoch's end, or until `run.stop`."""
     feed, model, optimizer = run.feed, run.model, run.optimizer
     device_type = model.device.type
@@ -178,15 +180,15 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
         run.states = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
         batch = [part.to(model.device) for part in feed.batch(run.epoch, step)]  # a large text is not on the device
-        if model.counts_text:
-            batch.append(feed.places(run.epoch, step).to(model.device))
+        if model.uses_ngram_counts:
+            batch.append(feed.row_offsets(run.epoch, step).to(model.device))
         n_chars, total = batch[1].numel(), None
-        call("on_batch_start", run, callbacks)
+        run_hooks("on_batch_start", run, callbacks)
         optimizer.zero_grad(set_to_none=True)
-        for i, (chars, targets, *places) in enumerate(distributed.pieces(batch, run.accumulate)):
+        for i, (chars, targets, *row_offsets) in enumerate(distributed.micro_batches(batch, run.accumulate)):
             run.share = targets.numel() / n_chars
             with torch.autocast(device_type, torch.bfloat16) if run.bf16 else nullcontext():
-                logits, state = model(chars, run.states[i], feed.predicts == "last", *places)
+                logits, state = model(chars, run.states[i], feed.predicts == "last", *row_offsets)
                 loss = nats_per_char(logits, targets)
                 smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
             run.states[i] = detach(state) if feed.carries_state else None
@@ -197,45 +199,45 @@ def train_epoch(run: Run, callbacks: Sequence[Callback] = ()) -> None:
             total = nats if total is None else total + nats
         if total is None:  # this process has no rows
             total = batch[1].new_zeros((), dtype=torch.float32)
-        distributed.add_up(model.parameters(), total)
-        call("on_backward_end", run, callbacks)
+        distributed.all_reduce_gradients(model.parameters(), total)
+        run_hooks("on_backward_end", run, callbacks)
         if run.skip:
-            run.pass_over()
+            run.skip_batch()
             continue
         optimizer.step()
         run.advance(total, n_chars)
-        call("on_batch_end", run, callbacks)
-        run.agree()
+        run_hooks("on_batch_end", run, callbacks)
+        run.synchronize()
         if run.stop:
             break
 
 
 @contextmanager
-def started(run: Run, callbacks: Sequence[Callback]) -> Iterator[None]:
+def fit_context(run: TrainState, callbacks: Sequence[Callback]) -> Iterator[None]:
     """Call `on_fit_start` of every callback, and `on_fit_end` of those for which that went well, whatever happens."""
-    run.started, run.clock = time.perf_counter(), run.seconds_before
+    run.fit_context, run.synced_seconds = time.perf_counter(), run.seconds_before
     begun: list[Callback] = []
     try:
         for callback in callbacks:
             callback.on_fit_start(run)
             begun.append(callback)
-        run.record.clear()
+        run.logs.clear()
         yield
     finally:
-        call("on_fit_end", run, begun)
+        run_hooks("on_fit_end", run, begun)
 
 
-def fit(run: Run, callbacks: Sequence[Callback] = ()) -> None:
+def fit(run: TrainState, callbacks: Sequence[Callback] = ()) -> None:
     """Train until the epochs are done or `run.stop`.
 
     Args:
         run: what to train; its counters go on from where they are.
         callbacks: called in this order.
     """
-    with started(run, callbacks):
+    with fit_context(run, callbacks):
         while run.epoch < run.n_epochs and not run.stop:
             train_epoch(run, callbacks)
             if run.step_in_epoch == len(run.feed) and not run.interrupted:  # else its end is still to be done
                 run.epoch, run.step_in_epoch = run.epoch + 1, 0
-            call("on_epoch_end", run, callbacks)
-            run.agree()
+            run_hooks("on_epoch_end", run, callbacks)
+            run.synchronize()

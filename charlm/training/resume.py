@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm.evaluation.metrics import evaluating
+from charlm.evaluation.metrics import eval_mode
 from charlm.models.base import CharModel, State, to_device
 from charlm.training import distributed
-from charlm.training.loop import Callback, Run
+from charlm.training.loop import Callback, TrainState
 
 PREFIX = "resume/"  # of the names of these tensors, to tell them from weights
 COUNTERS = ("epoch", "step_in_epoch", "step", "n_skipped", "n_chars", "sum_nats", "seconds")
 
 
-def snapshot(run: Run, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Tensor]]:
+def snapshot(run: TrainState, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Tensor]]:
     """Return what is to be stored: JSON, and tensors by name.
 
     Args:
@@ -38,9 +38,9 @@ def snapshot(run: Run, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Te
         "generators": everyone[0][1],
         "other_generators": [generators for _, generators in everyone[1:]],
         "callbacks": [
-            [type(callback).__name__, {name: getattr(callback, name) for name in callback.kept}]
+            [type(callback).__name__, {name: getattr(callback, name) for name in callback.state_attrs}]
             for callback in callbacks
-            if callback.kept
+            if callback.state_attrs
         ],
         "made_with": _made_with(run.model.device),
     }
@@ -48,7 +48,7 @@ def snapshot(run: Run, callbacks: Sequence[Callback]) -> tuple[Any, dict[str, Te
     return _pack(tree, tensors), tensors
 
 
-def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[str, Tensor]) -> list[str]:
+def restore(run: TrainState, callbacks: Sequence[Callback], packed: Any, tensors: dict[str, Tensor]) -> list[str]:
     """Put a training back to where `snapshot` was taken; the weights are the caller's business.
 
     Args:
@@ -72,9 +72,9 @@ def restore(run: Run, callbacks: Sequence[Callback], packed: Any, tensors: dict[
     run.stop = tree["finished"]
     run.states = to_device(own_states(tree["states"], run.model, run.accumulate), device)
     run.optimizer.load_state_dict(tree["optimizer"])
-    keeping = [callback for callback in callbacks if callback.kept]
+    keeping = [callback for callback in callbacks if callback.state_attrs]
     for callback, (name, values) in zip(keeping, tree["callbacks"], strict=True):
-        if type(callback).__name__ != name or set(values) != set(callback.kept):
+        if type(callback).__name__ != name or set(values) != set(callback.state_attrs):
             raise ValueError(f"it has {name} where {type(callback).__name__} is needed")
         for key, value in values.items():
             setattr(callback, key, to_device(value, device))
@@ -99,7 +99,7 @@ def own_states(states: list[State], model: CharModel, n_pieces: int) -> list[Sta
     Returns:
         a state for each piece of this process.
     """
-    if len(states) == n_pieces * distributed.n_processes():
+    if len(states) == n_pieces * distributed.world_size():
         return states[distributed.rank() * n_pieces : (distributed.rank() + 1) * n_pieces]
     read = [state for state in states if state is not None]
     own = _deal(read, _batch_axes(model), n_pieces) if read else []
@@ -116,7 +116,7 @@ def _batch_axes(model: CharModel) -> Any:
             return None
         return next((i for i in range(one.dim()) if one.shape[i] != two.shape[i]), None)
 
-    with evaluating(model):
+    with eval_mode(model):
         return axes(*(model(torch.zeros(n, 2, dtype=torch.long, device=model.device))[1] for n in (1, 2)))
 
 
@@ -128,7 +128,7 @@ def _deal(states: list[State], axes: Any, n_pieces: int) -> list[State]:
         parts = [_deal([state[i] for state in states], axis, n_pieces) for i, axis in enumerate(axes)]
         return list(zip(*parts, strict=False))
     whole = torch.cat(states, axes)
-    first, stop = distributed.own_rows(whole.shape[axes])
+    first, stop = distributed.shard_bounds(whole.shape[axes])
     return [piece.contiguous() for piece in whole.narrow(axes, first, stop - first).chunk(n_pieces, axes)]
 
 
@@ -140,7 +140,7 @@ def _generators(device: torch.device) -> dict[str, Tensor]:
 
 def _made_with(device: torch.device) -> dict[str, str]:
     """Return what the rounding of a sum may depend on."""
-    counts = {"threads": str(torch.get_num_threads()), "processes": str(distributed.n_processes())}
+    counts = {"threads": str(torch.get_num_threads()), "processes": str(distributed.world_size())}
     return {"torch": torch.__version__, "device": device.type} | counts
 
 

@@ -1,6 +1,6 @@
 """Schedules: the learning rate as a function of the share of the training that is done.
 
-Each function maps `done`, from 0 to 1, to a factor for the peak learning rate. One-cycle also moves the momentum.
+Each function maps `progress`, from 0 to 1, to a factor for the peak learning rate. One-cycle also moves the momentum.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from functools import partial
 Factor = Callable[[float], float]
 
 
-def constant(done: float) -> float:
+def constant(progress: float) -> float:
     """Stay at the peak."""
     return 1.0
 
 
-def steps(done: float, drops: Sequence[float], factor: float = 0.1) -> float:
+def steps(progress: float, drops: Sequence[float], factor: float = 0.1) -> float:
     """Multiply by `factor` at each of the shares in `drops`."""
-    return factor ** sum(done >= drop for drop in drops)
+    return factor ** sum(progress >= drop for drop in drops)
 
 
-def cosine(done: float, floor: float = 0.0) -> float:
+def cosine(progress: float, floor: float = 0.0) -> float:
     """Fall along half a cosine from 1 to `floor`.
 
     Reference: Loshchilov and Hutter (2017), arXiv:1608.03983, equation 5.
     """
-    return floor + (1 - floor) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    return floor + (1 - floor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
-def restarts(done: float, n_cycles: int, multiply: float = 2.0, floor: float = 0.0) -> float:
+def restarts(progress: float, n_cycles: int, multiply: float = 2.0, floor: float = 0.0) -> float:
     """Fall along a cosine again and again, each cycle `multiply` times as long as the one before.
 
     Reference: Loshchilov and Hutter (2017), arXiv:1608.03983, with T_mult = `multiply`.
     """
     lengths = [multiply**i for i in range(n_cycles)]
-    left = min(done, 1.0) * sum(lengths)
+    left = min(progress, 1.0) * sum(lengths)
     for length in lengths[:-1]:
         if left < length:
             return cosine(left / length, floor)
@@ -44,19 +44,19 @@ def restarts(done: float, n_cycles: int, multiply: float = 2.0, floor: float = 0
     return cosine(left / lengths[-1], floor)
 
 
-def one_cycle(done: float, rise: float = 0.25, begin: float = 0.04, floor: float = 0.0001) -> float:
+def one_cycle(progress: float, rise: float = 0.25, begin: float = 0.04, floor: float = 0.0001) -> float:
     """Rise along a cosine from `begin` to 1 during the share `rise`, then fall along one to `floor`.
 
     Reference: Smith and Topin (2017), arXiv:1708.07120, with cosines for lines.
     """
-    if done < rise:
-        return begin + (1 - begin) * (1 - cosine(done / rise))
-    return cosine((done - rise) / (1 - rise), floor)
+    if progress < rise:
+        return begin + (1 - begin) * (1 - cosine(progress / rise))
+    return cosine((progress - rise) / (1 - rise), floor)
 
 
-def one_cycle_momentum(done: float, low: float = 0.85, high: float = 0.95, rise: float = 0.25) -> float:
+def one_cycle_momentum(progress: float, low: float = 0.85, high: float = 0.95, rise: float = 0.25) -> float:
     """Return the momentum that goes with `one_cycle`: low where the learning rate is high."""
-    return high - (high - low) * one_cycle(done, rise, begin=0.0, floor=0.0)
+    return high - (high - low) * one_cycle(progress, rise, begin=0.0, floor=0.0)
 
 
 def with_lead(factor: Factor, warmup: float, hold: float) -> Factor:
@@ -68,12 +68,12 @@ def with_lead(factor: Factor, warmup: float, hold: float) -> Factor:
         hold: share during which it then stays there.
     """
 
-    def led(done: float) -> float:
-        if done < warmup:
-            return done / warmup
-        if done < warmup + hold or warmup + hold >= 1:
+    def led(progress: float) -> float:
+        if progress < warmup:
+            return progress / warmup
+        if progress < warmup + hold or warmup + hold >= 1:
             return 1.0
-        return factor((done - warmup - hold) / (1 - warmup - hold))
+        return factor((progress - warmup - hold) / (1 - warmup - hold))
 
     return led if warmup + hold > 0 else factor
 

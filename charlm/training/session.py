@@ -18,17 +18,17 @@ from torch import Tensor
 from charlm.data.corpus import Corpus
 from charlm.data.feeds import Feed
 from charlm.errors import CheckpointError, DataError, OutputError
-from charlm.evaluation.metrics import Score, evaluate_feed
-from charlm.files import owned, sync_folder, write_whole
+from charlm.evaluation.metrics import EvalResult, evaluate_feed
+from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
 from charlm.models import CountingModel
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 from charlm.storage.weights import set_weights
 from charlm.training import callbacks, distributed
 from charlm.training.counting import count
-from charlm.training.loop import Callback, Run, fit
+from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.resume import restore, snapshot
 from charlm.training.setup import gradient_callbacks, schedule_callback
 from charlm.training.trainer import Trainer
@@ -62,7 +62,7 @@ def train(
 
     Returns:
         the model as it was when it validated best (at the end, where there is no validation part); what is known of
-        its quality and cost is in `about.result`.
+        its quality and cost is in `metadata.result`.
 
     Raises:
         UsageError, DataError: choices that do not go together or with the text.
@@ -72,7 +72,7 @@ def train(
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus)
         valid = partial(trainer.score, "valid", N_LANES)
-        score = partial(distributed.from_first, valid) if trainer.has_valid else None
+        score = partial(distributed.run_on_rank0, valid) if trainer.has_valid else None
         listed = [] if isinstance(trainer.run.model, CountingModel) else _steering(trainer, score)
         with _workplace(folder, is_new=resume is None):
             return _train(trainer, folder, listed, extra, resume, score)
@@ -84,60 +84,60 @@ def _train(
     listed: list[Callback],
     extra: Sequence[Callback],
     resume: Callable[[list[str]], None] | None,
-    score: Callable[[], Score] | None,
+    score: Callable[[], EvalResult] | None,
 ) -> LanguageModel:
     """Do what `train` promises, in a folder that is there; `listed` are the callbacks that steer."""
     recipe, run = trainer.recipe, trainer.run
-    kept: dict[str, tuple[Checkpoint, dict[str, Tensor]]] = {}
+    state_attrs: dict[str, tuple[Metadata, dict[str, Tensor]]] = {}
 
-    def save(name: str, run: Run) -> None:
-        about = trainer.language_model().about
-        kept[name] = about, {key: p.detach().clone() for key, p in run.model.named_parameters()}
+    def save(name: str, run: TrainState) -> None:
+        metadata = trainer.language_model().metadata
+        state_attrs[name] = metadata, {key: p.detach().clone() for key, p in run.model.named_parameters()}
         try:
-            write(name, about)
+            write(name, metadata)
         except OutputError as error:  # there may be room the next time; what was saved before is still there
             _say(f"not saved this time, the training goes on: {error}")
 
-    def write(name: str, about: Checkpoint) -> None:
+    def write(name: str, metadata: Metadata) -> None:
         if folder is None:
             return
-        beside = None
+        extra_tensors = None
         if name == "last" and not isinstance(run.model, CountingModel):
-            about.resume, beside = snapshot(run, listed)
-        if distributed.is_first():
-            checkpoint.save(folder / f"{name}.safetensors", run.model, about, beside=beside)
+            metadata.resume, extra_tensors = snapshot(run, listed)
+        if distributed.is_main_process():
+            checkpoint.save(folder / f"{name}.safetensors", run.model, metadata, extra_tensors=extra_tensors)
 
-    if folder is not None and distributed.is_first():
+    if folder is not None and distributed.is_main_process():
         listed += _reports(trainer, folder)
-    listed += [callbacks.Save(save, recipe.save_steps, recipe.save_minutes), *extra]
+    listed += [callbacks.ModelCheckpoint(save, recipe.save_steps, recipe.save_minutes), *extra]
     if resume is not None:
         assert folder is not None
-        kept |= _go_on(trainer, folder, listed, resume)
+        state_attrs |= _go_on(trainer, folder, listed, resume)
     if isinstance(run.model, CountingModel):
-        count(run, trainer.train_codes, trainer.kinds, score, listed)
+        count(run, trainer.train_codes, trainer.char_classes, score, listed)
     else:
-        _tell_of_what_is_left_out(run.model.learned_part(trainer.train_codes), trainer.train_codes)
-        run.model.count(trainer.train_codes, trainer.kinds)
+        _tell_of_what_is_left_out(run.model.training_span(trainer.train_codes), trainer.train_codes)
+        run.model.count(trainer.train_codes, trainer.char_classes)
         fit(run, listed)
 
-    name = "best" if "best" in kept else "last"
-    about, weights = kept[name]
+    name = "best" if "best" in state_attrs else "last"
+    metadata, weights = state_attrs[name]
     run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
-    about.result = distributed.from_first(partial(_result, trainer))
-    run.model.let_go()
-    write(name, about)
-    if folder is not None and distributed.is_first():
+    metadata.result = distributed.run_on_rank0(partial(_result, trainer))
+    run.model.free_training_cache()
+    write(name, metadata)
+    if folder is not None and distributed.is_main_process():
         try:
             with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": time.time(), "result": about.result}) + "\n")
+                file.write(json.dumps({"time": time.time(), "result": metadata.result}) + "\n")
         except OSError as error:
             _say(f"{error.filename}: the result is in the checkpoint, but not here: {error.strerror}")
-    return LanguageModel(run.model.eval(), about)
+    return LanguageModel(run.model.eval(), metadata)
 
 
-def _tell_of_what_is_left_out(learned: Tensor, codes: Tensor) -> None:
-    if len(learned) < len(codes) and distributed.is_first():
-        _say(f"the network learns from the last {len(learned):,} of {len(codes):,} characters, for the sake of memory")
+def _tell_of_what_is_left_out(learned: Tensor, ids: Tensor) -> None:
+    if len(learned) < len(ids) and distributed.is_main_process():
+        _say(f"the network learns from the last {len(learned):,} of {len(ids):,} characters, for the sake of memory")
 
 
 def _say(message: str) -> None:
@@ -154,19 +154,19 @@ def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
     Raises:
         OutputError: it exists already, cannot be made, or somebody else trains there.
     """
-    if folder is None or not distributed.is_first():
+    if folder is None or not distributed.is_main_process():
         yield
         return
     try:
         if is_new:
             folder.mkdir(parents=True)
-            sync_folder(folder.parent)
+            fsync_dir(folder.parent)
     except FileExistsError:
         raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
     try:
-        with owned(folder):
+        with exclusive_lock(folder):
             yield
     except (Exception, KeyboardInterrupt):
         if is_new and not _has_begun(folder):
@@ -182,36 +182,36 @@ def _has_begun(folder: Path) -> bool:
 
 def _go_on(
     trainer: Trainer, folder: Path, listed: Sequence[Callback], differs: Callable[[list[str]], None]
-) -> dict[str, tuple[Checkpoint, dict[str, Tensor]]]:
+) -> dict[str, tuple[Metadata, dict[str, Tensor]]]:
     """Put a training back to where its last checkpoint was written; return the checkpoints that there are.
 
     Raises:
         CheckpointError: the last checkpoint does not belong to this training.
         DataError: the text has changed since.
     """
-    about, tensors = checkpoint.read(folder / "last.safetensors")
+    metadata, tensors = checkpoint.read(folder / "last.safetensors")
     weights = {key: tensor for key, tensor in tensors.items() if "/" not in key}
-    if about.corpus["sha256"] != trainer.corpus.sha256:
+    if metadata.corpus["sha256"] != trainer.corpus.sha256:
         raise DataError(f"{trainer.corpus.name}: the text has changed since {folder} was trained on it")
     try:
         set_weights(trainer.run.model, weights)
-        differs(restore(trainer.run, listed, about.resume, tensors))
+        differs(restore(trainer.run, listed, metadata.resume, tensors))
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: there is nothing to go on with: {error}") from None
-    kept = {"last": (about, weights)}
+    state_attrs = {"last": (metadata, weights)}
     best = folder / "best.safetensors"
-    return kept | {"best": checkpoint.read(best)} if best.is_file() else kept
+    return state_attrs | {"best": checkpoint.read(best)} if best.is_file() else state_attrs
 
 
-def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callback]:
+def _steering(trainer: Trainer, score: Callable[[], EvalResult] | None) -> list[Callback]:
     """Return the callbacks that steer and measure the training of a model with gradients."""
     recipe = trainer.recipe
     listed = [callbacks.StopOnSignal(), schedule_callback(recipe), *gradient_callbacks(recipe)]
     if recipe.ema is not None:
-        listed.append(callbacks.MovingAverage(recipe.ema))
+        listed.append(callbacks.EMA(recipe.ema))
     if recipe.skip_nonfinite:
         listed.append(callbacks.SkipNonFinite())
-    listed.append(callbacks.Meter(report_every(trainer.run.feed)))
+    listed.append(callbacks.TrainingStats(report_every(trainer.run.feed)))
     if score is not None:
         listed.append(callbacks.Validate(score))
     if recipe.patience is not None:
@@ -222,11 +222,11 @@ def _steering(trainer: Trainer, score: Callable[[], Score] | None) -> list[Callb
 def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
     """Return the callbacks that report into the run's folder."""
     toml = trainer.recipe.to_toml()
-    write_whole(folder / "recipe.toml", toml.encode())
+    atomic_write(folder / "recipe.toml", toml.encode())
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
-        callbacks.Forgiving(callbacks.History(folder / runs.METRICS)),
-        callbacks.Forgiving(callbacks.TensorBoard(folder, toml, trainer.corpus.vocab)),
+        callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / runs.METRICS)),
+        callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, toml, trainer.corpus.vocab)),
     ]
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from charlm import models
-from charlm.data.feeds import Chunks, Drawn, Feed, Stream, Windows, hold_out
+from charlm.data.feeds import Chunks, Feed, RandomSubset, Stream, Windows, random_split
 from charlm.errors import UsageError
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed
@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
         name = next(device for device, is_there in there.items() if is_there)
     if not there.get(name):
         raise UsageError(f"device {name} is not there; this machine has: {', '.join(d for d in there if there[d])}")
-    return distributed.own_device(torch.device(name))
+    return distributed.rank_device(torch.device(name))
 
 
 def resolve(recipe: Recipe, device: torch.device) -> Recipe:
@@ -40,19 +40,19 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
-    if recipe.split == "random20" and architecture.counts_text:
+    if recipe.split == "random20" and architecture.uses_ngram_counts:
         raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
-    if feed == "windows" and architecture.counts_text and not issubclass(architecture, models.CountingModel):
+    if feed == "windows" and architecture.uses_ngram_counts and not issubclass(architecture, models.CountingModel):
         raise UsageError(f"model {recipe.model} looks back further than a window; it needs --feed stream or chunks")
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
-    n = distributed.n_processes()
+    n = distributed.world_size()
     if n > 1 and issubclass(architecture, models.CountingModel):
         raise UsageError(f"model {recipe.model} counts in one process; start it without torchrun")
     if n > batch_size:
         raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer, or a larger --batch-size")
-    return recipe.changed(
+    return recipe.replace(
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,
@@ -62,27 +62,27 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     )
 
 
-def make_feeds(recipe: Recipe, codes: Tensor) -> tuple[Feed, Feed | None]:
+def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
     """Return the feed of the training part, and the held-out windows if the split is of windows.
 
     Args:
         recipe: as `resolve` returns it.
-        codes: the training part, (N,).
+        ids: the training part, (N,).
     """
     batch_size = recipe.batch_size
     assert batch_size is not None
     if recipe.feed == "stream":
-        return Stream(codes, recipe.bptt, batch_size), None
+        return Stream(ids, recipe.bptt, batch_size), None
 
-    def rows(only: Drawn | None = None) -> Windows | Chunks:
+    def rows(subset: RandomSubset | None = None) -> Windows | Chunks:
         if recipe.feed == "windows":
-            return Windows(codes, recipe.n_context, batch_size, recipe.seed, recipe.stride, only)
-        return Chunks(codes, recipe.bptt, batch_size, recipe.seed, only)
+            return Windows(ids, recipe.n_context, batch_size, recipe.seed, recipe.stride, subset)
+        return Chunks(ids, recipe.bptt, batch_size, recipe.seed, subset)
 
     if recipe.split != "random20":
         return rows(), None
-    kept, held_out = hold_out(rows().n_rows, HELD_OUT, recipe.seed)
-    return rows(kept), rows(held_out)
+    state_attrs, held_out = random_split(rows().n_rows, HELD_OUT, recipe.seed)
+    return rows(state_attrs), rows(held_out)
 
 
 def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -107,7 +107,7 @@ def gradient_callbacks(recipe: Recipe) -> list[Callback]:
     """Return the callbacks that change the gradient as the recipe says."""
     listed: list[Callback] = []
     if recipe.ar or recipe.tar:
-        listed.append(callbacks.PenaliseActivations(recipe.ar, recipe.tar))
+        listed.append(callbacks.ActivationRegularization(recipe.ar, recipe.tar))
     if recipe.clip is not None:
         listed.append(callbacks.ClipGradient(recipe.clip))
     return listed

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 import charlm
 from charlm import models
 from charlm.data.corpus import Corpus
-from charlm.data.feeds import Feed, on_device
+from charlm.data.feeds import Feed, to_device_if_fits
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import Score, evaluate, evaluate_feed
+from charlm.evaluation.metrics import EvalResult, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 from charlm.training import distributed
-from charlm.training.loop import Run
+from charlm.training.loop import TrainState
 from charlm.training.setup import choose_device, make_feeds, make_optimizer, resolve
 
 
@@ -29,15 +29,15 @@ class Trainer:
     Attributes:
         recipe: as resolved.
         corpus: the text.
-        codes: the text, on the device if it is not too large for that, (N,).
+        ids: the text, on the device if it is not too large for that, (N,).
         run: for `fit`.
         held_out: held-out windows, where the split is of windows.
     """
 
     recipe: Recipe
     corpus: Corpus
-    codes: Tensor
-    run: Run
+    ids: Tensor
+    run: TrainState
     held_out: Feed | None
 
     @classmethod
@@ -56,12 +56,12 @@ class Trainer:
             raise UsageError(
                 f"model {recipe.model}: PyTorch would run its layers in float16, not bf16; leave out --bf16"
             )
-        distributed.alike(model)
-        distributed.own_seed(recipe.seed)
-        codes = on_device(corpus.codes, device)
+        distributed.broadcast_weights(model)
+        distributed.seed_rank(recipe.seed)
+        ids = to_device_if_fits(corpus.ids, device)
         first, stop = corpus.bounds["train"]
-        feed, held_out = make_feeds(recipe, model.learned_part(codes[first:stop]))
-        run = Run(
+        feed, held_out = make_feeds(recipe, model.training_span(ids[first:stop]))
+        run = TrainState(
             model,
             feed,
             make_optimizer(recipe, model),
@@ -71,35 +71,35 @@ class Trainer:
             accumulate=recipe.accumulate,
             label_smoothing=recipe.label_smoothing,
         )
-        return cls(recipe, corpus, codes, run, held_out)
+        return cls(recipe, corpus, ids, run, held_out)
 
     def language_model(self) -> LanguageModel:
         """Return the model as it is now, with all that belongs into its checkpoint."""
         run, corpus, vocab = self.run, self.corpus, self.corpus.vocab
-        about = Checkpoint(
+        metadata = Metadata(
             model=self.recipe.model,
             options=self.recipe.options,
             vocab_size=len(vocab),
-            symbols=vocab.points.tolist(),
+            symbols=vocab.codepoints.tolist(),
             is_bytes=vocab.is_bytes,
             n_context=self.recipe.n_context if self.recipe.feed == "windows" else None,
             recipe=self.recipe.to_dict(),
-            corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.codes)},
+            corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.ids)},
             counters={"epoch": run.epoch, "step": run.step, "n_chars": run.n_chars, "seconds": run.seconds},
             versions={"charlm": charlm.__version__, "torch": torch.__version__},
         )
-        return LanguageModel(run.model, about)
+        return LanguageModel(run.model, metadata)
 
     @property
     def train_codes(self) -> Tensor:
         """The training part."""
         first, stop = self.corpus.bounds["train"]
-        return self.codes[first:stop]
+        return self.ids[first:stop]
 
     @property
-    def kinds(self) -> Tensor:
+    def char_classes(self) -> Tensor:
         """What its symbols are, for models that count."""
-        return torch.from_numpy(self.corpus.vocab.kinds)
+        return torch.from_numpy(self.corpus.vocab.char_classes)
 
     @property
     def has_valid(self) -> bool:
@@ -107,7 +107,7 @@ class Trainer:
         first, stop = self.corpus.bounds["valid"]
         return self.held_out is not None or first < stop
 
-    def score(self, part: str, n_lanes: int = 1) -> Score:
+    def score(self, part: str, n_lanes: int = 1) -> EvalResult:
         """Predict a part of the text by the protocol; "valid" is the held-out windows where the split is of windows.
 
         Args:
@@ -117,5 +117,5 @@ class Trainer:
         if part == "valid" and self.held_out is not None:
             return evaluate_feed(self.run.model, self.held_out)
         n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
-        start = self.corpus.vocab.start
-        return evaluate(self.run.model, self.codes, *self.corpus.bounds[part], n_context, n_lanes, start)
+        start = self.corpus.vocab.bos_id
+        return evaluate(self.run.model, self.ids, *self.corpus.bounds[part], n_context, n_lanes, start)

@@ -86,7 +86,7 @@ def test_recipes_are_listed_and_shown_as_toml(call):
     assert first_column(call("recipes")) == recipe.names()
     for name in recipe.names():
         shown = tomllib.loads(call(f"recipes {name}"))
-        assert recipe.Recipe().changed(**shown) == recipe.load(name)
+        assert recipe.Recipe().replace(**shown) == recipe.load(name)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

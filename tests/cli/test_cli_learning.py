@@ -88,13 +88,13 @@ def test_what_is_not_given_is_picked_on_validation_text_and_said(call, method):
 
 
 def test_it_is_picked_on_the_end_of_the_validation_part(call, monkeypatch):
-    nats_of, read = dynamic.dynamic_nats, set()
+    nats_of, read = dynamic.dynamic_nll, set()
 
-    def dynamic_nats(model, codes, first, stop, *others):
-        read.add((first, stop, len(codes)))
-        return nats_of(model, codes, first, stop, *others)
+    def dynamic_nll(model, ids, first, stop, *others):
+        read.add((first, stop, len(ids)))
+        return nats_of(model, ids, first, stop, *others)
 
-    monkeypatch.setattr(dynamic, "dynamic_nats", dynamic_nats)
+    monkeypatch.setattr(dynamic, "dynamic_nats", dynamic_nll)
     monkeypatch.setattr(dynamic, "N_TUNE", 30)
     _, err = call("eval gru --dynamic sgd --json")
     assert "picked" in err

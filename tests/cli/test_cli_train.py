@@ -213,7 +213,7 @@ def test_a_signal_ends_a_training_in_order(tmp_path, number, code):
     assert err.splitlines()[-1] == "charlm: interrupted; `charlm train --resume checkpoints/mine` goes on"
     assert "Traceback" not in err
     model = charlm.load(tmp_path / "checkpoints" / "mine" / "last.safetensors")
-    assert model.about.counters["step"] > 0
+    assert model.metadata.counters["step"] > 0
     assert len(model.sample(length=10)) == 10
 
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm.data import named_texts
-from charlm.data.byte_stream import Pieces
+from charlm.data.byte_stream import ByteStream
 from charlm.errors import DataError, InputNotFoundError
 
 
 @given(st.lists(st.binary(max_size=9), max_size=4), st.integers(1, 10))
 def test_texts_are_joined_by_line_breaks_and_no_piece_is_too_long(texts, n_piece):
-    pieces = Pieces(texts, n_piece)
+    pieces = ByteStream(texts, n_piece)
     assert b"".join(pieces) == b"".join(pieces) == b"\n".join(texts)
     assert all(0 < len(piece) <= n_piece for piece in pieces)
     assert pieces.n_bytes == len(b"\n".join(texts))
@@ -22,7 +22,7 @@ def test_texts_are_joined_by_line_breaks_and_no_piece_is_too_long(texts, n_piece
 
 def test_files_and_texts_mix(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
-    pieces = Pieces([b"x", tmp_path / "a"], n_piece=2)
+    pieces = ByteStream([b"x", tmp_path / "a"], n_piece=2)
     assert list(pieces) == [b"x", b"\n", b"12", b"34", b"5"]
     assert pieces.n_bytes == 7
 
@@ -49,22 +49,22 @@ def test_a_changed_file_has_another_stamp_whatever_its_size_and_time_say(tmp_pat
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     os.utime(path, ns=(10**18, 10**18))
-    pieces = Pieces([path])
-    before = pieces.stamp
-    assert pieces.stamp == before
+    pieces = ByteStream([path])
+    before = pieces.fingerprint
+    assert pieces.fingerprint == before
     threading.Event().wait(0.02)  # the clock of the file system ticks
     change(path)
-    assert pieces.stamp != before
+    assert pieces.fingerprint != before
 
 
 def test_the_stamp_of_a_text_is_of_its_bytes():
-    assert Pieces([b"a"]).stamp == Pieces([b"a"]).stamp != Pieces([b"b"]).stamp
+    assert ByteStream([b"a"]).fingerprint == ByteStream([b"a"]).fingerprint != ByteStream([b"b"]).fingerprint
 
 
 def test_a_file_that_has_gone_is_named(tmp_path):
-    for look in (list, lambda pieces: pieces.n_bytes, lambda pieces: pieces.stamp):
+    for look in (list, lambda pieces: pieces.n_bytes, lambda pieces: pieces.fingerprint):
         with pytest.raises(InputNotFoundError, match="gone: cannot be read: No such file"):
-            look(Pieces([tmp_path / "gone"]))
+            look(ByteStream([tmp_path / "gone"]))
 
 
 def written(descriptor, data):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from charlm.data import cache
-from charlm.data.byte_stream import Pieces
+from charlm.data.byte_stream import ByteStream
 from charlm.data.corpus import make_corpus
 from charlm.data.vocab import Vocab
 from charlm.errors import DataError, OutputError
@@ -34,7 +34,7 @@ def text(tmp_path):
 
 def encode(*paths, **options):
     """Return a text that is encoded into a file, however short it is."""
-    return make_corpus(Pieces(paths, 100), "text", n_large=0, **options)
+    return make_corpus(ByteStream(paths, 100), "text", mmap_threshold=0, **options)
 
 
 def file_of(folder):
@@ -45,7 +45,7 @@ def file_of(folder):
 
 def same(one, other):
     return (
-        one.codes.tolist() == other.codes.tolist()
+        one.ids.tolist() == other.ids.tolist()
         and one.vocab == other.vocab
         and (one.sha256, one.bounds) == (other.sha256, other.bounds)
     )
@@ -63,19 +63,19 @@ def test_a_text_is_encoded_once(folder, text):
 def test_several_files_and_texts_are_one_text(folder, text):
     whole = make_corpus(TEXT + b"\n" + TEXT + b"\nend", "text")
     for _ in range(2):
-        assert same(make_corpus(Pieces([text, text, b"end"]), "text", n_large=0), whole)
+        assert same(make_corpus(ByteStream([text, text, b"end"]), "text", mmap_threshold=0), whole)
 
 
 @pytest.mark.parametrize("change", [TEXT[::-1], TEXT[:-1], TEXT + b"!", b"\n" * len(TEXT)])
 def test_a_changed_text_is_encoded_anew_in_the_place_of_the_old_one(folder, text, change):
     old = encode(text)
-    before = old.codes.tolist()
+    before = old.ids.tolist()
     times = text.stat().st_atime_ns, text.stat().st_mtime_ns
     text.write_bytes(change)
     os.utime(text, ns=times)
     assert same(encode(text), make_corpus(change, "text"))
     assert file_of(folder)
-    assert old.codes.tolist() == before  # who reads the old one, reads on in it
+    assert old.ids.tolist() == before  # who reads the old one, reads on in it
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_what_a_killed_process_left_is_overwritten(folder, text):
     assert file_of(folder).read_bytes() == whole
 
 
-class Failing(Pieces):
+class Failing(ByteStream):
     """Pieces that end in an error, or do something first."""
 
     def __init__(self, parts, do):
@@ -151,19 +151,19 @@ def interrupt():
 
 def test_an_interrupted_encoding_leaves_nothing(folder, text):
     with pytest.raises(KeyboardInterrupt):
-        make_corpus(Failing([text], interrupt), "text", n_large=0)
+        make_corpus(Failing([text], interrupt), "text", mmap_threshold=0)
     assert list(folder.iterdir()) == []
     assert same(encode(text), make_corpus(TEXT, "text"))
 
 
-@pytest.mark.parametrize("n_large", [0, 10**9], ids=["in a file", "in memory"])
-def test_a_text_that_changes_while_it_is_read_is_refused(folder, text, n_large):
+@pytest.mark.parametrize("mmap_threshold", [0, 10**9], ids=["in a file", "in memory"])
+def test_a_text_that_changes_while_it_is_read_is_refused(folder, text, mmap_threshold):
     def grow():
         with text.open("ab") as file:
             file.write(b"!")
 
     with pytest.raises(DataError, match="text: changed while it was read; try again"):
-        make_corpus(Failing([text], grow), "text", n_large=n_large)
+        make_corpus(Failing([text], grow), "text", mmap_threshold=mmap_threshold)
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(folder, text):
 
 
 def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text, capsys):
-    stamp = {"stamp": Pieces([text]).stamp, "lower": False, "as_bytes": False}
+    fingerprint = {"stamp": ByteStream([text]).fingerprint, "lower": False, "as_bytes": False}
     has_begun, may_end, n_encoded = threading.Event(), threading.Event(), []
 
     def encode_slowly(put):
@@ -197,7 +197,8 @@ def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text,
 
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(cache.encoded(stamp, {}, None, encode_slowly))) for _ in range(3)
+        threading.Thread(target=lambda: found.append(cache.load_or_encode(fingerprint, {}, None, encode_slowly)))
+        for _ in range(3)
     ]
     threads[0].start()
     assert has_begun.wait(10)
@@ -208,7 +209,7 @@ def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text,
     may_end.set()
     for thread in threads:
         thread.join()
-    assert [codes.tolist() for _, _, codes in found] == [[0, 1, 2, 3, 4]] * 3
+    assert [ids.tolist() for _, _, ids in found] == [[0, 1, 2, 3, 4]] * 3
     assert len(n_encoded) == 1
     assert file_of(folder).suffix == ".codes"
     assert "another process is encoding this text; waiting for it" in capsys.readouterr().err
@@ -219,17 +220,17 @@ def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text,
 )
 def test_a_training_reads_the_mapped_text_as_it_would_read_one_in_memory(folder, text, choice):
     common = {"model": "rnn", "epochs": 1, "batch_size": 32, "bptt": 8, "device": "cpu"}
-    recipe = Recipe().changed(**common | choice, options={"n_hidden": 8, "n_embed": 4})
+    recipe = Recipe().replace(**common | choice, options={"n_hidden": 8, "n_embed": 4})
     models = []
-    for n_large in (0, 10**9):
-        corpus = make_corpus(Pieces([text]), "text", recipe.split, n_large=n_large)
-        if n_large == 0:
+    for mmap_threshold in (0, 10**9):
+        corpus = make_corpus(ByteStream([text]), "text", recipe.split, mmap_threshold=mmap_threshold)
+        if mmap_threshold == 0:
             text.write_bytes(b"another text")  # the training has its own copy
             models.append(session.train(recipe, corpus))
             text.write_bytes(TEXT)
         else:
             models.append(session.train(recipe, corpus))
     torch.testing.assert_close(models[0].model.state_dict(), models[1].model.state_dict(), rtol=0, atol=0)
-    assert {k: v for k, v in models[0].about.result.items() if k != "seconds"} == {
-        k: v for k, v in models[1].about.result.items() if k != "seconds"
+    assert {k: v for k, v in models[0].metadata.result.items() if k != "seconds"} == {
+        k: v for k, v in models[1].metadata.result.items() if k != "seconds"
     }

@@ -22,8 +22,8 @@ def test_the_parts_are_contiguous_and_cover_the_text(n, split, as_bytes):
     assert corpus.bounds["train"][0] == 0
     assert corpus.bounds["train"][1] == corpus.bounds["valid"][0]
     assert corpus.bounds["valid"][1] == corpus.bounds["test"][0]
-    assert corpus.bounds["test"][1] == n == len(corpus.codes)
-    np.testing.assert_array_equal(np.concatenate([corpus.part(part) for part in PARTS]), corpus.codes)
+    assert corpus.bounds["test"][1] == n == len(corpus.ids)
+    np.testing.assert_array_equal(np.concatenate([corpus.part(part) for part in PARTS]), corpus.ids)
     for part, share in zip(PARTS, SPLITS[split], strict=True):
         assert abs(len(corpus.part(part)) - share * n) <= 1
 
@@ -57,25 +57,25 @@ def test_the_vocabulary_comes_from_the_training_part_alone():
 def test_rare_characters_of_the_training_part_are_unknown():
     corpus = make_corpus(b"a" * 157 + b"bbc" + b"c" * 40, "x", min_count=2)
     assert corpus.vocab.symbols == "ab"
-    assert corpus.codes.tolist() == [1] * 157 + [2] * 2 + [0] * 41
+    assert corpus.ids.tolist() == [1] * 157 + [2] * 2 + [0] * 41
 
 
 def test_byte_order_mark_and_line_ends_are_kept():
     text = "\ufeffone\r\ntwo\rthree\n" * 10
     corpus = make_corpus(text.encode(), "x", "all")
-    assert corpus.vocab.decode(corpus.codes) == text
+    assert corpus.vocab.decode(corpus.ids) == text
 
 
 def test_lower_turns_the_text_into_lower_case_before_anything_is_counted():
     text = "ÄbCd" * 30
     corpus = make_corpus(text.encode(), "x", lower=True)
     assert corpus.vocab.symbols == "bcdä"
-    assert corpus.vocab.decode(corpus.codes) == text.lower()
+    assert corpus.vocab.decode(corpus.ids) == text.lower()
 
 
 def test_lower_case_may_have_another_length_and_the_parts_fit_that_one():
     corpus = make_corpus("İ".encode() * 100, "x", lower=True)  # one character becomes two
-    assert len(corpus.codes) == 200
+    assert len(corpus.ids) == 200
     assert corpus.bounds["test"] == (180, 200)
 
 
@@ -83,14 +83,14 @@ def test_bytes_are_codes_from_one_and_may_be_anything():
     data = bytes(range(256))
     corpus = make_corpus(data, "x", as_bytes=True)
     assert corpus.vocab == Vocab.of_bytes()
-    assert corpus.codes.tolist() == list(range(1, 257))
+    assert corpus.ids.tolist() == list(range(1, 257))
 
 
 def test_a_given_vocabulary_is_used_as_it_is():
     vocab = Vocab.of_text("a")
     corpus = make_corpus(ALPHABET, "x", vocab=vocab)
     assert corpus.vocab is vocab
-    assert corpus.codes.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0] * 20
+    assert corpus.ids.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0] * 20
 
 
 def test_the_sha256_is_of_the_bytes_as_they_were_read():
@@ -112,7 +112,7 @@ def test_what_is_not_utf8_is_named_with_its_place_and_a_way_out(data, what):
         make_corpus(data, "book.txt")
     assert what in str(error.value)
     assert "--bytes" in str(error.value)
-    assert len(make_corpus(data, "book.txt", as_bytes=True).codes) == len(data)
+    assert len(make_corpus(data, "book.txt", as_bytes=True).ids) == len(data)
 
 
 @pytest.mark.parametrize("as_bytes", [False, True])
@@ -126,11 +126,11 @@ def test_an_empty_or_too_short_text_is_refused(n, what, as_bytes):
 def test_nietzsche_is_the_text_of_the_reference(nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", "all")
     assert corpus.sha256 == "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"
-    assert len(corpus.codes) == 600_893
+    assert len(corpus.ids) == 600_893
     assert len(corpus.vocab) == 85
-    assert corpus.codes[:10].tolist() == [40, 42, 29, 30, 25, 27, 29, 1, 1, 1]
-    assert corpus.codes.all()
-    assert corpus.codes.dtype == np.uint8
+    assert corpus.ids[:10].tolist() == [40, 42, 29, 30, 25, 27, 29, 1, 1, 1]
+    assert corpus.ids.all()
+    assert corpus.ids.dtype == np.uint8
 
 
 def test_nietzsche_without_rare_characters_has_fifty_four(nietzsche):
@@ -142,4 +142,4 @@ def test_nietzsche_is_split_eighty_ten_ten(nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche")
     assert corpus.bounds == {"train": (0, 480_714), "valid": (480_714, 540_804), "test": (540_804, 600_893)}
     assert len(corpus.vocab) == 83
-    assert 0 < (corpus.codes == 0).sum() < 10
+    assert 0 < (corpus.ids == 0).sum() < 10

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from charlm.data import named_texts
-from charlm.data.named_texts import Text
+from charlm.data.named_texts import NamedText
 from charlm.errors import DataError, InputNotFoundError
 
 BOOK = b"a book that is not long, but is the right one\n" * 4
@@ -94,7 +94,9 @@ def offer(https, monkeypatch):
         https.answers["/book.txt"] = answer
         sha256 = hashlib.sha256(BOOK).hexdigest()
         source = (url or https.url) + "/book.txt"
-        monkeypatch.setitem(named_texts.TEXTS, "book", Text("a book", source, "CC0", "book.txt", len(BOOK), sha256))
+        monkeypatch.setitem(
+            named_texts.TEXTS, "book", NamedText("a book", source, "CC0", "book.txt", len(BOOK), sha256)
+        )
 
     return register
 

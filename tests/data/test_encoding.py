@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from charlm.data.byte_stream import Pieces
-from charlm.data.corpus import SPLITS, bounds_of, make_corpus
+from charlm.data.byte_stream import ByteStream
+from charlm.data.corpus import SPLITS, make_corpus, split_bounds
 from charlm.data.encoding import lower
 from charlm.data.vocab import Vocab
 from charlm.errors import DataError
@@ -35,7 +35,7 @@ def test_lower_case_does_not_depend_on_where_a_text_is_cut(pieces):
 def expected(text, split, lower_case, min_count):
     """Return vocabulary and indices by the definition, from the whole text."""
     text = text.lower() if lower_case else text
-    vocab = Vocab.of_text(text[: bounds_of(len(text), split)["train"][1]], min_count)
+    vocab = Vocab.of_text(text[: split_bounds(len(text), split)["train"][1]], min_count)
     return vocab, vocab.encode(text)
 
 
@@ -51,22 +51,22 @@ def expected(text, split, lower_case, min_count):
 @pytest.mark.parametrize("in_file", [False, True])
 def test_a_text_is_encoded_as_the_definition_says(monkeypatch, in_file, text, split, lower_case, min_count, n_piece):
     data = text.encode()
-    vocab, codes = expected(text, split, lower_case, min_count)
+    vocab, ids = expected(text, split, lower_case, min_count)
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("XDG_CACHE_HOME", folder)
         path = Path(folder) / "text"
         path.write_bytes(data)
-        pieces = Pieces([path], n_piece)
+        pieces = ByteStream([path], n_piece)
         for _ in range(2):  # the second time from the cache
             corpus = make_corpus(
-                pieces, "x", split, False, lower_case, min_count, min_chars=1, n_large=0 if in_file else 10**9
+                pieces, "x", split, False, lower_case, min_count, min_chars=1, mmap_threshold=0 if in_file else 10**9
             )
-            assert isinstance(corpus.codes, np.memmap) == in_file
+            assert isinstance(corpus.ids, np.memmap) == in_file
             assert corpus.vocab == vocab
-            assert corpus.codes.dtype == codes.dtype
-            assert corpus.codes.tolist() == codes.tolist()
+            assert corpus.ids.dtype == ids.dtype
+            assert corpus.ids.tolist() == ids.tolist()
             assert corpus.sha256 == hashlib.sha256(data).hexdigest()
-            assert corpus.bounds == bounds_of(len(codes), split)
+            assert corpus.bounds == split_bounds(len(ids), split)
 
 
 @patient
@@ -78,11 +78,11 @@ def test_what_is_not_utf8_is_found_at_the_same_offset_in_pieces_of_any_size(data
         n_chars = len(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         with pytest.raises(DataError, match=f"x: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start};"):
-            make_corpus(Pieces([data], n_piece), "x", min_chars=1)
+            make_corpus(ByteStream([data], n_piece), "x", min_chars=1)
     else:
-        assert len(make_corpus(Pieces([data], n_piece), "x", min_chars=1).codes) == n_chars
-    whole = make_corpus(Pieces([data], n_piece), "x", as_bytes=True, min_chars=1)
-    assert whole.codes.tolist() == [byte + 1 for byte in data]
+        assert len(make_corpus(ByteStream([data], n_piece), "x", min_chars=1).ids) == n_chars
+    whole = make_corpus(ByteStream([data], n_piece), "x", as_bytes=True, min_chars=1)
+    assert whole.ids.tolist() == [byte + 1 for byte in data]
 
 
 @pytest.mark.parametrize(("n_symbols", "dtype"), [(200, np.uint8), (300, np.int16), (40_000, np.int32)])
@@ -90,7 +90,7 @@ def test_an_index_takes_as_many_bytes_as_the_vocabulary_needs(n_symbols, dtype, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = "".join(chr(0x10000 + i) for i in range(n_symbols)) + "a" * 50
     (tmp_path / "text").write_bytes(text.encode())
-    for n_large in (0, 10**9):
-        corpus = make_corpus(Pieces([tmp_path / "text"]), "x", "all", n_large=n_large)
-        assert corpus.codes.dtype == dtype
-        assert corpus.codes.tolist() == [*range(2, n_symbols + 2), *[1] * 50]
+    for mmap_threshold in (0, 10**9):
+        corpus = make_corpus(ByteStream([tmp_path / "text"]), "x", "all", mmap_threshold=mmap_threshold)
+        assert corpus.ids.dtype == dtype
+        assert corpus.ids.tolist() == [*range(2, n_symbols + 2), *[1] * 50]

@@ -6,15 +6,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charlm.data.feeds import Chunks, Stream, Windows, hold_out, on_device
+from charlm.data.feeds import Chunks, Stream, Windows, random_split, to_device_if_fits
 from charlm.errors import DataError
 
 patient = settings(deadline=None, max_examples=60)
 sizes = {"n": st.integers(20, 300), "t": st.integers(1, 12), "b": st.integers(1, 15)}
 
 
-def make(kind, codes, t, b, seed=0):
-    return {"windows": Windows, "chunks": Chunks}[kind](codes, t, b, seed) if kind != "stream" else Stream(codes, t, b)
+def make(kind, ids, t, b, seed=0):
+    return {"windows": Windows, "chunks": Chunks}[kind](ids, t, b, seed) if kind != "stream" else Stream(ids, t, b)
 
 
 def epoch_of(feed, epoch=0):
@@ -103,18 +103,18 @@ def test_lanes_of_a_stream_go_on_from_batch_to_batch(n, t, b):
 def test_the_places_are_where_the_rows_begin(kind, n, t, b, epoch):
     feed = make(kind, torch.arange(n), t, b)
     for step in range(len(feed)):
-        assert feed.places(epoch, step).tolist() == feed.batch(epoch, step)[0][:, 0].tolist()
+        assert feed.row_offsets(epoch, step).tolist() == feed.batch(epoch, step)[0][:, 0].tolist()
 
 
 @patient
 @given(st.permutations([(epoch, step) for epoch in range(3) for step in range(4)]))
 @pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
 def test_a_batch_is_a_pure_function_of_epoch_and_step(kind, order):
-    codes = torch.arange(45)
-    feed = make(kind, codes, 5, 2)
+    ids = torch.arange(45)
+    feed = make(kind, ids, 5, 2)
     torch.rand(3)
     for epoch, step in order:
-        fresh = make(kind, codes, 5, 2).batch(epoch, step)
+        fresh = make(kind, ids, 5, 2).batch(epoch, step)
         torch.testing.assert_close(feed.batch(epoch, step), fresh, rtol=0, atol=0)
 
 
@@ -126,9 +126,9 @@ def test_a_feed_does_not_touch_the_global_random_generator(kind):
 
 @pytest.mark.parametrize("kind", ["windows", "chunks"])
 def test_seeds_and_epochs_give_other_orders(kind):
-    codes = torch.arange(400)
+    ids = torch.arange(400)
     orders = {
-        tuple(chars[0, 0].item() for chars, _ in epoch_of(make(kind, codes, 4, 1, seed), epoch))
+        tuple(chars[0, 0].item() for chars, _ in epoch_of(make(kind, ids, 4, 1, seed), epoch))
         for seed in range(4)
         for epoch in range(4)
     }
@@ -143,29 +143,29 @@ def test_a_stream_is_the_same_in_every_epoch():
 @patient
 @given(n=st.integers(0, 300), share=st.floats(0, 1), seed=st.integers(0, 2**32))
 def test_holding_out_divides_without_rest(n, share, seed):
-    kept, held_out = hold_out(n, share, seed)
+    kept, held_out = random_split(n, share, seed)
     assert len(held_out) == round(n * share)
     assert sorted([*numbers(kept), *numbers(held_out)]) == list(range(n))
 
 
 @pytest.mark.parametrize("kind", [Windows, Chunks])
 def test_held_out_pieces_are_never_trained_on(kind):
-    codes, (kept, held_out) = torch.arange(101), hold_out(kind(torch.arange(101), 4, 7).n_rows, 0.2, seed=1)
-    train, valid = kind(codes, 4, 7, only=kept), kind(codes, 4, 7, only=held_out)
+    ids, (kept, held_out) = torch.arange(101), random_split(kind(torch.arange(101), 4, 7).n_rows, 0.2, seed=1)
+    train, valid = kind(ids, 4, 7, subset=kept), kind(ids, 4, 7, subset=held_out)
     assert set(predicted(train)).isdisjoint(predicted(valid))
-    assert sorted(predicted(train) + predicted(valid)) == predicted(kind(codes, 4, 7))
+    assert sorted(predicted(train) + predicted(valid)) == predicted(kind(ids, 4, 7))
     assert predicted(train, epoch=0) == predicted(train, epoch=1)
 
 
 def test_another_seed_holds_out_others():
-    assert numbers(hold_out(100, 0.2, seed=0)[1]) != numbers(hold_out(100, 0.2, seed=1)[1])
+    assert numbers(random_split(100, 0.2, seed=0)[1]) != numbers(random_split(100, 0.2, seed=1)[1])
 
 
 def test_a_text_in_a_read_only_file_is_taken_as_it_is_and_gives_the_same_batches(kind, tmp_path):
-    codes = np.arange(200, dtype=np.int16)
-    codes.tofile(tmp_path / "codes")
+    ids = np.arange(200, dtype=np.int16)
+    ids.tofile(tmp_path / "codes")
     mapped = np.memmap(tmp_path / "codes", np.int16, "r")
-    text = on_device(mapped, torch.device("cpu"))
+    text = to_device_if_fits(mapped, torch.device("cpu"))
     assert text.data_ptr() == mapped.ctypes.data
     torch.testing.assert_close(epoch_of(make(kind, text, 5, 2)), epoch_of(make(kind, torch.arange(200), 5, 2)))
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from charlm.data import named_texts
-from charlm.data.named_texts import Text, human_numbers, python_docs, spell
+from charlm.data.named_texts import NamedText, human_numbers, python_docs, spell
 from charlm.errors import DataError, InputNotFoundError
 
 BOOK = b"a book that is not long, but is the right one\n" * 4
@@ -23,7 +23,7 @@ def shelves(tmp_path, monkeypatch):
     monkeypatch.setenv("CHARLM_CORPORA", os.pathsep.join([str(tmp_path / "nothing"), str(places["named"])]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
-    book = Text(
+    book = NamedText(
         about="a book",
         source="https://localhost:1/book.txt",
         licence="CC0",

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from charlm.data.permutation import shuffled
+from charlm.data.permutation import permute
 
 patient = settings(deadline=None, max_examples=200)
 N = 100_000
 
 
 def order(n, seed=0, epoch=0):
-    return shuffled(np.arange(n), n, seed, epoch)
+    return permute(np.arange(n), n, seed, epoch)
 
 
 @patient
@@ -28,12 +28,12 @@ def test_every_number_comes_once(n, seed, epoch):
 @given(st.data(), st.integers(1, 500))
 def test_a_place_has_the_same_number_whoever_else_is_asked_for(data, n):
     places = data.draw(st.lists(st.integers(0, n - 1)))
-    np.testing.assert_array_equal(shuffled(np.array(places, dtype=np.int64), n, 1, 2), order(n, 1, 2)[places])
+    np.testing.assert_array_equal(permute(np.array(places, dtype=np.int64), n, 1, 2), order(n, 1, 2)[places])
 
 
 def test_of_billions_a_batch_is_found_at_once_and_no_number_comes_twice():
     n = 10**12 + 39
-    numbers = np.concatenate([shuffled(np.arange(at, at + 512), n, 0, 0) for at in range(0, 100_000, 512)])
+    numbers = np.concatenate([permute(np.arange(at, at + 512), n, 0, 0) for at in range(0, 100_000, 512)])
     assert len(np.unique(numbers)) == len(numbers)
     assert 0 <= numbers.min() < numbers.max() < n
     assert numbers.mean() / n == pytest.approx(0.5, abs=0.005)
@@ -91,6 +91,6 @@ def test_orders_of_other_epochs_and_seeds_have_nothing_in_common():
 
 
 def test_each_number_is_as_likely_at_the_first_place():
-    firsts = [shuffled(np.array([0]), 10, 0, epoch)[0] for epoch in range(2000)]
+    firsts = [permute(np.array([0]), 10, 0, epoch)[0] for epoch in range(2000)]
     counts = np.bincount(firsts, minlength=10)
     assert np.abs(counts - 200).max() < 6 * 180**0.5

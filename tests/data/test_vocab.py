@@ -17,19 +17,19 @@ KNOWN = "aé\n€\U0001f600\U0010ffff\x00\r\ufeff\ufffd"
 @example("\ud800 is half a pair, \udfff the other half")
 def test_text_of_known_characters_comes_back_as_it_was(text):
     vocab = Vocab.of_text(text)
-    codes = vocab.encode(text)
-    assert codes.all()
-    assert len(codes) == len(text)
-    assert vocab.decode(codes) == text
+    ids = vocab.encode(text)
+    assert ids.all()
+    assert len(ids) == len(text)
+    assert vocab.decode(ids) == text
 
 
 @patient
 @given(st.text(alphabet=KNOWN), st.text(alphabet=KNOWN + "bß\u4e2d\U0001f601"))
 def test_known_characters_come_back_and_unknown_ones_as_replacement(seen, text):
     vocab = Vocab.of_text(seen)
-    codes = vocab.encode(text)
-    assert [code == 0 for code in codes] == [char not in seen for char in text]
-    assert vocab.decode(codes) == "".join(char if char in seen else "\ufffd" for char in text)
+    ids = vocab.encode(text)
+    assert [code == 0 for code in ids] == [char not in seen for char in text]
+    assert vocab.decode(ids) == "".join(char if char in seen else "\ufffd" for char in text)
     assert vocab.unknown(text) == "".join(sorted(set(text) - set(seen)))
 
 
@@ -38,9 +38,9 @@ def test_known_characters_come_back_and_unknown_ones_as_replacement(seen, text):
 @example("ä€\U0001f600\ufeff\r\n\x00")
 def test_utf8_comes_back_from_the_bytes(text):
     vocab = Vocab.of_bytes()
-    codes = vocab.encode(text)
-    assert codes.tolist() == [byte + 1 for byte in text.encode("utf-8")]
-    assert vocab.decode(codes) == text
+    ids = vocab.encode(text)
+    assert ids.tolist() == [byte + 1 for byte in text.encode("utf-8")]
+    assert vocab.decode(ids) == text
     assert vocab.unknown(text) == ""
 
 
@@ -49,9 +49,9 @@ def test_utf8_comes_back_from_the_bytes(text):
 @example(b"whole \xe2\x82\xac, cut off \xe2\x82")
 def test_any_bytes_decode_as_python_decodes_them(data):
     vocab = Vocab.of_bytes()
-    codes = vocab.encode_bytes(data)
-    assert codes.tolist() == [byte + 1 for byte in data]
-    assert vocab.decode(codes) == data.decode("utf-8", "replace")
+    ids = vocab.encode_bytes(data)
+    assert ids.tolist() == [byte + 1 for byte in data]
+    assert vocab.decode(ids) == data.decode("utf-8", "replace")
 
 
 def test_an_unknown_index_among_bytes_ends_the_character_that_it_interrupts():
@@ -98,9 +98,9 @@ def test_the_empty_text_has_an_empty_vocabulary():
 )
 def test_codes_take_one_byte_two_or_four_as_the_largest_index_needs(n_symbols, dtype):
     vocab = Vocab(range(n_symbols))
-    codes = vocab.encode(vocab.symbols)
-    assert codes.dtype == dtype
-    assert codes.tolist() == list(range(1, n_symbols + 1))
+    ids = vocab.encode(vocab.symbols)
+    assert ids.dtype == dtype
+    assert ids.tolist() == list(range(1, n_symbols + 1))
 
 
 def test_vocabularies_are_equal_if_they_map_every_text_alike():
@@ -119,7 +119,7 @@ def test_a_vocabulary_cannot_be_the_key_of_a_dictionary():
     ("vocab", "start"), [(Vocab.of_text("a\nb"), 1), (Vocab.of_text("ab"), 0), (Vocab.of_bytes(), 11)]
 )
 def test_a_text_starts_after_a_line_break_where_one_is_known(vocab, start):
-    assert vocab.start == start
+    assert vocab.bos_id == start
 
 
 def test_code_points_are_those_of_python():
@@ -128,16 +128,16 @@ def test_code_points_are_those_of_python():
 
 def test_kinds_tell_letters_from_white_space_and_from_all_else():
     vocab = Vocab.of_text("aZ9é\n \t.-文")
-    kinds = dict(zip("\ufffd" + vocab.symbols, vocab.kinds.tolist(), strict=True))
-    assert all(kinds[char] == LETTER for char in "aZ9é文")
-    assert all(kinds[char] == BLANK for char in " \t")
-    assert kinds["\n"] == BREAK
-    assert all(kinds[char] == OTHER for char in ".-\ufffd")
+    char_classes = dict(zip("\ufffd" + vocab.symbols, vocab.char_classes.tolist(), strict=True))
+    assert all(char_classes[char] == LETTER for char in "aZ9é文")
+    assert all(char_classes[char] == BLANK for char in " \t")
+    assert char_classes["\n"] == BREAK
+    assert all(char_classes[char] == OTHER for char in ".-\ufffd")
 
 
 def test_bytes_beyond_ascii_are_letters():
-    kinds = Vocab.of_bytes().kinds
-    assert {byte for byte in range(256) if kinds[byte + 1] == LETTER} == {*b"09azAZ"} | set(range(128, 256)) | {
+    char_classes = Vocab.of_bytes().char_classes
+    assert {byte for byte in range(256) if char_classes[byte + 1] == LETTER} == {*b"09azAZ"} | set(range(128, 256)) | {
         byte for byte in range(128) if chr(byte).isalnum()
     }
-    assert kinds[0] == OTHER
+    assert char_classes[0] == OTHER

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.evaluation import metrics
-from charlm.evaluation.metrics import Score, bits, evaluate, evaluate_feed, nats_per_char
+from charlm.evaluation.metrics import EvalResult, evaluate, evaluate_feed, nats_per_char, nats_to_bits
 from charlm.models import build
 
 V, START = 6, 2
@@ -18,7 +18,7 @@ SIZES = {"n_embed": 4, "n_hidden": 8}
 
 
 @pytest.fixture
-def codes():
+def ids():
     return torch.randint(V, (70,), dtype=torch.uint8)
 
 
@@ -27,15 +27,15 @@ def log_probs(logits):
     return (exponentials / exponentials.sum(-1, keepdim=True)).log()
 
 
-def nats_by_hand(model, codes, first, stop, n_context, n_warm):
+def nats_by_hand(model, ids, first, stop, n_context, n_warm):
     """Predict one character after another, each from a text of its own: the slow way."""
-    text = [START] * (n_context or 1) + codes.tolist()
+    text = [START] * (n_context or 1) + ids.tolist()
     total = 0.0
     for position in range(first, stop):
         end = position + (n_context or 1)  # in `text`, whose last character read is that before `position`
         begin = end - n_context if n_context else max(0, first - n_warm)
         logits, _ = model(torch.tensor([text[begin:end]]))
-        total -= log_probs(logits[0, -1])[int(codes[position])].item()
+        total -= log_probs(logits[0, -1])[int(ids[position])].item()
     return total
 
 
@@ -50,8 +50,8 @@ def test_the_loss_is_minus_the_mean_logarithm_of_the_softmax():
 
 
 def test_a_bit_is_0_693_nats():
-    assert bits(math.log(2)) == 1
-    score = Score(nats=6 * math.log(2), n_chars=3)
+    assert nats_to_bits(math.log(2)) == 1
+    score = EvalResult(nats=6 * math.log(2), n_chars=3)
     assert score.nats_per_char == pytest.approx(2 * math.log(2))
     assert score.bits_per_char == pytest.approx(2)
 
@@ -63,94 +63,94 @@ def test_a_bit_is_0_693_nats():
     [("gru", None, 1024), ("lstm", None, 5), ("loop", None, 0), ("char3", 3, 0), ("rnn", 4, 0), ("loop", 1, 0)],
 )
 def test_evaluation_is_the_sum_over_characters_predicted_one_by_one(
-    codes, monkeypatch, name, n_context, n_warm, first, stop
+    ids, monkeypatch, name, n_context, n_warm, first, stop
 ):
     monkeypatch.setattr(metrics, "N_WARM", n_warm)
     model = build(name, V, **SIZES).double()
-    score = evaluate(model, codes, first, stop, n_context, start=START)
+    score = evaluate(model, ids, first, stop, n_context, start=START)
     assert score.n_chars == stop - first
-    assert score.nats == pytest.approx(nats_by_hand(model, codes, first, stop, n_context, n_warm), rel=1e-9)
+    assert score.nats == pytest.approx(nats_by_hand(model, ids, first, stop, n_context, n_warm), rel=1e-9)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_every_character_is_predicted_exactly_once(fixed_probs, data):
-    codes = torch.tensor(data.draw(st.lists(st.integers(0, V - 1), min_size=1, max_size=60)))
-    first = data.draw(st.integers(0, len(codes) - 1))
-    stop = data.draw(st.integers(first + 1, len(codes)))
+    ids = torch.tensor(data.draw(st.lists(st.integers(0, V - 1), min_size=1, max_size=60)))
+    first = data.draw(st.integers(0, len(ids) - 1))
+    stop = data.draw(st.integers(first + 1, len(ids)))
     n_context = data.draw(st.none() | st.integers(1, 9))
     with pytest.MonkeyPatch.context() as patch:
         for constant in ("N_WARM", "N_PIECE", "N_ALONE", "N_WINDOWS"):
             patch.setattr(metrics, constant, data.draw(st.integers(1, 20)))
-        score = evaluate(fixed_probs(UNEVEN), codes, first, stop, n_context, n_lanes=data.draw(st.integers(1, 9)))
-    by_hand = -sum(math.log(UNEVEN[index]) for index in codes[first:stop].tolist())
+        score = evaluate(fixed_probs(UNEVEN), ids, first, stop, n_context, n_lanes=data.draw(st.integers(1, 9)))
+    by_hand = -sum(math.log(UNEVEN[index]) for index in ids[first:stop].tolist())
     assert score.n_chars == stop - first
     assert score.nats == pytest.approx(by_hand, rel=1e-12)
 
 
 @pytest.mark.parametrize(("name", "n_context"), [("gru", None), ("char3", 3)])
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])
-def test_the_result_does_not_depend_on_how_much_is_read_in_a_call(codes, monkeypatch, name, n_context, size):
+def test_the_result_does_not_depend_on_how_much_is_read_in_a_call(ids, monkeypatch, name, n_context, size):
     model = build(name, V, **SIZES).double()
-    whole = evaluate(model, codes, 20, 65, n_context)
+    whole = evaluate(model, ids, 20, 65, n_context)
     for constant in ("N_PIECE", "N_ALONE", "N_WINDOWS"):
         monkeypatch.setattr(metrics, constant, size)
-    assert evaluate(model, codes, 20, 65, n_context).nats == pytest.approx(whole.nats, rel=1e-12)
+    assert evaluate(model, ids, 20, 65, n_context).nats == pytest.approx(whole.nats, rel=1e-12)
 
 
 @pytest.mark.parametrize("n_context", [None, 4])
-def test_only_what_comes_before_a_character_counts(codes, n_context):
+def test_only_what_comes_before_a_character_counts(ids, n_context):
     model = build("gru", V, **SIZES)
-    score = evaluate(model, codes, 20, 50, n_context)
-    later, earlier = codes.clone(), codes.clone()
-    later[50:] = (codes[50:] + 1) % V
-    earlier[19] = (codes[19] + 1) % V
+    score = evaluate(model, ids, 20, 50, n_context)
+    later, earlier = ids.clone(), ids.clone()
+    later[50:] = (ids[50:] + 1) % V
+    earlier[19] = (ids[19] + 1) % V
     assert evaluate(model, later, 20, 50, n_context) == score
     assert evaluate(model, earlier, 20, 50, n_context) != score
 
 
-def test_evaluation_is_deterministic_and_keeps_the_mode(codes):
+def test_evaluation_is_deterministic_and_keeps_the_mode(ids):
     model = build("gru", V, n_layers=2, dropout=0.5, head_dropout=0.5, **SIZES)
     scores = []
     for training in (True, False, True):
         model.train(training)
-        scores += [evaluate(model, codes, 10, 60), evaluate_feed(model, Chunks(codes, 5, 4))]
+        scores += [evaluate(model, ids, 10, 60), evaluate_feed(model, Chunks(ids, 5, 4))]
         assert [module.training for module in model.modules()] == [training] * len(list(model.modules()))
     assert scores == scores[:2] * 3
 
 
-def test_the_index_before_the_text_is_the_one_given(codes):
+def test_the_index_before_the_text_is_the_one_given(ids):
     model = build("gru", V, **SIZES)
-    assert evaluate(model, codes, 0, 30, start=0) != evaluate(model, codes, 0, 30, start=START)
+    assert evaluate(model, ids, 0, 30, start=0) != evaluate(model, ids, 0, 30, start=START)
 
 
 def test_four_lanes_come_close_to_one():
-    codes = torch.randint(V, (9000,))
+    ids = torch.randint(V, (9000,))
     model = build("gru", V, n_embed=8, n_hidden=16)
-    one = evaluate(model, codes, 1500, 8999)
-    four = evaluate(model, codes, 1500, 8999, n_lanes=4)
+    one = evaluate(model, ids, 1500, 8999)
+    four = evaluate(model, ids, 1500, 8999, n_lanes=4)
     assert four.n_chars == one.n_chars
     assert four.nats_per_char == pytest.approx(one.nats_per_char, abs=1e-4)
 
 
 @pytest.mark.parametrize("n_context", [None, 3])
-def test_knowing_nothing_costs_the_logarithm_of_the_number_of_symbols(fixed_probs, codes, n_context):
-    score = evaluate(fixed_probs([1 / V] * V), codes, 5, 70, n_context)
+def test_knowing_nothing_costs_the_logarithm_of_the_number_of_symbols(fixed_probs, ids, n_context):
+    score = evaluate(fixed_probs([1 / V] * V), ids, 5, 70, n_context)
     assert score.nats_per_char == pytest.approx(math.log(V), rel=1e-12)
     assert score.bits_per_char == pytest.approx(math.log2(V), rel=1e-12)
 
 
 @pytest.mark.parametrize(("first", "stop"), [(5, 5), (6, 5)])
-def test_nothing_to_predict_is_an_error(fixed_probs, codes, first, stop):
+def test_nothing_to_predict_is_an_error(fixed_probs, ids, first, stop):
     with pytest.raises(ValueError, match="nothing to predict"):
-        evaluate(fixed_probs(UNEVEN), codes, first, stop)
+        evaluate(fixed_probs(UNEVEN), ids, first, stop)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
-def test_a_feed_is_scored_over_all_its_targets(codes, kind):
+def test_a_feed_is_scored_over_all_its_targets(ids, kind):
     model = build("gru", V, **SIZES).double()
-    feed = {"windows": Windows(codes, 4, 8), "chunks": Chunks(codes, 5, 4), "stream": Stream(codes, 5, 3)}[kind]
+    feed = {"windows": Windows(ids, 4, 8), "chunks": Chunks(ids, 5, 4), "stream": Stream(ids, 5, 3)}[kind]
     score = evaluate_feed(model, feed)
     total, n, state = 0.0, 0, None
     for step in range(len(feed)):
@@ -163,8 +163,8 @@ def test_a_feed_is_scored_over_all_its_targets(codes, kind):
     assert score.nats == pytest.approx(total, rel=1e-12)
 
 
-def test_the_mode_is_kept_even_if_the_model_fails(codes):
+def test_the_mode_is_kept_even_if_the_model_fails(ids):
     model = build("char3", V, **SIZES).train()
     with pytest.raises(IndexError):
-        evaluate(model, codes, 0, 10, n_context=2)  # it needs three
+        evaluate(model, ids, 0, 10, n_context=2)  # it needs three
     assert model.training

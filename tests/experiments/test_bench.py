@@ -10,9 +10,9 @@ import torch
 from charlm import models
 from charlm.data.corpus import make_corpus
 from charlm.errors import CharlmError, OutputError, UsageError
-from charlm.evaluation.metrics import bits
+from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments import bench
-from charlm.experiments.baselines import references
+from charlm.experiments.baselines import baselines
 from charlm.storage import runs
 from charlm.training import session
 from charlm.training.loop import Callback
@@ -27,7 +27,7 @@ def corpus():
 
 
 def entries(*names, **changes):
-    return bench.contestants(names, QUICK | changes, 1500, vocab_size=18)
+    return bench.entries(names, QUICK | changes, 1500, vocab_size=18)
 
 
 def test_a_contest_always_includes_counting_and_takes_each_name_once():
@@ -35,29 +35,29 @@ def test_a_contest_always_includes_counting_and_takes_each_name_once():
 
 
 def test_a_recipe_takes_part_with_its_own_numbers_and_the_common_text_and_length():
-    found = bench.contestants(["nietzsche"], QUICK, None, 18)["nietzsche"]
+    found = bench.entries(["nietzsche"], QUICK, None, 18)["nietzsche"]
     assert (found.options["n_hidden"], found.clip, found.epochs, found.corpus) == (512, 1.0, 1, ("cats",))
 
 
 def test_a_name_that_is_neither_model_nor_recipe_is_refused_with_a_hint():
     with pytest.raises(UsageError, match="did you mean 'gru'"):
-        bench.contestants(["grue"], {}, None, 18)
+        bench.entries(["grue"], {}, None, 18)
 
 
-@pytest.mark.parametrize("name", [name for name in models.MODELS if not bench.counts_alone(name)])
+@pytest.mark.parametrize("name", [name for name in models.MODELS if not bench.is_ngram(name)])
 def test_widths_bring_every_model_near_the_wanted_number_of_parameters(name):
-    entry = bench.contestants([name], {}, 200_000, 60)[name]
+    entry = bench.entries([name], {}, 200_000, 60)[name]
     model = models.build(name, 60, **entry.options)
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(200_000, rel=0.1)
 
 
 def test_a_number_of_parameters_that_is_too_small_is_refused():
     with pytest.raises(UsageError, match="ask for more"):
-        bench.contestants(["gru"], {}, 10, 60)
+        bench.entries(["gru"], {}, 10, 60)
 
 
 def test_references_are_what_they_are_called(corpus):
-    uniform, unigram, xz = references(corpus)
+    uniform, unigram, xz = baselines(corpus)
     assert uniform["test_nats"] == pytest.approx(math.log(len(corpus.vocab)))
     train, test = torch.from_numpy(corpus.part("train")).long(), torch.from_numpy(corpus.part("test")).long()
     p = torch.bincount(train, minlength=len(corpus.vocab)).add(1).double()
@@ -67,11 +67,11 @@ def test_references_are_what_they_are_called(corpus):
 
 
 def test_a_split_without_a_test_part_has_references_for_validation_alone():
-    assert [set(row) for row in references(make_corpus(TEXT, "cats", "tail20"))] == [{"entry", "valid_nats"}] * 3
+    assert [set(row) for row in baselines(make_corpus(TEXT, "cats", "tail20"))] == [{"entry", "valid_nats"}] * 3
 
 
 def test_each_entry_is_trained_with_each_seed_and_counting_once(corpus, tmp_path):
-    rows = list(bench.compete(entries("rnn", "gru"), 2, corpus, tmp_path, lambda run: None))
+    rows = list(bench.run_benchmark(entries("rnn", "gru"), 2, corpus, tmp_path, lambda run: None))
     assert [(row["entry"], row["seed"]) for row in rows] == [
         *(("ngram", 0), ("rnn", 0), ("gru", 0)),
         *(("rnn", 1), ("gru", 1)),
@@ -84,9 +84,9 @@ def test_each_entry_is_trained_with_each_seed_and_counting_once(corpus, tmp_path
 
 def test_the_same_contest_again_trains_only_what_is_missing(corpus, tmp_path):
     chosen, announced = entries("rnn"), []
-    first = list(bench.compete(chosen, 1, corpus, tmp_path, announced.append))
+    first = list(bench.run_benchmark(chosen, 1, corpus, tmp_path, announced.append))
     (tmp_path / "ngram-0" / "row.json").unlink()  # as if interrupted
-    second = list(bench.compete(chosen, 2, corpus, tmp_path, announced.append))
+    second = list(bench.run_benchmark(chosen, 2, corpus, tmp_path, announced.append))
     assert announced == ["ngram-0", "rnn-0", "ngram-0", "rnn-1"]
     assert second[1] == first[1]
 
@@ -100,36 +100,36 @@ class Stop(Callback):
 
 def test_an_interrupted_run_goes_on_to_the_result_that_it_would_have_had(corpus, tmp_path):
     chosen = entries("gru")
-    _, whole = bench.compete(chosen, 1, corpus, tmp_path / "whole", lambda run: None)
+    _, whole = bench.run_benchmark(chosen, 1, corpus, tmp_path / "whole", lambda run: None)
     session.train(chosen["gru"], corpus, tmp_path / "stopped" / "gru-0", [Stop()])
-    _, stopped = bench.compete(chosen, 1, corpus, tmp_path / "stopped", lambda run: None)
+    _, stopped = bench.run_benchmark(chosen, 1, corpus, tmp_path / "stopped", lambda run: None)
     assert (stopped["test_nats"], stopped["n_chars"]) == (whole["test_nats"], whole["n_chars"])
 
 
 def test_a_run_of_another_recipe_is_not_taken_for_this_one(corpus, tmp_path):
-    list(bench.compete(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+    list(bench.run_benchmark(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
     with pytest.raises(OutputError, match="another recipe; choose another --name"):
-        list(bench.compete(entries("rnn", epochs=2), 1, corpus, tmp_path, lambda run: None))
+        list(bench.run_benchmark(entries("rnn", epochs=2), 1, corpus, tmp_path, lambda run: None))
 
 
 def test_a_run_on_another_text_is_not_taken_for_this_one(corpus, tmp_path):
-    list(bench.compete(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+    list(bench.run_benchmark(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
     with pytest.raises(OutputError, match="another text; choose another --name"):
-        list(bench.compete(entries("rnn"), 1, make_corpus(TEXT + b"!", "cats"), tmp_path, lambda run: None))
+        list(bench.run_benchmark(entries("rnn"), 1, make_corpus(TEXT + b"!", "cats"), tmp_path, lambda run: None))
 
 
 def test_a_folder_that_is_no_run_is_left_as_it_is(corpus, tmp_path):
     (tmp_path / "ngram-0").mkdir()
     (tmp_path / "ngram-0" / "thesis.txt").write_text("precious")
     with pytest.raises(OutputError, match="exists already"):
-        list(bench.compete(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+        list(bench.run_benchmark(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
     assert (tmp_path / "ngram-0" / "thesis.txt").read_text() == "precious"
 
 
 def test_two_contestants_cannot_have_one_name(tmp_path):
     (tmp_path / "rnn.toml").write_text('model = "gru"')
     with pytest.raises(UsageError, match="there is a contestant 'rnn' already"):
-        bench.contestants(["rnn", str(tmp_path / "rnn.toml")], {}, None, 18)
+        bench.entries(["rnn", str(tmp_path / "rnn.toml")], {}, None, 18)
 
 
 def rows_of(*nats):
@@ -171,5 +171,5 @@ def test_the_command_prints_a_table_and_keeps_table_results_and_plot(tmp_path, c
     assert " ± " in out
     results = json.loads((tmp_path / "bench" / "results.json").read_text("utf-8"))
     rnn = next(row for row in results["summary"] if row["entry"] == "rnn")
-    assert f"{bits(rnn['test_nats']):.3f}" in (tmp_path / "bench" / "table.md").read_text("utf-8")
+    assert f"{nats_to_bits(rnn['test_nats']):.3f}" in (tmp_path / "bench" / "table.md").read_text("utf-8")
     assert (tmp_path / "bench" / "speed.png").is_file()

@@ -23,7 +23,7 @@ def test_the_box_is_at_most_two_megabytes():
 
 def test_the_box_is_found_by_name_and_where_there_are_no_runs(box, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert charlm.load("nietzsche").about == charlm.load().about == box.about
+    assert charlm.load("nietzsche").metadata == charlm.load().metadata == box.metadata
 
 
 def test_the_box_writes_on_after_supposing(box):
@@ -46,17 +46,19 @@ def test_the_box_writes_without_torch(box):
 
 
 def test_the_box_knows_its_text_and_how_it_was_trained(box):
-    assert box.about.corpus["sha256"] == "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"
-    assert box.about.corpus["n_chars"] == 600_893
-    assert box.about.recipe["split"] == "standard"
-    assert {"valid_nats", "test_nats"} <= box.about.result.keys()
+    assert box.metadata.corpus["sha256"] == "23cf69874ab69d3d256099ab530ea4be24d47d9675b673bcc67cbcd6298ec647"
+    assert box.metadata.corpus["n_chars"] == 600_893
+    assert box.metadata.recipe["split"] == "standard"
+    assert {"valid_nats", "test_nats"} <= box.metadata.result.keys()
 
 
 def test_the_box_predicts_the_test_part_as_well_as_it_says(box, nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", vocab=box.vocab)
     first, stop = corpus.bounds["test"]
-    score = evaluate(box.model, torch.from_numpy(corpus.codes), first, stop, box.about.n_context, start=box.vocab.start)
-    assert score.nats_per_char == pytest.approx(box.about.result["test_nats"], abs=0.01)
+    score = evaluate(
+        box.model, torch.from_numpy(corpus.ids), first, stop, box.metadata.n_context, start=box.vocab.bos_id
+    )
+    assert score.nats_per_char == pytest.approx(box.metadata.result["test_nats"], abs=0.01)
 
 
 def test_the_box_prefers_its_author_to_noise(box):

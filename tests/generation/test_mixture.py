@@ -13,7 +13,7 @@ from charlm.generation.language_model import LanguageModel
 from charlm.generation.mixture import Mixture, each_nats, fit_weights, mix, mixed_nats, normalized
 from charlm.generation.torch_stepper import generate
 from charlm.models import build
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 
 V = 5
 FIRST, SECOND = [0.1, 0.4, 0.2, 0.2, 0.1], [0.1, 0.1, 0.1, 0.2, 0.5]
@@ -21,8 +21,8 @@ SYMBOLS = [10, 97, 98, 99]
 
 
 def language_model(model, n_context=None, **changes):
-    about = Checkpoint("gru", {}, V, SYMBOLS, False, n_context, recipe={"lower": False})
-    return LanguageModel(model, replace(about, **changes))
+    metadata = Metadata("gru", {}, V, SYMBOLS, False, n_context, recipe={"lower": False})
+    return LanguageModel(model, replace(metadata, **changes))
 
 
 def small(name):
@@ -30,7 +30,7 @@ def small(name):
 
 
 @pytest.fixture
-def codes():
+def ids():
     return torch.randint(1, V, (300,))
 
 
@@ -44,8 +44,8 @@ def test_the_weights_solve_the_equation_of_two_fixed_models(fixed_probs):
     # with counts a of symbol 1 and b of symbol 4, and mixed p = w * first + (1 - w) * second, the derivative of
     # a ln p(1) + b ln p(4) is 0 at a * (0.4 - 0.1) / p(1) = b * (0.5 - 0.1) / p(4)
     a, b = 60, 40
-    codes = torch.tensor([1] * a + [4] * b)
-    nats = each_nats([language_model(fixed_probs(p)) for p in (FIRST, SECOND)], codes, 0, a + b)
+    ids = torch.tensor([1] * a + [4] * b)
+    nats = each_nats([language_model(fixed_probs(p)) for p in (FIRST, SECOND)], ids, 0, a + b)
     w = fit_weights(nats)[0]
     p1, p4 = 0.4 * w + 0.1 * (1 - w), 0.1 * w + 0.5 * (1 - w)
     by_hand = (0.3 * a * 0.5 - 0.4 * b * 0.1) / (0.3 * 0.4 * (a + b))
@@ -53,42 +53,42 @@ def test_the_weights_solve_the_equation_of_two_fixed_models(fixed_probs):
     assert a * 0.3 / p1 == pytest.approx(b * 0.4 / p4, rel=1e-3)
 
 
-def test_on_the_text_of_the_fit_the_mixture_is_at_least_as_good_as_its_best_model(codes):
+def test_on_the_text_of_the_fit_the_mixture_is_at_least_as_good_as_its_best_model(ids):
     models = [language_model(small("gru")), language_model(small("lstm")), language_model(small("char3"), 3)]
-    nats = each_nats(models, codes, 50, 300)
+    nats = each_nats(models, ids, 50, 300)
     weights = fit_weights(nats)
     assert sum(weights) == pytest.approx(1) and min(weights) >= 0
     assert mixed_nats(nats, weights).sum() <= nats.sum(dim=1).min() + 1e-9
 
 
-def test_each_model_is_scored_as_by_itself(codes):
+def test_each_model_is_scored_as_by_itself(ids):
     models = [language_model(small("gru")), language_model(small("char3"), 3)]
-    for model, nats in zip(models, each_nats(models, codes, 50, 300), strict=True):
-        score = evaluate(model.model, codes, 50, 300, model.about.n_context, start=model.vocab.start)
+    for model, nats in zip(models, each_nats(models, ids, 50, 300), strict=True):
+        score = evaluate(model.model, ids, 50, 300, model.metadata.n_context, bos_id=model.vocab.bos_id)
         assert nats.sum().item() == pytest.approx(score.nats, rel=1e-12)
 
 
-def test_mixed_probabilities_are_the_weighted_mean(codes):
-    nats = each_nats([language_model(small("gru")), language_model(small("lstm"))], codes, 0, 300)
+def test_mixed_probabilities_are_the_weighted_mean(ids):
+    nats = each_nats([language_model(small("gru")), language_model(small("lstm"))], ids, 0, 300)
     by_hand = -(0.3 * (-nats[0]).exp() + 0.7 * (-nats[1]).exp()).log()
     torch.testing.assert_close(mixed_nats(nats, [0.3, 0.7]), by_hand)
     torch.testing.assert_close(mixed_nats(nats, [0.0, 1.0]), nats[1])
 
 
-@pytest.mark.parametrize("kinds", [["gru", "lstm"], ["gru", "char3"], ["char3", "loop"]])
-def test_a_mixture_is_scored_as_its_models_are_mixed(codes, kinds):
+@pytest.mark.parametrize("char_classes", [["gru", "lstm"], ["gru", "char3"], ["char3", "loop"]])
+def test_a_mixture_is_scored_as_its_models_are_mixed(ids, char_classes):
     windows = {"char3": 3, "loop": 4}
-    models = [language_model(small(name), windows.get(name)) for name in kinds]
-    mixture, start = mix(models, [0.25, 0.75]), models[0].vocab.start
-    score = evaluate(mixture.model, codes, 0, 300, mixture.about.n_context, start=start)
-    by_hand = mixed_nats(each_nats(models, codes, 0, 300), [0.25, 0.75]).sum().item()
+    models = [language_model(small(name), windows.get(name)) for name in char_classes]
+    mixture, start = mix(models, [0.25, 0.75]), models[0].vocab.bos_id
+    score = evaluate(mixture.model, ids, 0, 300, mixture.metadata.n_context, start=start)
+    by_hand = mixed_nats(each_nats(models, ids, 0, 300), [0.25, 0.75]).sum().item()
     assert score.nats == pytest.approx(by_hand, rel=1e-9)
 
 
 @torch.no_grad()
-def test_a_mixture_reads_character_by_character_as_at_once(codes):
+def test_a_mixture_reads_character_by_character_as_at_once(ids):
     mixture = mix([language_model(small("lstm")), language_model(small("char3"), 3)], [0.5, 0.5]).model
-    chars, steps, state = codes[:40].view(2, 20), [], None
+    chars, steps, state = ids[:40].view(2, 20), [], None
     for step in range(20):
         logits, state = mixture(chars[:, step : step + 1], state, only_last=True)
         steps.append(logits)

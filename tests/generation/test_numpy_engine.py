@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from charlm.generation import generator
-from charlm.generation.sampler import Choice, columns, draws, uniforms
+from charlm.generation.sampler import SamplingParams, columns, generate_ids, uniform_stream
 from charlm.generation.steps import STEPS, Steps, agrees, base, prepare, transformer
-from charlm.generation.torch_stepper import Plain, generate, reader_of
+from charlm.generation.torch_stepper import TorchStepper, generate, make_stepper
 from charlm.models import MODELS, build, options_of
 from charlm.storage import checkpoint
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 
 V, B, T = 23, 3, 300
 N_FREQUENT = 4
@@ -21,10 +21,10 @@ DECODERS = ("head.2.weight", "head.own.2.weight")  # a tied head has none of its
 READERS = [name for name in MODELS if MODELS[name].n_context is None]
 SIZES = [
     {"n_embed": 5, "n_hidden": 16, "n_layers": 1, "order": 1, "smoothing": "witten-bell"},
-    {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "init": "identity", "order": 3, "head_size": 4, "n_memory": 70},
+    {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "init": "identity", "order": 3, "head_size": 4, "window_size": 70},
     {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "init": "identity", "head_dropout": 0.5},
     {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "n_heads": 2, "n_state": 3, "n_rounds": 2, "rank": 3}
-    | {"head_size": 2, "n_memory": 9, "words": False},
+    | {"head_size": 2, "window_size": 9, "words": False},
     {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9, "words": False, "recent": False},
 ]
 CASES = [
@@ -37,9 +37,9 @@ CASES = [
 def made(name, options):
     """Return a model whose parameters are all away from what they begin with, ones and zeros among them."""
     model = build(name, V, **options).eval()
-    if model.counts_text:
-        kinds = torch.arange(V, dtype=torch.uint8) % 4  # letters, blanks and others, among what is frequent, too
-        model.count(torch.randint(1, N_FREQUENT, (300,)), kinds)
+    if model.uses_ngram_counts:
+        char_classes = torch.arange(V, dtype=torch.uint8) % 4  # letters, blanks and others, among what is frequent, too
+        model.count(torch.randint(1, N_FREQUENT, (300,)), char_classes)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)  # more, and some become chaotic
@@ -108,7 +108,7 @@ def test_a_window_is_read_from_its_beginning():
 @pytest.mark.parametrize(("name", "options"), CASES[1 :: len(SIZES)])
 def test_the_same_seed_writes_the_same_text_both_ways(name, options):
     model, n_context = made(name, options), MODELS[name].n_context
-    readers = reader_of(model, n_context), Plain(model)
+    readers = make_stepper(model, n_context), TorchStepper(model)
     assert isinstance(readers[0], Steps)
     texts = [list(islice(generate(reader, [1, 2, 3], n_context, seed=4), T)) for reader in readers]
     assert texts[0] == texts[1]
@@ -117,8 +117,8 @@ def test_the_same_seed_writes_the_same_text_both_ways(name, options):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_checkpoint_of_any_architecture_is_read_without_pytorch(name, tmp_path):
     model, n_context, options = made(name, {}), MODELS[name].n_context, options_of(name)
-    checkpoint.save(tmp_path / "x", model, Checkpoint(name, options, V, [*range(1, V)], False, n_context))
-    wanted = reader_of(model, n_context).read([1, 2, 3])
+    checkpoint.save(tmp_path / "x", model, Metadata(name, options, V, [*range(1, V)], False, n_context))
+    wanted = make_stepper(model, n_context).read([1, 2, 3])
     np.testing.assert_array_equal(generator.load(tmp_path / "x").reader().read([1, 2, 3]), wanted)
 
 
@@ -129,12 +129,13 @@ def test_texts_written_at_once_are_those_written_alone(name, n_context):
         return
     sizes = {"n_embed": 5, "n_hidden": 6, "n_layers": 2, "order": 3}
     options = {key: sizes[key] for key in sizes.keys() & options_of(name)}
-    model, prime, choice = made(name, options), [1, 2, 3, 4], Choice(0.9, top_p=0.95)
+    model, prime, choice = made(name, options), [1, 2, 3, 4], SamplingParams(0.9, top_p=0.95)
     alone = [
-        list(islice(draws(reader_of(model, n_context), prime, uniforms(i), choice, n_context), 30)) for i in range(B)
+        list(islice(generate_ids(make_stepper(model, n_context), prime, uniform_stream(i), choice, n_context), 30))
+        for i in range(B)
     ]
-    numbers = map(np.array, zip(*(uniforms(i) for i in range(B)), strict=True))
-    steps = draws(reader_of(model, n_context, B), prime, numbers, choice, n_context)
+    numbers = map(np.array, zip(*(uniform_stream(i) for i in range(B)), strict=True))
+    steps = generate_ids(make_stepper(model, n_context, B), prime, numbers, choice, n_context)
     assert [list(islice(column, 30)) for column in columns(steps, B)] == alone
 
 
@@ -150,7 +151,7 @@ def test_the_options_shown_by_the_weights_are_those_of_the_model(name, options):
     for key in everything:
         assert not agrees(steps, {k: v for k, v in everything.items() if k != key}) or "dropout" in key or key == "init"
     wrong = {"n_embed": 6, "n_hidden": 6, "n_layers": 9, "tied": not options.get("tied"), "init": "x", "dropout": 1.0}
-    wrong |= {"order": 33, "smoothing": "none", "head_size": 6, "n_memory": 3}
+    wrong |= {"order": 33, "smoothing": "none", "head_size": 6, "window_size": 3}
     for key in wrong.keys() & everything.keys():
         assert not agrees(steps, everything | {key: wrong[key]})
     assert not agrees(steps, everything | {"new": 1})
@@ -176,7 +177,7 @@ def test_weights_that_do_not_fit_have_no_steps(name):
 def test_what_is_told_has_to_fit(name):
     model = made(name, {})
     for key, value in model.told.items():
-        others = () if key == "n_memory" else (10**30, type(value)(1))  # any memory would do
+        others = () if key == "window_size" else (10**30, type(value)(1))  # any memory would do
         for wrong in (None, 0, -1, 1.5, "x", True, float("nan"), *others):
             assert prepare(name, weights_of(model), model.told | {key: wrong}, model.n_context) is None
         assert prepare(name, weights_of(model), {}, model.n_context) is None
@@ -186,9 +187,9 @@ def test_a_model_of_other_numbers_or_of_another_class_is_read_by_pytorch():
     class Own(MODELS["gru"]):
         pass
 
-    assert isinstance(reader_of(made("gru", {}).double()), Plain)
-    assert isinstance(reader_of(Own(V)), Plain)
-    assert isinstance(reader_of(made("char3", {}), n_context=4), Plain)
+    assert isinstance(make_stepper(made("gru", {}).double()), TorchStepper)
+    assert isinstance(make_stepper(Own(V)), TorchStepper)
+    assert isinstance(make_stepper(made("char3", {}), n_context=4), TorchStepper)
 
 
 def test_gelu_is_the_usual_one():

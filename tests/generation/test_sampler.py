@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charlm.errors import CharlmError, UsageError
-from charlm.generation.sampler import Choice, uniforms, uniforms_of_many
-from charlm.generation.torch_stepper import Plain, generate
+from charlm.generation.sampler import SamplingParams, uniform_stream, uniform_streams
+from charlm.generation.torch_stepper import TorchStepper, generate
 from charlm.models import MODELS, CountingModel, build, options_of
 
 V = 9
@@ -69,10 +69,12 @@ def watched(model):
     ],
 )
 def test_probabilities_are_those_computed_by_hand(options, expected):
-    probs = Choice(**options).probs(LOGITS)
+    probs = SamplingParams(**options).probs(LOGITS)
     assert probs.dtype == np.float64
     np.testing.assert_allclose(probs, expected, rtol=1e-6, atol=1e-8)
-    np.testing.assert_array_equal(Choice(**options).probs(np.stack([LOGITS, LOGITS[::-1], LOGITS]))[::2], [probs] * 2)
+    np.testing.assert_array_equal(
+        SamplingParams(**options).probs(np.stack([LOGITS, LOGITS[::-1], LOGITS]))[::2], [probs] * 2
+    )
 
 
 @settings(deadline=None, max_examples=100)
@@ -86,19 +88,19 @@ def test_probabilities_are_those_computed_by_hand(options, expected):
 def test_probabilities_sum_to_one_and_index_0_has_none(logits, temperature, top_k, top_p, min_p):
     logits = np.array(logits, np.float32)
     before = logits.copy()
-    probs = Choice(temperature, top_k, top_p, min_p).probs(logits)
+    probs = SamplingParams(temperature, top_k, top_p, min_p).probs(logits)
     assert probs.sum() == pytest.approx(1)
     assert probs[0] == 0
     assert (probs >= 0).all()
-    everything = Choice(temperature).probs(logits)
+    everything = SamplingParams(temperature).probs(logits)
     assert everything[probs > 0].max() == everything.max()  # the most probable is always kept
     assert np.array_equal(logits, before)
 
 
 def test_of_equally_probable_ones_as_many_are_kept_as_asked_for():
-    assert (Choice(top_k=2).probs(np.zeros(6)) > 0).sum() == 2
-    assert (Choice(top_p=0.5).probs(np.zeros(6)) > 0).sum() == 3  # 0.2 each
-    assert (Choice(min_p=1.0).probs(np.zeros(6)) > 0).sum() == 5
+    assert (SamplingParams(top_k=2).probs(np.zeros(6)) > 0).sum() == 2
+    assert (SamplingParams(top_p=0.5).probs(np.zeros(6)) > 0).sum() == 3  # 0.2 each
+    assert (SamplingParams(min_p=1.0).probs(np.zeros(6)) > 0).sum() == 5
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
@@ -106,17 +108,17 @@ def test_logits_that_are_no_numbers_are_an_error(wrong):
     logits = np.array([[0, 1, 2], [0, wrong, 2]], np.float32)
     for row in (logits, logits[1]):
         with pytest.raises(CharlmError, match="not a number"):
-            Choice().probs(row)
+            SamplingParams().probs(row)
 
 
 def test_what_has_no_probability_is_never_drawn_at_the_edges():
-    largest = 1 - 2**-53  # of the uniform numbers
+    all_reduce_max = 1 - 2**-53  # of the uniform numbers
     for logits in ([5, 0, 0, 0], [5, 3, -1e9, -1e9], [5, -1e9, 3, -1e9], [5, -1e9, 1, 3], [5, 0.1, 0.2, 0.3]):
-        for choice in (Choice(), Choice(top_k=1), Choice(0), Choice(0.7, min_p=0.9)):
+        for choice in (SamplingParams(), SamplingParams(top_k=1), SamplingParams(0), SamplingParams(0.7, min_p=0.9)):
             probs = choice.probs(np.array(logits, np.float32))
             assert choice.index(np.array(logits, np.float32), 0.0) == np.flatnonzero(probs)[0]
-            assert choice.index(np.array(logits, np.float32), largest) == np.flatnonzero(probs)[-1]
-            both = choice.index(np.array([logits, logits], np.float32), np.array([0.0, largest]))
+            assert choice.index(np.array(logits, np.float32), all_reduce_max) == np.flatnonzero(probs)[-1]
+            both = choice.index(np.array([logits, logits], np.float32), np.array([0.0, all_reduce_max]))
             assert both.tolist() == np.flatnonzero(probs)[[0, -1]].tolist()
 
 
@@ -124,17 +126,17 @@ def test_what_has_no_probability_is_never_drawn_at_the_edges():
 def test_many_are_drawn_as_each_alone(n_texts, vocab_size, seed):
     generator = np.random.default_rng(seed)
     logits, uniform = generator.normal(size=(n_texts, vocab_size)).astype(np.float32), generator.random(n_texts)
-    for choice in (Choice(), Choice(0), Choice(0.5, top_k=3), Choice(2.0, top_p=0.5)):
+    for choice in (SamplingParams(), SamplingParams(0), SamplingParams(0.5, top_k=3), SamplingParams(2.0, top_p=0.5)):
         alone = [choice.index(row, number) for row, number in zip(logits, uniform.tolist(), strict=True)]
         assert choice.index(logits, uniform).tolist() == alone
 
 
 def test_uniform_numbers_are_those_of_a_generator_with_the_seed():
     generator = np.random.Generator(np.random.PCG64(7))
-    assert take(1000, uniforms(7)) == [generator.random() for _ in range(1000)]
-    many = np.array(take(1000, uniforms_of_many([5, 7, None])))
-    assert many[:, 1].tolist() == take(1000, uniforms(7))
-    assert many[:, 0].tolist() == take(1000, uniforms(5))
+    assert take(1000, uniform_stream(7)) == [generator.random() for _ in range(1000)]
+    many = np.array(take(1000, uniform_streams([5, 7, None])))
+    assert many[:, 1].tolist() == take(1000, uniform_stream(7))
+    assert many[:, 0].tolist() == take(1000, uniform_stream(5))
 
 
 def test_draws_have_the_probabilities(fixed_probs):
@@ -167,7 +169,7 @@ def test_sampling_does_not_touch_the_global_random_generator():
 def test_step_by_step_the_logits_are_those_of_reading_at_once(name):
     model, prime = small(name), [1, 5, 2]
     _, given_back = watched(model)
-    drawn = take(12, generate(Plain(model), prime, seed=1))
+    drawn = take(12, generate(TorchStepper(model), prime, seed=1))
     whole, _ = model(torch.tensor([prime + drawn[:-1]]))
     torch.testing.assert_close(torch.cat(given_back[:12], dim=1), whole[:, len(prime) - 1 :])
 
@@ -195,7 +197,7 @@ def test_the_likelihood_of_what_was_drawn_agrees_with_the_entropy_of_the_draws(n
 def test_every_character_is_read_once(name):
     model, prime = small(name), [1, 5, 2]
     read, given_back = watched(model)
-    drawn = take(6, generate(Plain(model), prime, seed=1))
+    drawn = take(6, generate(TorchStepper(model), prime, seed=1))
     assert [chars.tolist() for chars in read] == [[prime]] + [[[index]] for index in drawn[:-1]]
     assert {logits.shape for logits in given_back} == {(1, 1, V)}  # and one position is paid for
 
@@ -204,7 +206,7 @@ def test_every_character_is_read_once(name):
 def test_a_window_slides_over_the_text(name, n_context):
     model, prime = small(name), [1, 5, 2, 7][-n_context:]
     read, _ = watched(model)
-    text = prime + take(9, generate(Plain(model), prime, n_context, seed=1))
+    text = prime + take(9, generate(TorchStepper(model), prime, n_context, seed=1))
     assert [chars.tolist() for chars in read] == [[text[i : i + n_context]] for i in range(9)]
 
 
@@ -212,13 +214,13 @@ def test_a_window_slides_over_the_text(name, n_context):
 def test_of_a_long_prime_a_window_sees_the_end(name, n_context):
     model, prime = small(name), [1, 5, 2, 7, 3, 3, 8, 4]
     read, _ = watched(model)
-    take(1, generate(Plain(model), prime, n_context, seed=1))
+    take(1, generate(TorchStepper(model), prime, n_context, seed=1))
     assert read[0].tolist() == [prime[-n_context:]]
 
 
 def test_a_window_that_is_not_full_yet_grows():
     read, _ = watched(model := small("loop"))
-    text = [1] + take(5, generate(Plain(model), [1], n_context=3, seed=1))
+    text = [1] + take(5, generate(TorchStepper(model), [1], n_context=3, seed=1))
     assert [chars.tolist() for chars in read] == [[text[max(0, i - 2) : i + 1]] for i in range(5)]
 
 

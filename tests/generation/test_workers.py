@@ -39,29 +39,29 @@ def without_end(seeds):
     return [iter(partial(str, seed), None) for seed in seeds]
 
 
-def joined(make_texts, n_processes=2, n_pieces=40):
-    return ["".join(text) for text in workers.written(make_texts, THREE, n_pieces, n_processes)]
+def process_group(make_texts, world_size=2, n_pieces=40):
+    return ["".join(text) for text in workers.written(make_texts, THREE, n_pieces, world_size)]
 
 
-@pytest.mark.parametrize("n_processes", [1, 2, 5])
-def test_each_text_comes_whole_and_in_its_place(n_processes):
-    assert joined(letters, n_processes) == ["a" * 40, "b" * 40, "c" * 40]
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_each_text_comes_whole_and_in_its_place(world_size):
+    assert process_group(letters, world_size) == ["a" * 40, "b" * 40, "c" * 40]
 
 
 def test_each_process_multiplies_with_one_thread_and_the_environment_is_as_before():
     before = dict(os.environ)
-    assert joined(threads) == ["1111"] * 3
+    assert process_group(threads) == ["1111"] * 3
     assert dict(os.environ) == before
 
 
 def test_an_error_of_another_process_is_raised_here():
     with pytest.raises(DataError, match="not like this"):
-        joined(failing)
+        process_group(failing)
 
 
 def test_a_process_that_is_no_more_is_an_error():
     with pytest.raises(CharlmError, match="has ended; write fewer at once"):
-        joined(dying)
+        process_group(dying)
 
 
 def test_the_processes_end_when_nobody_reads_on():
@@ -93,7 +93,7 @@ def test_as_many_processes_as_are_worth_their_start(n_texts, length, n_bytes, om
 
 
 def texts_of(model, length, stop):
-    return ["".join(text) for text in model.streams(5, "the ", length, seed=1, stop=stop)]
+    return ["".join(text) for text in model.generate_many(5, "the ", length, seed=1, stop=stop)]
 
 
 @pytest.mark.parametrize(("length", "stop"), [(0, None), (50, None), (50, "e")])
@@ -116,10 +116,10 @@ def test_what_may_be_the_beginning_of_the_stop_is_not_lost_at_the_end(length, mo
 
 def test_a_checkpoint_that_was_written_anew_is_told(monkeypatch):
     model = generator.load(runs.boxed())
-    model.about.counters["step"] = -1
+    model.metadata.counters["step"] = -1
     monkeypatch.setattr(workers, "n_workers", lambda *_: 2)
     with pytest.raises(CheckpointError, match="written anew by a training"):
-        list(next(model.streams(4, length=5)))
+        list(next(model.generate_many(4, length=5)))
 
 
 @pytest.fixture

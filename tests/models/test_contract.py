@@ -9,7 +9,7 @@ from charlm.errors import UsageError
 from charlm.evaluation.metrics import evaluate_feed, nats_per_char
 from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.models.layers.init import identity_
-from charlm.training.loop import Run, fit
+from charlm.training.loop import TrainState, fit
 
 V, B, T = 11, 3, 6
 SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2}
@@ -29,7 +29,7 @@ def fitting(name, options):
 def small(name, **options):
     """Return a small model with fresh weights and no dropout, or with the counts of a random text."""
     model = build(name, V, **fitting(name, SMALL) | options)
-    if model.counts_text:
+    if model.uses_ngram_counts:
         model.count(torch.randint(V, (500,)), torch.arange(V, dtype=torch.uint8) % 4)
     return model
 
@@ -158,7 +158,7 @@ def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
         feed = Stream(cycle(450), 16, batch_size=1)  # counts are unsure of the first few characters of each lane
         assert evaluate_feed(model, feed).nats_per_char < 0.02
         return
-    run = Run(model, feed, torch.optim.Adam(model.parameters(), 0.03), n_epochs=0)
+    run = TrainState(model, feed, torch.optim.Adam(model.parameters(), 0.03), n_epochs=0)
     while evaluate_feed(model, feed).nats_per_char >= 0.02:  # of a stream, what follows the first character is unsure
         run.n_epochs += 30  # enough for all but attention, which is slower at so small a width
         assert run.n_epochs <= 150

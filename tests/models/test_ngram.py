@@ -14,7 +14,7 @@ from charlm.evaluation.metrics import evaluate
 from charlm.generation import generator
 from charlm.models.ngram import SMOOTHINGS, NGram
 from charlm.storage import checkpoint
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 
 V = 5
 SYMBOLS = st.integers(0, V - 2)  # the last index is in no text that is counted
@@ -164,7 +164,7 @@ def test_counting_on_piece_by_piece_is_counting_two_texts_at_once(text, other, p
     for n in itertools.cycle(pieces):
         if n_known == len(other):
             break
-        model.count_on(torch.tensor(other[: n_known + n]), n_known)
+        model.update_counts(torch.tensor(other[: n_known + n]), n_known)
         n_known = min(n_known + n, len(other))
     expected = torch.tensor(Reference(text, order, smoothing, other).probs(read), dtype=torch.float64)
     torch.testing.assert_close(probs(model, read), expected, rtol=1e-5, atol=0)
@@ -185,10 +185,10 @@ def test_an_option_that_cannot_be_meant_is_a_usage_error(options, message):
 @pytest.mark.parametrize(("lower", "nats"), [(True, 1.465), (False, 1.491)])
 def test_witten_bell_of_order_5_needs_the_known_number_of_nats(lower, nats, nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", "tail20", lower=lower)
-    codes = torch.from_numpy(corpus.codes)
+    ids = torch.from_numpy(corpus.ids)
     model = NGram(len(corpus.vocab), 5, "witten-bell")
     model.count(torch.from_numpy(corpus.part("train")))
-    score = evaluate(model, codes, *corpus.bounds["valid"], n_lanes=32)
+    score = evaluate(model, ids, *corpus.bounds["valid"], n_lanes=32)
     assert score.nats_per_char == pytest.approx(nats, abs=0.005)
 
 
@@ -200,17 +200,17 @@ def saved(path, options, change=lambda model: None):
     """Write a checkpoint of a small model whose tensors were changed, with a hash that is correct."""
     model = counted(TEXT, 3, "kneser-ney")
     change(model)
-    checkpoint.save(path, model, Checkpoint("ngram", options, V, [97, 98, 99, 100], False, None))
+    checkpoint.save(path, model, Metadata("ngram", options, V, [97, 98, 99, 100], False, None))
 
 
 def put(name, change):
     """Return a function that changes one tensor of a model."""
 
-    def changed(model):
+    def replace(model):
         module, name_there = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
         setattr(module, name_there, change(getattr(module, name_there)))
 
-    return changed
+    return replace
 
 
 CRAFTED = {
@@ -236,8 +236,8 @@ CRAFTED = {
 def test_a_file_that_is_right_is_read_and_half_precision_leaves_the_counts_alone(tmp_path):
     saved(tmp_path / "x", OPTIONS)
     assert generator.load(tmp_path / "x") is not None
-    model, about = checkpoint.load(tmp_path / "x")
-    checkpoint.save(tmp_path / "half", model, about, torch.float16)
+    model, metadata = checkpoint.load(tmp_path / "x")
+    checkpoint.save(tmp_path / "half", model, metadata, torch.float16)
     chars = torch.tensor([TEXT])
     for path in ("x", "half"):
         assert torch.equal(checkpoint.load(tmp_path / path)[0](chars)[0], counted(TEXT, 3, "kneser-ney")(chars)[0])

@@ -11,14 +11,14 @@ from torch import nn
 from charlm.errors import UsageError
 from charlm.generation.torch_stepper import generate
 from charlm.models import build
-from charlm.models.layers.attention import Attention, rotate, rotations
+from charlm.models.layers.attention import Attention, apply_rope, rope_angles
 
 V, B, L, M = 11, 2, 2, 4
 same = torch.testing.assert_close
 
 
 def small(**options):
-    sizes = {"n_embed": 8, "n_layers": L, "head_size": 4, "n_memory": M}
+    sizes = {"n_embed": 8, "n_layers": L, "head_size": 4, "window_size": M}
     return build("transformer", V, **sizes | options).double().eval()
 
 
@@ -33,8 +33,8 @@ def in_pieces(model, chars, length, state=None):
 
 def attention_by_formula(attention, x):
     """Return what one attention gathers, (T, E), for one text (T, E), position by position, with complex numbers."""
-    size, n_memory = attention.head_size, attention.n_memory
-    queries, keys, values = attention.to_heads(x).chunk(3, dim=1)  # each (T, N D)
+    size, window_size = attention.head_size, attention.window_size
+    queries, keys, values = attention.qkv_proj(x).chunk(3, dim=1)  # each (T, N D)
 
     def turned(numbers, position):
         pairs = zip(numbers[: size // 2].tolist(), numbers[size // 2 :].tolist(), strict=True)
@@ -44,7 +44,7 @@ def attention_by_formula(attention, x):
     for head in range(0, queries.shape[1], size):
         here = slice(head, head + size)
         for t in range(len(x)):
-            window = range(max(0, t - n_memory), t + 1)
+            window = range(max(0, t - window_size), t + 1)
             q = turned(queries[t, here], t)
             scores = [
                 sum((a * b.conjugate()).real for a, b in zip(q, turned(keys[s, here], s), strict=True)) for s in window
@@ -52,32 +52,34 @@ def attention_by_formula(attention, x):
             weights = [math.exp(score / math.sqrt(size)) for score in scores]
             for s, weight in zip(window, weights, strict=True):
                 gathered[t, here] += weight / sum(weights) * values[s, here]
-    return attention.from_heads(gathered)
+    return attention.out_proj(gathered)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [2, 4, 6])  # of 8 numbers: whole heads, and heads with numbers to spare
-@pytest.mark.parametrize("n_memory", [1, 3, 20])
-def test_attention_is_the_formula(size, n_memory):
-    attention = Attention(8, size, n_memory).double()
-    nn.init.normal_(attention.to_heads.weight)  # far from even weights
+@pytest.mark.parametrize("window_size", [1, 3, 20])
+def test_attention_is_the_formula(size, window_size):
+    attention = Attention(8, size, window_size).double()
+    nn.init.normal_(attention.qkv_proj.weight)  # far from even weights
     x = torch.randn(1, 9, 8, dtype=torch.float64)
     expected, past = attention_by_formula(attention, x[0]), None
     for t in range(9):  # each in a piece of its own: position 0 there
-        rotation = rotations(0 if past is None else -past.shape[-2], 1, size, x)
+        rotation = rope_angles(0 if past is None else -past.shape[-2], 1, size, x)
         gathered, past = attention(x[:, t : t + 1], past, rotation, None)
         same(gathered[0, 0], expected[t])
-    if n_memory >= 9:
-        same(attention(x, None, rotations(0, 9, size, x), None)[0][0], expected)
+    if window_size >= 9:
+        same(attention(x, None, rope_angles(0, 9, size, x), None)[0][0], expected)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("t", [8, 30])
 def test_at_the_start_each_head_looks_at_a_distance_of_its_own(t):
     attention = Attention(64, 16, 32)
-    queries, keys, _ = attention.to_heads.bias.view(3, 4, 1, 16)
-    now, past = rotations(t, t + 1, 16, keys), rotations(0, t + 1, 16, keys)
-    weights = (rotate(queries, now) @ rotate(keys.expand(-1, t + 1, -1), past).mT / 4).softmax(dim=-1)  # (4, 1, t + 1)
+    queries, keys, _ = attention.qkv_proj.bias.view(3, 4, 1, 16)
+    now, past = rope_angles(t, t + 1, 16, keys), rope_angles(0, t + 1, 16, keys)
+    weights = (apply_rope(queries, now) @ apply_rope(keys.expand(-1, t + 1, -1), past).mT / 4).softmax(
+        dim=-1
+    )  # (4, 1, t + 1)
     assert weights.argmax(dim=-1).flatten().tolist() == [t - 1, t - 2, t - 3, t - 4]
     assert (weights.amax(dim=-1) > 0.4).all()
 
@@ -95,7 +97,7 @@ def test_a_text_far_longer_than_the_window_reads_in_pieces_as_at_once(length):
 
 @torch.no_grad()
 def test_the_causal_path_and_the_masked_path_agree():
-    model, chars = small(n_memory=20), torch.randint(V, (B, 20))
+    model, chars = small(window_size=20), torch.randint(V, (B, 20))
     same(in_pieces(model, chars, 20)[0][:, 1:], model(chars[:, 1:], model(chars[:, :1])[1])[0])
 
 
@@ -161,7 +163,7 @@ def test_any_width_has_heads(n_embed):
 
 @torch.no_grad()
 def test_sampling_with_the_state_draws_what_reading_the_whole_reach_anew_draws():
-    model, prime = small(n_memory=2), [1, 5, 3, 3, 7, 2]
+    model, prime = small(window_size=2), [1, 5, 3, 3, 7, 2]
     with_state = list(islice(generate(model, prime, seed=1), 30))
     assert with_state == list(islice(generate(model, prime, n_context=L * 2 + 1, seed=1), 30))
 

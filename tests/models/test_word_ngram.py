@@ -52,15 +52,15 @@ class Reference:
                     if after is not self.after[3] or KINDS[symbol] >= BLANK:
                         after[context][symbol] += 1
         flat = [[c for seen in after.values() for c in seen.values()] for after in self.after]
-        self.freed = [discounts(torch.tensor(counts, dtype=torch.int32)) for counts in flat]
+        self.discount_mass = [discounts(torch.tensor(counts, dtype=torch.int32)) for counts in flat]
 
     def longer(self, k, context, probs):
         """Return what is expected after a context of kind k, from what the shorter ones expect."""
-        seen, freed = self.after[k].get(context), self.freed[k]
+        seen, discount_mass = self.after[k].get(context), self.discount_mass[k]
         if not seen:
             return probs
-        total, left = sum(seen.values()), sum(freed[min(c, 3)] for c in seen.values())
-        return [(seen[s] - freed[min(seen[s], 3)] + left * p) / total for s, p in enumerate(probs)]
+        total, left = sum(seen.values()), sum(discount_mass[min(c, 3)] for c in seen.values())
+        return [(seen[s] - discount_mass[min(seen[s], 3)] + left * p) / total for s, p in enumerate(probs)]
 
     def probs(self, text, by_chars):
         """Return both opinions after each symbol, from those of the n-gram."""
@@ -80,8 +80,8 @@ def counted(text):
     return model
 
 
-def opinions(model, text):
-    return model.head.opinions(model.features(torch.tensor([text]))[0])[0].double().exp()
+def expert_log_probs(model, text):
+    return model.head.expert_log_probs(model.features(torch.tensor([text]))[0])[0].double().exp()
 
 
 @settings(deadline=None, max_examples=60)
@@ -92,7 +92,7 @@ def test_probabilities_are_those_of_the_reference(text, read):
     ngram.count(torch.tensor(text))
     by_chars = ngram(torch.tensor([read]))[0][0].double().exp()
     expected = Reference(text).probs(read, by_chars)
-    torch.testing.assert_close(opinions(model, read), expected, rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(expert_log_probs(model, read), expected, rtol=1e-4, atol=1e-9)
     probs = model(torch.tensor([read]))[0][0].double().exp()
     torch.testing.assert_close(probs, expected.mean(dim=1), rtol=1e-4, atol=1e-9)
     torch.testing.assert_close(probs.sum(dim=1), torch.ones(len(read), dtype=torch.float64), rtol=1e-5, atol=0)
@@ -102,8 +102,8 @@ def test_probabilities_are_those_of_the_reference(text, read):
 @given(TEXTS, TEXTS, st.data())
 def test_more_is_counted_as_if_it_had_all_been_counted_at_once(text, more, data):
     model, cut = counted(text), data.draw(st.integers(1, len(more)))
-    model.count_on(torch.tensor(more[:cut], dtype=torch.long), 0)
-    model.count_on(torch.tensor(more), cut)
+    model.update_counts(torch.tensor(more[:cut], dtype=torch.long), 0)
+    model.update_counts(torch.tensor(more), cut)
     expected = Reference(text, more).after
     for k, after in enumerate(expected, 1):
         assert sorted(model.head.word_level(k)[1].tolist()) == sorted(
@@ -114,19 +114,19 @@ def test_more_is_counted_as_if_it_had_all_been_counted_at_once(text, more, data)
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.sampled_from([4, words.MAX_LENGTH]))
 def test_contexts_do_not_depend_on_what_is_further_back_than_their_start(text, max_length):
-    kinds, read = torch.tensor(KINDS, dtype=torch.uint8), torch.tensor([text])
+    char_classes, read = torch.tensor(KINDS, dtype=torch.uint8), torch.tensor([text])
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(words, "MAX_LENGTH", max_length)
-        start = start_of_contexts(kinds[read[0]])
-        wanted, found = (word_contexts(part, kinds)[0][0, -1] for part in (read, read[:, start:]))
-        further, _ = word_contexts(read[:, start // 2 :], kinds)
+        start = start_of_contexts(char_classes[read[0]])
+        wanted, found = (word_contexts(part, char_classes)[0][0, -1] for part in (read, read[:, start:]))
+        further, _ = word_contexts(read[:, start // 2 :], char_classes)
     assert found.tolist() == further[0, -1].tolist() == wanted.tolist()
 
 
 def test_of_a_text_of_words_little_has_to_be_read_again():
-    kinds = torch.tensor(KINDS, dtype=torch.uint8)[torch.tensor([1, 2, 4] * 1000)]
-    assert start_of_contexts(kinds) == len(kinds) - words.MAX_LENGTH
-    assert start_of_contexts(torch.full_like(kinds, LETTER)) == 0
+    char_classes = torch.tensor(KINDS, dtype=torch.uint8)[torch.tensor([1, 2, 4] * 1000)]
+    assert start_of_contexts(char_classes) == len(char_classes) - words.MAX_LENGTH
+    assert start_of_contexts(torch.full_like(char_classes, LETTER)) == 0
 
 
 def test_a_long_text_is_counted_piece_by_piece(monkeypatch):
@@ -135,7 +135,7 @@ def test_a_long_text_is_counted_piece_by_piece(monkeypatch):
     monkeypatch.setattr(word_ngram, "N_AT_ONCE", 7)
     torch.testing.assert_close(counted(text).state_dict(), wanted, rtol=0, atol=0)
     model = counted(text[:20])
-    model.count_on(torch.tensor(text), 20)
+    model.update_counts(torch.tensor(text), 20)
     torch.testing.assert_close(model.state_dict(), wanted, rtol=0, atol=0)
 
 
@@ -146,9 +146,9 @@ def test_counting_again_forgets_what_was_counted_before():
 
 
 def test_to_words_all_white_space_is_the_same_and_marks_are_words():
-    kinds = torch.tensor(KINDS, dtype=torch.uint8)
+    char_classes = torch.tensor(KINDS, dtype=torch.uint8)
     texts = [1, 2, 4, 3], [1, 2, 5, 4, 3], [1, 6, 3]
-    one, other, mark = (word_contexts(torch.tensor([text]), kinds)[0][0, -1].tolist() for text in texts)
+    one, other, mark = (word_contexts(torch.tensor([text]), char_classes)[0][0, -1].tolist() for text in texts)
     assert one[:2] == other[:2]
     assert one[0] == mark[0]
     assert one[1] != mark[1]
@@ -162,11 +162,11 @@ def test_lines_are_measured_from_their_break_up_to_a_limit():
 def test_where_lines_end_after_forty_characters_counts_know_it():
     words = "a dog and a cat and a man who had a bird and the other dog were on the way to town".split()
     text = textwrap.fill(" ".join(words[i * i % 19] for i in range(1200)), 40)
-    choices = Recipe().changed(model="word-ngram", options={"order": 3}, device="cpu")
+    choices = Recipe().replace(model="word-ngram", options={"order": 3}, device="cpu")
     trained = session.train(choices, make_corpus(text.encode(), "dogs"))
     blank, line_break = trained.vocab.encode(" \n").tolist()
     for start, is_end in (("\na cat", False), ("\nand who had the other dog and a cat had", True)):
-        by_words = opinions(trained.model, trained.vocab.encode(start).tolist())[-1, 1]
+        by_words = expert_log_probs(trained.model, trained.vocab.encode(start).tolist())[-1, 1]
         assert (by_words[line_break] > 5 * by_words[blank]) == is_end
 
 
@@ -178,12 +178,12 @@ def test_contexts_stay_below_their_bound_in_words_without_end():
 
 
 def test_no_two_contexts_of_short_words_share_a_number():
-    kinds = torch.tensor([LETTER] * 20 + [BLANK], dtype=torch.uint8)
+    char_classes = torch.tensor([LETTER] * 20 + [BLANK], dtype=torch.uint8)
     words = [*([i] for i in range(20)), *([i, j] for i in range(20) for j in range(0, 20, 3))]
     texts = [[*u, 20, *v, 20, *b] for u in words for v in words for b in ([], *words[::9])]
     longest = max(len(text) for text in texts)
     read = torch.tensor([[20] * (longest - len(text)) + text for text in texts])
-    _, both, three, _ = word_contexts(read, kinds)[0][:, -1].T
+    _, both, three, _ = word_contexts(read, char_classes)[0][:, -1].T
     assert len(three.unique()) == len(texts)
     assert len(both.unique()) == len(texts) / len(words)
 
@@ -199,8 +199,8 @@ def test_words_make_counting_better_on_english():
     text = "\n".join(f"{sentences[i * i % 5]} {sentences[i * 3 % 4]}" for i in range(60))
     nats = {}
     for name in ("ngram", "word-ngram"):
-        choices = Recipe().changed(model=name, options={"order": 4}, device="cpu")
-        nats[name] = session.train(choices, make_corpus(text.encode(), "dogs")).about.result["valid_nats"]
+        choices = Recipe().replace(model=name, options={"order": 4}, device="cpu")
+        nats[name] = session.train(choices, make_corpus(text.encode(), "dogs")).metadata.result["valid_nats"]
     assert nats["word-ngram"] < nats["ngram"]
 
 
@@ -226,8 +226,8 @@ def test_counts_that_do_not_hold_together_are_refused_and_change_nothing(name, w
 
 def test_a_checkpoint_holds_all_that_it_needs(tmp_path):
     corpus = make_corpus(b"a dog and a cat and a dog. " * 30, "dogs")
-    trained = session.train(Recipe().changed(model="word-ngram", device="cpu"), corpus, tmp_path / "run")
+    trained = session.train(Recipe().replace(model="word-ngram", device="cpu"), corpus, tmp_path / "run")
     model, _ = checkpoint.load(tmp_path / "run" / "best.safetensors")
     chars = torch.randint(len(corpus.vocab), (2, 50))
     torch.testing.assert_close(model(chars)[0], trained.model(chars)[0], rtol=0, atol=0)
-    assert math.isfinite(trained.about.result["valid_nats"])
+    assert math.isfinite(trained.metadata.result["valid_nats"])

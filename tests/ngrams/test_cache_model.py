@@ -24,9 +24,9 @@ def _remembers_little(monkeypatch):
 
 def longer(probs, after):
     """Return what is expected with one more context, after which these symbols came."""
-    kinds = len(set(after))
+    char_classes = len(set(after))
     counts = np.bincount(after, minlength=V) if after else np.zeros(V)
-    return (counts + kinds * probs) / (len(after) + kinds) if after else probs
+    return (counts + char_classes * probs) / (len(after) + char_classes) if after else probs
 
 
 def reference(text):

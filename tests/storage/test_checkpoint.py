@@ -14,7 +14,7 @@ from charlm.data.vocab import Vocab
 from charlm.errors import InputNotFoundError, OutputError
 from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.storage import checkpoint
-from charlm.storage.checkpoint import Checkpoint
+from charlm.storage.checkpoint import Metadata
 
 SYMBOLS = "\n abcdé\U0001f600"
 SMALL = {"n_embed": 4, "n_hidden": 6, "order": 3}
@@ -30,11 +30,11 @@ def make(name="gru", options=None):
     options = {"n_embed": 4, "n_hidden": 6} if options is None else options
     vocab = Vocab.of_text(SYMBOLS)
     torch.manual_seed(1)
-    about = Checkpoint(
+    metadata = Metadata(
         model=name,
         options=options,
         vocab_size=len(vocab),
-        symbols=vocab.points.tolist(),
+        symbols=vocab.codepoints.tolist(),
         is_bytes=False,
         n_context=3 if name == "char3" else None,
         recipe={"model": name, "corpus": ["x"], "lower": False, "learning_rate": 1e-3, "options": options},
@@ -46,15 +46,15 @@ def make(name="gru", options=None):
     model = build(name, len(vocab), **options)
     if isinstance(model, CountingModel):
         model.count(torch.randint(len(vocab), (100,)))
-    return model, about
+    return model, metadata
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_weights_and_description_come_back_as_they_were(name, options, tmp_path):
-    model, about = make(name, options)
-    checkpoint.save(tmp_path / "x.safetensors", model, about)
+    model, metadata = make(name, options)
+    checkpoint.save(tmp_path / "x.safetensors", model, metadata)
     loaded, told = checkpoint.load(tmp_path / "x.safetensors")
-    assert told == about
+    assert told == metadata
     assert told.vocab == Vocab.of_text(SYMBOLS)
     assert not loaded.training
     assert loaded.state_dict().keys() == model.state_dict().keys()
@@ -65,8 +65,8 @@ def test_weights_and_description_come_back_as_they_were(name, options, tmp_path)
 
 
 def test_a_tied_matrix_is_stored_once_and_is_still_tied_after_loading(tmp_path):
-    model, about = make("gru", {"n_embed": 6, "n_hidden": 6, "tied": True})
-    checkpoint.save(tmp_path / "x.safetensors", model, about)
+    model, metadata = make("gru", {"n_embed": 6, "n_hidden": 6, "tied": True})
+    checkpoint.save(tmp_path / "x.safetensors", model, metadata)
     assert sum(weight.numel() for weight in checkpoint.read(tmp_path / "x.safetensors")[1].values()) == sum(
         parameter.numel() for parameter in model.parameters()
     )
@@ -77,9 +77,9 @@ def test_a_tied_matrix_is_stored_once_and_is_still_tied_after_loading(tmp_path):
 
 
 def test_half_precision_rounds_the_weights_and_loads_as_float32(tmp_path):
-    model, about = make("gru", {"n_embed": 16, "n_hidden": 32})
+    model, metadata = make("gru", {"n_embed": 16, "n_hidden": 32})
     for name, dtype in (("full", None), ("half", torch.float16)):
-        checkpoint.save(tmp_path / name, model, about, dtype)
+        checkpoint.save(tmp_path / name, model, metadata, dtype)
     assert (tmp_path / "half").stat().st_size < 0.6 * (tmp_path / "full").stat().st_size
     loaded, _ = checkpoint.load(tmp_path / "half")
     for key, weight in model.state_dict().items():
@@ -96,8 +96,8 @@ def test_the_same_content_is_the_same_file(tmp_path):
 
 
 def test_other_tools_can_read_the_weights(tmp_path):
-    model, about = make()
-    checkpoint.save(tmp_path / "x.safetensors", model, about)
+    model, metadata = make()
+    checkpoint.save(tmp_path / "x.safetensors", model, metadata)
     weights = safetensors.torch.load_file(tmp_path / "x.safetensors")
     assert weights.keys() == dict(model.named_parameters()).keys()
 
@@ -146,10 +146,10 @@ def test_the_description_is_json_in_the_metadata(tmp_path):
     checkpoint.save(tmp_path / "x", *make("char3"))
     good = (tmp_path / "x").read_bytes()
     n_header = int.from_bytes(good[:8], "little")
-    about = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
-    assert about["format"] == checkpoint.FORMAT
-    assert about["model"] == "char3"
-    assert "".join(map(chr, about["symbols"])) == SYMBOLS
+    metadata = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
+    assert metadata["format"] == checkpoint.FORMAT
+    assert metadata["model"] == "char3"
+    assert "".join(map(chr, metadata["symbols"])) == SYMBOLS
 
 
 def test_nothing_in_the_package_can_read_a_pickle():

@@ -21,7 +21,7 @@ N_SYMBOLS = 18
 def trained():
     """Return a trained model of `N_SYMBOLS` characters."""
     model = api.train("human-numbers:30", model="gru", options=TINY, batch_size=2, bptt=8, epochs=1)
-    assert len(model.about.symbols) == N_SYMBOLS
+    assert len(model.metadata.symbols) == N_SYMBOLS
     return model
 
 
@@ -40,7 +40,7 @@ def forge(trained):
     def make(changes, change_text=str, change_weights=len):
         weights = {name: parameter.detach() for name, parameter in trained.model.named_parameters()}
         change_weights(weights)
-        told = {"sha256": "0" * 64, "format": checkpoint.FORMAT} | asdict(trained.about) | changes
+        told = {"sha256": "0" * 64, "format": checkpoint.FORMAT} | asdict(trained.metadata) | changes
         data = safetensors.torch.save(weights, {"charlm": change_text(json.dumps(told, separators=(",", ":")))})
         before, after = data.split(b"0" * 64, 1)
         return before + hashlib.sha256(data).hexdigest().encode() + after
@@ -101,7 +101,7 @@ def test_a_foreign_file_is_refused(data, tmp_path):
 
 def test_a_file_put_together_by_hand_is_read_if_it_is_right(trained, forge, tmp_path):
     (tmp_path / "x").write_bytes(forge({}))
-    assert checkpoint.load(tmp_path / "x")[1] == trained.about
+    assert checkpoint.load(tmp_path / "x")[1] == trained.metadata
 
 
 def test_a_newer_format_asks_for_an_upgrade(forge, tmp_path):
@@ -109,7 +109,7 @@ def test_a_newer_format_asks_for_an_upgrade(forge, tmp_path):
     assert f"format {checkpoint.FORMAT + 1}" in message and "upgrade" in message
 
 
-@pytest.mark.parametrize("key", [field.name for field in fields(checkpoint.Checkpoint)])
+@pytest.mark.parametrize("key", [field.name for field in fields(checkpoint.Metadata)])
 def test_a_description_of_the_wrong_kind_is_refused(key, forge, tmp_path):
     refuse(tmp_path / "x", forge({key: [{}]}))
 

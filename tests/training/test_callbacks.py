@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from charlm.errors import CharlmError
-from charlm.evaluation.metrics import Score
+from charlm.evaluation.metrics import EvalResult
 from charlm.training import callbacks
 from charlm.training.callbacks import (
     ClipGradient,
     EarlyStop,
-    Meter,
+    ModelCheckpoint,
     Samples,
-    Save,
     Schedule,
     SkipNonFinite,
     StopOnSignal,
+    TrainingStats,
     Validate,
 )
 from charlm.training.loop import Callback, fit
@@ -34,12 +34,12 @@ def on(hook, do):
 def validate(*nats):
     """Return a Validate that finds one number after another, nats per character."""
     scores = iter(nats)
-    return Validate(lambda: Score(10 * next(scores), 10))
+    return Validate(lambda: EvalResult(10 * next(scores), 10))
 
 
 def keep(seen, hook="on_batch_end"):
     """Return a callback that keeps the record."""
-    return on(hook, lambda run: seen.append(run.record | {"step": run.step}))
+    return on(hook, lambda run: seen.append(run.logs | {"step": run.step}))
 
 
 def norm_of(run):
@@ -59,7 +59,7 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one(make_run, max_
         [
             on("on_backward_end", lambda run: before.append(norm_of(run))),
             ClipGradient(max_norm),
-            on("on_backward_end", lambda run: recorded.append(float(run.record["gradient_norm"]))),
+            on("on_backward_end", lambda run: recorded.append(float(run.logs["gradient_norm"]))),
             on("on_backward_end", lambda run: after.append(norm_of(run))),
         ],
     )
@@ -109,7 +109,7 @@ def test_a_meter_says_how_training_went_since_the_last_time(make_run, clip):
         on("on_backward_end", lambda run: norms.append(norm_of(run))),
         on("on_batch_end", lambda run: sums.append(float(run.sum_nats))),
         *([] if clip is None else [ClipGradient(clip)]),
-        Meter(every=3),
+        TrainingStats(every=3),
         keep(seen),
         keep(ends, "on_epoch_end"),
     ]
@@ -130,27 +130,34 @@ def test_a_meter_says_how_training_went_since_the_last_time(make_run, clip):
 def test_the_report_at_an_epochs_end_has_the_gradient_norm_of_that_step(make_run):
     norms, ends = [], []
     norm = on("on_backward_end", lambda run: norms.append(norm_of(run)))
-    fit(make_run(n_epochs=2), [norm, Meter(every=10), keep(ends, "on_epoch_end")])
+    fit(make_run(n_epochs=2), [norm, TrainingStats(every=10), keep(ends, "on_epoch_end")])
     assert [row["gradient_norm"] for row in ends] == pytest.approx([norms[6], norms[13]], rel=1e-5)
 
 
 def test_a_loss_that_is_no_number_is_an_error(make_run):
     run, saved = make_run(), []
     with pytest.raises(CharlmError, match="not a number any more after step 2; try a lower --learning-rate"):
-        fit(run, [on("on_batch_start", poison), Meter(every=2), on("on_fit_end", lambda run: saved.append(run.step))])
+        fit(
+            run,
+            [
+                on("on_batch_start", poison),
+                TrainingStats(every=2),
+                on("on_fit_end", lambda run: saved.append(run.step)),
+            ],
+        )
     assert saved == [2]
 
 
 def test_the_best_and_the_last_are_saved(make_run):
     saved = []
-    save = Save(lambda name, run: saved.append((name, run.epoch)))
+    save = ModelCheckpoint(lambda name, run: saved.append((name, run.epoch)))
     fit(make_run(n_epochs=5), [validate(3, 4, 2, 2, 1), save])
     assert saved == [("best", 1), ("best", 3), ("best", 5), ("last", 5)]
 
 
 def test_the_last_is_saved_after_an_error_but_not_before_the_first_step(make_run):
     saved = []
-    listed = [Save(lambda name, run: saved.append((name, run.step))), on("on_batch_end", lambda run: 1 / 0)]
+    listed = [ModelCheckpoint(lambda name, run: saved.append((name, run.step))), on("on_batch_end", lambda run: 1 / 0)]
     with pytest.raises(ZeroDivisionError):
         fit(make_run(), listed)
     assert saved == [("last", 1)]
@@ -191,8 +198,8 @@ def test_a_signal_breaks_a_validation_off_and_leaves_the_end_of_the_epoch_to_be_
     assert (run.interrupted, run.signal, measured) == (True, number, [])
     assert (run.epoch, run.step_in_epoch, run.step) == (0, 7, 7)
     run.interrupted = run.stop = False
-    run.asked_to_end = 0
-    fit(run, [Validate(lambda: Score(1.0, 1))])
+    run.pending_signal = 0
+    fit(run, [Validate(lambda: EvalResult(1.0, 1))])
     assert (run.epoch, run.step) == (2, 14)
 
 
@@ -237,7 +244,7 @@ def test_too_many_steps_left_out_end_the_training(make_run):
 def test_sigusr1_saves_after_the_present_step_and_the_training_goes_on(make_run):
     run, saved = make_run(), []
     kill = on("on_backward_end", lambda run: os.kill(os.getpid(), signal.SIGUSR1) if run.step == 2 else None)
-    fit(run, [StopOnSignal(), kill, Save(lambda name, run: saved.append((name, run.step)))])
+    fit(run, [StopOnSignal(), kill, ModelCheckpoint(lambda name, run: saved.append((name, run.step)))])
     assert saved == [("last", 3), ("last", 14)]
     assert not run.interrupted
 
@@ -263,5 +270,8 @@ def test_weights_that_have_run_away_are_not_saved(make_run):
             next(run.model.parameters()).data[0] = math.nan
 
     saved = []
-    fit(make_run(), [on("on_batch_end", poison), Save(lambda name, run: saved.append((name, run.step)), every_steps=1)])
+    fit(
+        make_run(),
+        [on("on_batch_end", poison), ModelCheckpoint(lambda name, run: saved.append((name, run.step)), every_steps=1)],
+    )
     assert saved == [("last", 1), ("last", 2), ("last", 3)]

@@ -30,7 +30,7 @@ def trained(make_run, *listed, **options):
 
 
 def test_the_average_of_the_steps_is_the_model_at_an_epochs_end(make_run):
-    _, weights = trained(make_run, callbacks.MovingAverage(0.8))
+    _, weights = trained(make_run, callbacks.EMA(0.8))
     average = weights.after_step[0].clone()
     for step, new in enumerate(weights.after_step[1:], start=1):
         decay = min(0.8, step / (step + 1))
@@ -40,12 +40,12 @@ def test_the_average_of_the_steps_is_the_model_at_an_epochs_end(make_run):
 
 
 def test_with_a_decay_near_one_the_average_is_the_mean_of_all_steps(make_run):
-    _, weights = trained(make_run, callbacks.MovingAverage(0.9999))
+    _, weights = trained(make_run, callbacks.EMA(0.9999))
     torch.testing.assert_close(weights.after_epoch[1], torch.stack(weights.after_step).mean(0))
 
 
 def test_training_goes_on_from_its_own_weights_not_from_the_average(make_run):
-    _, with_average = trained(make_run, callbacks.MovingAverage(0.8))
+    _, with_average = trained(make_run, callbacks.EMA(0.8))
     _, without = trained(make_run)
     torch.testing.assert_close(with_average.after_step, without.after_step, rtol=0, atol=0)
 
@@ -55,7 +55,12 @@ def test_training_goes_on_from_its_own_weights_not_from_the_average(make_run):
 def test_penalties_have_the_gradient_of_the_penalised_loss(make_run, accumulate, n_chars, cycle):
     feed = Stream(cycle(4 * n_chars + 1), bptt=n_chars, batch_size=4)
     run, _ = trained(
-        make_run, callbacks.PenaliseActivations(ar=0.7, tar=0.9), rate=0.0, n_epochs=1, feed=feed, accumulate=accumulate
+        make_run,
+        callbacks.ActivationRegularization(ar=0.7, tar=0.9),
+        rate=0.0,
+        n_epochs=1,
+        feed=feed,
+        accumulate=accumulate,
     )
     found = {name: p.grad.clone() for name, p in run.model.named_parameters()}
 
@@ -72,7 +77,7 @@ def test_penalties_have_the_gradient_of_the_penalised_loss(make_run, accumulate,
 
 
 def test_penalties_end_with_the_training(make_run):
-    run, _ = trained(make_run, callbacks.PenaliseActivations(ar=5.0, tar=5.0))
+    run, _ = trained(make_run, callbacks.ActivationRegularization(ar=5.0, tar=5.0))
     chars, targets = run.feed.batch(0, 0)
     gradients = []
     for model in (run.model, make_run().model):

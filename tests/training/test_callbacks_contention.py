@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from charlm.training.callbacks import Contention
+from charlm.training.callbacks import WarnOversubscription
 from charlm.training.callbacks.contention import AGAIN, FIRST, seconds_of_work
 
 
@@ -24,7 +24,9 @@ def two_threads(monkeypatch):
 def looks(times_as_long, seconds=(0, FIRST, FIRST + 1, 2 * FIRST, AGAIN, 2 * AGAIN - 1, 2 * AGAIN), device="cpu"):
     """Return with how many threads was measured; at each look two take so many times as long as one."""
     seen, answers = [], iter(times_as_long)
-    contention = Contention(lambda n_threads: seen.append(n_threads) or (next(answers) if n_threads > 1 else 1.0))
+    contention = WarnOversubscription(
+        lambda n_threads: seen.append(n_threads) or (next(answers) if n_threads > 1 else 1.0)
+    )
     for each in seconds:
         contention.on_batch_end(Later(each, device))
     return seen

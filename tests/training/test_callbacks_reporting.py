@@ -9,8 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from charlm.data.feeds import Windows
 from charlm.data.vocab import Vocab
-from charlm.evaluation.metrics import Score, bits
-from charlm.training.callbacks import History, Meter, Progress, Samples, TensorBoard, Validate
+from charlm.evaluation.metrics import EvalResult, nats_to_bits
+from charlm.training.callbacks import JSONLinesLogger, Progress, Samples, TensorBoard, TrainingStats, Validate
 from charlm.training.loop import fit
 
 VOCAB = Vocab.of_text("a b")
@@ -19,14 +19,14 @@ VOCAB = Vocab.of_text("a b")
 def validate(*nats):
     """Return a Validate that finds one number after another, nats per character."""
     scores = iter(nats)
-    return Validate(lambda: Score(10 * next(scores), 10))
+    return Validate(lambda: EvalResult(10 * next(scores), 10))
 
 
 def test_history_is_json_lines_of_what_was_measured(make_run, tmp_path):
     path = tmp_path / "metrics.jsonl"
     sample = Samples(lambda: "Übermensch\n")
     for _ in range(2):  # the second training goes on in the same file
-        fit(make_run(n_epochs=2), [Meter(every=3), validate(2.5, 1.5), sample, History(path)])
+        fit(make_run(n_epochs=2), [TrainingStats(every=3), validate(2.5, 1.5), sample, JSONLinesLogger(path)])
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert rows[6:12] != rows[:6] and len(rows) == 12
     assert [row["step"] for row in rows[:6]] == [3, 6, 7, 9, 12, 14]
@@ -40,7 +40,7 @@ def test_history_is_json_lines_of_what_was_measured(make_run, tmp_path):
 
 def write_events(run, folder):
     sample = Samples(lambda: "one\ntwo")
-    fit(run, [Meter(every=2), validate(2.5, 1.5), sample, TensorBoard(folder, "model = 1\nfeed = 2", VOCAB)])
+    fit(run, [TrainingStats(every=2), validate(2.5, 1.5), sample, TensorBoard(folder, "model = 1\nfeed = 2", VOCAB)])
     return EventAccumulator(str(folder)).Reload()
 
 
@@ -52,8 +52,8 @@ def test_tensorboard_has_the_same_tags_for_two_models_over_characters(make_run, 
     assert sorted(rnn.Tags()["scalars"]) == sorted(["bits_per_char/train", "bits_per_char/valid", *training])
     valid = rnn.Scalars("bits_per_char/valid")
     assert [(event.step, event.value) for event in valid] == [
-        (56, pytest.approx(bits(2.5))),
-        (112, pytest.approx(bits(1.5))),
+        (56, pytest.approx(nats_to_bits(2.5))),
+        (112, pytest.approx(nats_to_bits(1.5))),
     ]
     for tag in ["bits_per_char/train", *training]:
         assert [event.step for event in rnn.Scalars(tag)] == [16, 32, 48, 56, 64, 80, 96, 112]
@@ -81,7 +81,10 @@ def test_tensorboard_names_every_byte(make_run, tmp_path):
 
 
 def test_without_a_terminal_progress_is_a_line_an_epoch_on_stderr(make_run, capsys):
-    fit(make_run(), [Meter(every=3), validate(2 * math.log(2), math.log(2)), Samples(lambda: "text"), Progress()])
+    fit(
+        make_run(),
+        [TrainingStats(every=3), validate(2 * math.log(2), math.log(2)), Samples(lambda: "text"), Progress()],
+    )
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()

@@ -10,7 +10,7 @@ import charlm
 from charlm import api
 from charlm.cli import main
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import bits
+from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.lr_find import find_rate
 from charlm.models.ngram import NGram
 from charlm.recipe import Recipe
@@ -36,16 +36,16 @@ def test_the_curve_is_a_flat_line_from_nothing_to_the_whole_training_part(run):
     assert len(last["sample"]) == 200
     events = EventAccumulator(str(run)).Reload()
     assert events.Tags()["scalars"] == ["bits_per_char/valid"]
-    points = [(event.step, event.value) for event in events.Scalars("bits_per_char/valid")]
-    assert points == [(n, pytest.approx(bits(first["valid_nats"]))) for n in (0, n_chars)]
+    codepoints = [(event.step, event.value) for event in events.Scalars("bits_per_char/valid")]
+    assert codepoints == [(n, pytest.approx(nats_to_bits(first["valid_nats"]))) for n in (0, n_chars)]
 
 
 def test_best_and_last_hold_the_same_counts_and_their_number_is_that_of_the_parameters(run):
     best, last = (charlm.load(run / f"{name}.safetensors") for name in ("best", "last"))
-    assert best.model.n_parameters == last.model.n_parameters == best.about.result["n_parameters"] > 0
+    assert best.model.n_parameters == last.model.n_parameters == best.metadata.result["n_parameters"] > 0
     assert best.sample("one ", 50, seed=1) == last.sample("one ", 50, seed=1)
     assert best.bits_per_char("one hundred") < 1 < best.bits_per_char("xqz")
-    assert best.about.counters["n_chars"] == best.about.result["n_chars"]
+    assert best.metadata.counters["n_chars"] == best.metadata.result["n_chars"]
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_progress_says_what_was_validated(tmp_path, capsys):
 def test_without_a_validation_part_there_is_the_last_alone_and_its_score_in_training(tmp_path):
     model = api.train(TEXT, model="ngram", split="all", folder=tmp_path / "x")
     assert {path.stem for path in (tmp_path / "x").glob("*.safetensors")} == {"last"}
-    assert 0 < model.about.result["train_nats"] < 1
+    assert 0 < model.metadata.result["train_nats"] < 1
 
 
 def test_a_window_that_is_shorter_than_the_order_is_all_that_is_seen():
     scores = [
-        api.train(TEXT, model="ngram", **options).about.result["valid_nats"]
+        api.train(TEXT, model="ngram", **options).metadata.result["valid_nats"]
         for options in ({"feed": "windows", "n_context": 2}, {"feed": "windows", "n_context": 9}, {})
     ]
     assert scores[0] > scores[1] == pytest.approx(scores[2], abs=0.05)

@@ -21,7 +21,7 @@ from charlm.errors import UsageError
 from charlm.models import build
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed, session
-from charlm.training.loop import Callback, Run, fit
+from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.resume import own_states
 from charlm.training.setup import resolve
 
@@ -37,7 +37,7 @@ TRAININGS = {  # model, options, feed, what is not as usual
     "one lane each": ("min-gru", {"n_hidden": 8}, Stream(CODES, 4, 3), {}),
     "windows, a last batch of two": ("char3", {"n_hidden": 8}, Windows(CODES[:45], 3, 8), {"label_smoothing": 0.1}),
     "chunks, a last batch of one": ("gru", {"n_hidden": 8}, Chunks(CODES, 4, 23), {"accumulate": 3}),
-    "transformer": ("transformer", {"n_embed": 8, "n_memory": 6, "dropout": 0.0}, Stream(CODES, 5, 6), {}),
+    "transformer": ("transformer", {"n_embed": 8, "window_size": 6, "dropout": 0.0}, Stream(CODES, 5, 6), {}),
 }
 
 
@@ -68,7 +68,7 @@ class Each(Callback):
 def make(name, options, feed, changes, minutes=None):
     torch.manual_seed(0)
     model = build(name, 4, **{"n_embed": 4} | options).double()
-    return Run(model, feed, torch.optim.Adam(model.parameters(), 0.02), math.inf, minutes, **changes)
+    return TrainState(model, feed, torch.optim.Adam(model.parameters(), 0.02), math.inf, minutes, **changes)
 
 
 def trained(name):
@@ -80,7 +80,7 @@ def trained(name):
         run.stop = run.step == STEPS
 
     rate = callbacks.Schedule(0.02, lambda done: 1.0)
-    steering = [rate, callbacks.PenaliseActivations(2, 1), callbacks.ClipGradient(0.5), callbacks.MovingAverage(0.8)]
+    steering = [rate, callbacks.ActivationRegularization(2, 1), callbacks.ClipGradient(0.5), callbacks.EMA(0.8)]
     fit(run, [*steering, Each(look)])
     return sums, run.n_chars, [p.detach() for p in run.model.parameters()]
 
@@ -118,13 +118,16 @@ def test_several_processes_train_as_one_does(one, two, three, name):
 
 def decided():
     """Return what each of several ways to end a training left behind."""
-    found, first = {}, distributed.is_first()
+    found, first = {}, distributed.is_main_process()
 
     def ended(name, listed, minutes=None):
         run, done = make("rnn", {}, Stream(CODES, 4, 4), {}, minutes), []
         saved = []
-        note = Each(lambda run: done.append(run.done))
-        fit(run, [*listed, note, callbacks.Save(lambda name, run: saved.append((name, run.step)), None, 1e-4)])
+        note = Each(lambda run: done.append(run.progress))
+        fit(
+            run,
+            [*listed, note, callbacks.ModelCheckpoint(lambda name, run: saved.append((name, run.step)), None, 1e-4)],
+        )
         found[name] = run.step, run.epoch, run.interrupted, int(run.signal), done, saved
 
     def stop(run):
@@ -137,9 +140,9 @@ def decided():
     ended("minutes", [], minutes=0.01)
     listed = [callbacks.StopOnSignal(), send(signal.SIGUSR1, 3), send(signal.SIGTERM, 30)]
     ended("signal", listed)
-    value = distributed.from_first(lambda: os.getpid() if first else 1 / 0)
+    value = distributed.run_on_rank0(lambda: os.getpid() if first else 1 / 0)
     try:
-        distributed.from_first(lambda: named_texts.read("no-such-text"))
+        distributed.run_on_rank0(lambda: named_texts.read("no-such-text"))
     except Exception as error:
         found["error"] = str(error)
     return found | {"value": value}
@@ -163,13 +166,13 @@ class Interrupt(Callback):
         self.step = step
 
     def on_batch_end(self, run):
-        if run.step == self.step and distributed.is_first():
-            run.asked_to_end = signal.SIGINT
+        if run.step == self.step and distributed.is_main_process():
+            run.pending_signal = signal.SIGINT
 
 
 def recipe(**changes):
     sizes = {"model": "lstm", "epochs": 3, "batch_size": 7, "bptt": 16, "device": "cpu", "options": {"n_hidden": 12}}
-    return Recipe().changed(**sizes | {"ema": 0.9, "accumulate": 2, "patience": 5, "clip": 1.0} | changes)
+    return Recipe().replace(**sizes | {"ema": 0.9, "accumulate": 2, "patience": 5, "clip": 1.0} | changes)
 
 
 def train(folder, stop_at=None, resume=False, **changes):
@@ -180,7 +183,7 @@ def train(folder, stop_at=None, resume=False, **changes):
     made = session.train(
         recipe(**changes), make_corpus(TEXT, "cats"), folder, extra, differs.extend if resume else None
     )
-    return made.about.result, differs, drawn
+    return made.metadata.result, differs, drawn
 
 
 def by_two(folder):
@@ -237,7 +240,7 @@ def refused():
         messages.append(str(caught.value))
     for kind in ("cuda", "mps"):
         with pytest.raises(UsageError) as caught:
-            distributed.own_device(torch.device(kind))
+            distributed.rank_device(torch.device(kind))
         messages.append(str(caught.value))
     return messages
 

@@ -111,7 +111,7 @@ def disk(monkeypatch):
 
 def n_calls_of_a_write(disk, path):
     counting = disk()
-    files.write_whole(path, OLD)
+    files.atomic_write(path, OLD)
     return counting.n_calls
 
 
@@ -124,13 +124,13 @@ def test_whichever_operation_fails_a_file_is_the_old_or_the_new_and_nothing_is_l
     for n in range(1, n_calls_of_a_write(disk, path) + 1):
         disk(n, OSError(code, os.strerror(code)), stays)
         with pytest.raises(OutputError, match=f"{path}: cannot be written: {os.strerror(code)}") as error:
-            files.write_whole(path, NEW)
+            files.atomic_write(path, NEW)
         assert ("MB are free" in str(error.value)) == (code == errno.ENOSPC)
         assert path.read_bytes() in (OLD, NEW)
         disk()
-        files.sweep(tmp_path)
+        files.remove_temp_files(tmp_path)
         assert os.listdir(tmp_path) == ["x"]
-        files.write_whole(path, OLD)
+        files.atomic_write(path, OLD)
 
 
 def test_after_a_power_cut_at_any_operation_a_file_is_the_old_or_the_new(disk, tmp_path):
@@ -140,7 +140,7 @@ def test_after_a_power_cut_at_any_operation_a_file_is_the_old_or_the_new(disk, t
         written = 0
         try:
             for data in (OLD, NEW):
-                files.write_whole(path, data)
+                files.atomic_write(path, data)
                 written += 1
         except PowerCut:
             pass
@@ -161,7 +161,7 @@ def test_without_either_flush_a_power_cut_would_lose_the_file(disk, tmp_path, mo
 
     made = Forgetful()
     monkeypatch.setattr(files, "os", made)
-    files.write_whole(tmp_path / "x", OLD)
+    files.atomic_write(tmp_path / "x", OLD)
     assert any(found.get(str(tmp_path / "x")) != OLD for found in made.after_power_cut())
 
 
@@ -170,7 +170,7 @@ def corpus():
     return make_corpus(TEXT, "cats")
 
 
-RECIPE = Recipe().changed(
+RECIPE = Recipe().replace(
     model="rnn",
     epochs=2,
     batch_size=4,
@@ -253,13 +253,13 @@ def test_a_training_whose_power_is_cut_at_any_operation_goes_on_from_what_is_fou
 def test_logs_that_cannot_be_written_do_not_end_a_training(corpus, expected, tmp_path, capsys, monkeypatch):
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full here")
-    make_folder = session.sync_folder
+    make_folder = session.fsync_dir
 
     def with_a_full_log(parent):
         (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
         make_folder(parent)
 
-    monkeypatch.setattr(session, "sync_folder", with_a_full_log)
+    monkeypatch.setattr(session, "fsync_dir", with_a_full_log)
     session.train(RECIPE, corpus, tmp_path / "run")
     torch.testing.assert_close(final_weights(tmp_path / "run"), expected, rtol=0, atol=0)
     err = capsys.readouterr().err

@@ -23,14 +23,14 @@ N_KILLS = {"awd-lstm": 30, "gru": 30, "loop": 30, "transformer": 10}  # the last
 TRAININGS = {
     "awd-lstm": {"ema": 0.9, "accumulate": 2, "options": {"n_embed": 6, "n_hidden": 12}},
     "gru": {"feed": "chunks", "options": {"n_embed": 6, "n_hidden": 12, "head_dropout": 0.2}},
-    "transformer": {"options": {"n_embed": 8, "head_size": 4, "n_memory": 6, "dropout": 0.1}},
+    "transformer": {"options": {"n_embed": 8, "head_size": 4, "window_size": 6, "dropout": 0.1}},
     "loop": {"n_context": 4, "batch_size": 80, "options": {"n_embed": 6, "n_hidden": 12}},
 }
 
 
 def recipe_of(name):
     common = {"model": name, "epochs": 5, "batch_size": 8, "bptt": 11, "save_steps": 2, "device": "cpu"}
-    return Recipe().changed(**common | TRAININGS[name])
+    return Recipe().replace(**common | TRAININGS[name])
 
 
 def fork(work):
@@ -52,8 +52,8 @@ def fork(work):
 
 def final_weights(folder):
     """Return the weights at the end, those that validated best, and the test score."""
-    last, (about, best) = checkpoint.read(folder / "last.safetensors"), checkpoint.read(folder / "best.safetensors")
-    return {name: w for name, w in last[1].items() if "/" not in name}, best, about.result["test_nats"]
+    last, (metadata, best) = checkpoint.read(folder / "last.safetensors"), checkpoint.read(folder / "best.safetensors")
+    return {name: w for name, w in last[1].items() if "/" not in name}, best, metadata.result["test_nats"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are made by fork")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.evaluation.metrics import nats_per_char
 from charlm.models import CharModel, build
-from charlm.training.loop import Callback, Run, detach, fit
+from charlm.training.loop import Callback, TrainState, detach, fit
 
 HOOKS = ["on_fit_start", "on_batch_start", "on_backward_end", "on_batch_end", "on_epoch_end", "on_fit_end"]
 
@@ -35,7 +35,7 @@ def feeds(cycle):
 def test_fit_is_the_plain_loop(cycle, name, kind):
     ours, feed = build(name, 4, n_embed=4, n_hidden=6), feeds(cycle)[kind]
     theirs = copy.deepcopy(ours)
-    fit(Run(ours, feed, torch.optim.SGD(ours.parameters(), 0.1), n_epochs=2))
+    fit(TrainState(ours, feed, torch.optim.SGD(ours.parameters(), 0.1), n_epochs=2))
 
     optimizer = torch.optim.SGD(theirs.parameters(), 0.1)
     for epoch in range(2):
@@ -92,7 +92,7 @@ def test_counters_and_nats_add_up(make_run):
     fit(run, [on("on_batch_end", lambda run: seen.append((run.step, run.n_chars, run.epoch, run.step_in_epoch)))])
     assert seen == [(i + 1, 8 * (i + 1), i // 7, i % 7 + 1) for i in range(14)]
     assert (run.epoch, run.step_in_epoch, run.step, run.n_chars) == (2, 0, 14, 112)
-    assert run.done == 1
+    assert run.progress == 1
     assert not run.stop
 
 
@@ -108,7 +108,7 @@ def test_nats_are_summed_over_characters_also_of_smaller_batches(make_run, cycle
 
 def test_the_share_done_goes_from_0_to_1_by_epochs(make_run):
     run, seen = make_run(n_epochs=2), []
-    fit(run, [on("on_batch_start", lambda run: seen.append(run.done))])
+    fit(run, [on("on_batch_start", lambda run: seen.append(run.progress))])
     assert seen == pytest.approx([i / 14 for i in range(14)])
 
 
@@ -149,7 +149,7 @@ def test_minutes_end_the_training_within_an_epoch(make_run):
     run, calls = make_run(n_epochs=math.inf, minutes=1e-9), []
     fit(run, [listener(calls, "a")])
     assert run.step == 1
-    assert run.done == 1
+    assert run.progress == 1
     assert [hook for hook, _ in calls][-2:] == ["on_epoch_end", "on_fit_end"]
 
 
@@ -161,14 +161,14 @@ def test_minutes_that_are_not_over_leave_the_end_to_the_epochs(make_run):
 
 def test_a_record_lasts_for_one_hook(make_run):
     def write(run):
-        assert run.record == {}
-        run.record["train_nats"] = 1.0
+        assert run.logs == {}
+        run.logs["train_nats"] = 1.0
 
     run, seen = make_run(n_epochs=1), []
     hooks = [hook for hook in HOOKS if hook != "on_fit_end"]
-    fit(run, [c for hook in hooks for c in (on(hook, write), on(hook, lambda run: seen.append(dict(run.record))))])
+    fit(run, [c for hook in hooks for c in (on(hook, write), on(hook, lambda run: seen.append(dict(run.logs))))])
     assert seen == [{"train_nats": 1.0}] * (1 + 3 * 7 + 1)
-    assert run.record == {}
+    assert run.logs == {}
 
 
 class Watched(CharModel):
@@ -189,7 +189,7 @@ class Watched(CharModel):
 @pytest.mark.parametrize("name", ["gru", "lstm", "loop"])
 def test_a_state_is_carried_by_a_stream_alone_and_without_its_graph(cycle, name, kind):
     model, feed = Watched(build(name, 4, n_embed=4, n_hidden=6)), feeds(cycle)[kind]
-    fit(Run(model, feed, torch.optim.Adam(model.parameters()), n_epochs=2))
+    fit(TrainState(model, feed, torch.optim.Adam(model.parameters()), n_epochs=2))
     for i, came_in in enumerate(model.came_in):
         if kind != "stream" or i % len(feed) == 0:
             assert came_in is None
@@ -227,13 +227,15 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(make_run):
 
 
 @pytest.mark.parametrize("n_pieces", [2, 3, 9])
-@pytest.mark.parametrize("make_feed", [lambda codes: Stream(codes, 4, 5), lambda codes: Windows(codes, 3, 7)])
+@pytest.mark.parametrize("make_feed", [lambda ids: Stream(ids, 4, 5), lambda ids: Windows(ids, 3, 7)])
 def test_a_batch_read_in_pieces_trains_as_one_read_at_once(cycle, n_pieces, make_feed):
     def trained(accumulate):
         torch.manual_seed(0)
         model = build("lstm", 4, n_embed=4, n_hidden=8).double()
         optimizer = torch.optim.SGD(model.parameters(), 0.5)
-        run = Run(model, make_feed(cycle(101)), optimizer, n_epochs=2, accumulate=accumulate, label_smoothing=0.1)
+        run = TrainState(
+            model, make_feed(cycle(101)), optimizer, n_epochs=2, accumulate=accumulate, label_smoothing=0.1
+        )
         fit(run)
         return run.n_chars, run.step, float(run.sum_nats), dict(model.named_parameters())
 

@@ -129,7 +129,7 @@ def test_the_optimiser_of_a_recipe_follows_its_numbers(changes, rule):
 def test_weight_decay_is_l2_in_the_loss(name):
     base = Recipe(optimizer=name, learning_rate=0.006)
     in_loss = walk_with(lambda model: make_optimizer(base, model), decay=0.5)
-    in_optimizer = walk_with(lambda model: make_optimizer(base.changed(weight_decay=0.5), model))
+    in_optimizer = walk_with(lambda model: make_optimizer(base.replace(weight_decay=0.5), model))
     torch.testing.assert_close(in_optimizer, in_loss, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(in_loss, walk_with(lambda model: make_optimizer(base, model)), rtol=1e-4)
 
@@ -137,7 +137,7 @@ def test_weight_decay_is_l2_in_the_loss(name):
 def test_decoupled_weight_decay_is_not_l2_in_the_loss():
     base = Recipe(optimizer="adamw", learning_rate=0.006)
     in_loss = walk_with(lambda model: make_optimizer(base, model), decay=0.5)
-    decoupled = walk_with(lambda model: make_optimizer(base.changed(weight_decay=0.5), model))
+    decoupled = walk_with(lambda model: make_optimizer(base.replace(weight_decay=0.5), model))
     assert not torch.allclose(decoupled, in_loss, rtol=1e-4)
 
 

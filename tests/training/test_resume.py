@@ -14,14 +14,14 @@ from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, weights
 from charlm.training import callbacks, session
-from charlm.training.loop import Callback, Run, fit
+from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.resume import restore, snapshot
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 FEEDS = {
-    "stream": lambda codes: Stream(codes, bptt=4, batch_size=3),
-    "chunks": lambda codes: Chunks(codes, bptt=4, batch_size=4, seed=1),
-    "windows": lambda codes: Windows(codes, n_context=3, batch_size=8, seed=1),
+    "stream": lambda ids: Stream(ids, bptt=4, batch_size=3),
+    "chunks": lambda ids: Chunks(ids, bptt=4, batch_size=4, seed=1),
+    "windows": lambda ids: Windows(ids, n_context=3, batch_size=8, seed=1),
 }
 TRAININGS = [  # model, feed, options
     ("lstm", "stream", {"n_layers": 2, "dropout": 0.3}),
@@ -29,7 +29,7 @@ TRAININGS = [  # model, feed, options
     ("gru", "chunks", {"head_dropout": 0.2}),
     ("char3", "windows", {}),
     ("mamba2", "stream", {"dropout": 0.2}),
-    ("transformer", "stream", {"n_memory": 6, "dropout": 0.1}),
+    ("transformer", "stream", {"window_size": 6, "dropout": 0.1}),
 ]
 
 
@@ -52,10 +52,10 @@ def make(cycle, name="awd-lstm", feed="stream", n_epochs=5, accumulate=2, **opti
     torch.manual_seed(0)
     model = build(name, 4, **{"n_embed": 4} | ({} if name == "transformer" else {"n_hidden": 6}) | options)
     optimizer = torch.optim.Adam(model.parameters(), 0.02, fused=True)
-    run = Run(model, FEEDS[feed](cycle(124)), optimizer, n_epochs, accumulate=accumulate)
+    run = TrainState(model, FEEDS[feed](cycle(124)), optimizer, n_epochs, accumulate=accumulate)
     schedule = callbacks.Schedule(0.02, lambda done: 1 - done / 2, lambda done: 0.95 - 0.1 * done)
-    average = callbacks.MovingAverage(0.8)
-    return run, [schedule, callbacks.ClipGradient(1.0), average, callbacks.Meter(3), callbacks.EarlyStop(9)]
+    average = callbacks.EMA(0.8)
+    return run, [schedule, callbacks.ClipGradient(1.0), average, callbacks.TrainingStats(3), callbacks.EarlyStop(9)]
 
 
 def whole_training(cycle, *arguments, **options):
@@ -110,10 +110,11 @@ def without(part):
     def change(tree):
         content = dict(tree["dict"])
         if part in ("average", "_raw", "n_steps"):
-            for name, kept in content["callbacks"]:
+            for name, state_attrs in content["callbacks"]:
                 if name == "MovingAverage":
-                    kept["dict"] = [
-                        [key, 0 if key == "n_steps" else []] if key == part else [key, v] for key, v in kept["dict"]
+                    state_attrs["dict"] = [
+                        [key, 0 if key == "n_steps" else []] if key == part else [key, v]
+                        for key, v in state_attrs["dict"]
                     ]
         elif part in fresh:
             content[part] = fresh[part](content[part])
@@ -133,8 +134,8 @@ def test_leaving_out_any_one_part_is_noticed(cycle, part):
     final, stored = whole_training(cycle)
     learned, (packed, tensors) = stored[16]  # in the middle of an epoch
     tensors = tensors | {"fresh": torch.Generator().manual_seed(5).get_state()}
-    changed = resumed(cycle, (learned, (packed, tensors)), change=without(part))
-    assert any(not torch.equal(changed[name], final[name]) for name in final)
+    replace = resumed(cycle, (learned, (packed, tensors)), change=without(part))
+    assert any(not torch.equal(replace[name], final[name]) for name in final)
     torch.testing.assert_close(resumed(cycle, stored[16]), final, rtol=0, atol=0)  # with all of them it is the same
 
 
@@ -159,22 +160,22 @@ def corpus():
 def recipe(**changes):
     options = {"n_hidden": 12, "n_embed": 6}
     common = {"model": "awd-lstm", "epochs": 3, "batch_size": 8, "bptt": 16, "patience": 5, "device": "cpu"}
-    return Recipe().changed(**common | {"ema": 0.9, "accumulate": 2, "options": options} | changes)
+    return Recipe().replace(**common | {"ema": 0.9, "accumulate": 2, "options": options} | changes)
 
 
 def stored_of(folder):
-    about, tensors = checkpoint.read(folder / "last.safetensors")
+    metadata, tensors = checkpoint.read(folder / "last.safetensors")
     lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
     known = {"step", "n_chars", "valid_nats", "sample"}
     rows = [{key: row[key] for key in sorted(known & row.keys())} for row in map(json.loads, lines) if "step" in row]
-    return tensors, rows, {key: about.counters[key] for key in ("epoch", "step", "n_chars")}
+    return tensors, rows, {key: metadata.counters[key] for key in ("epoch", "step", "n_chars")}
 
 
 @pytest.fixture(scope="module")
 def whole(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
     model = session.train(recipe(), corpus, folder)
-    return folder, model, model.about.counters["step"]
+    return folder, model, model.metadata.counters["step"]
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["as Ctrl-C does", "by an error"])
@@ -194,7 +195,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights_best_and_history(corpus, whol
     assert counters == expected_counters
     assert [row for row in rows if "valid_nats" in row] == [row for row in expected_rows if "valid_nats" in row]
     torch.testing.assert_close(model.model.state_dict(), whole[1].model.state_dict(), rtol=0, atol=0)
-    assert model.about.result["test_nats"] == whole[1].about.result["test_nats"]
+    assert model.metadata.result["test_nats"] == whole[1].metadata.result["test_nats"]
 
 
 def test_a_run_whose_validation_was_broken_off_goes_on_to_the_same_weights_and_history(corpus, whole, tmp_path):
@@ -206,11 +207,11 @@ def test_a_run_whose_validation_was_broken_off_goes_on_to_the_same_weights_and_h
             self.run = run
 
         def look(self, model, inputs):
-            if self.run.breakable and not self.run.interrupted and self.run.epoch == 2:
+            if self.run.interruptible and not self.run.interrupted and self.run.epoch == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     stopped = session.train(recipe(), corpus, tmp_path / "run", [Break()])
-    assert stopped.about.result["signal"] == signal.SIGTERM and stopped.about.counters["epoch"] == 1
+    assert stopped.metadata.result["signal"] == signal.SIGTERM and stopped.metadata.counters["epoch"] == 1
     model = session.train(recipe(), corpus, tmp_path / "run", resume=lambda differs: None)
     tensors, rows, counters = stored_of(tmp_path / "run")
     expected_tensors, expected_rows, expected_counters = stored_of(whole[0])
@@ -251,8 +252,8 @@ def test_a_text_that_has_changed_is_refused(corpus, tmp_path):
 def test_a_checkpoint_that_has_nothing_to_go_on_with_is_refused(corpus, tmp_path):
     session.train(recipe(), corpus, tmp_path / "run", [Stop(5, in_order=True)])
     file = tmp_path / "run" / "last.safetensors"
-    model, about = checkpoint.load(file)
-    checkpoint.save(file, model, about)
+    model, metadata = checkpoint.load(file)
+    checkpoint.save(file, model, metadata)
     with pytest.raises(CheckpointError, match="nothing to go on with"):
         session.train(recipe(), corpus, tmp_path / "run", resume=print)
 

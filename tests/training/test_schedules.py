@@ -31,14 +31,14 @@ def test_the_schedules_are_those_that_a_recipe_can_name():
 @patient
 @given(shares, st.integers(1, 20), st.integers(0, 3), st.integers(0, 3))
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_factor_is_between_0_and_1(name, done, n_epochs, warmup, hold):
+def test_a_factor_is_between_0_and_1(name, progress, n_epochs, warmup, hold):
     factor = make_schedule(name, n_epochs + warmup + hold, warmup, hold, drop_epochs=(warmup + 1,))
-    assert 0 <= factor(done) <= 1 + 1e-12
+    assert 0 <= factor(progress) <= 1 + 1e-12
 
 
 @given(shares)
-def test_constant_is_one(done):
-    assert constant(done) == 1
+def test_constant_is_one(progress):
+    assert constant(progress) == 1
 
 
 def test_steps_multiply_at_each_drop():
@@ -74,7 +74,7 @@ def test_restarts_are_those_of_pytorch():
 
 
 def test_restarts_of_equal_length_repeat():
-    factors = [restarts(done, n_cycles=3, multiply=1) for done in (0.1, 0.1 + 1 / 3, 0.1 + 2 / 3)]
+    factors = [restarts(progress, n_cycles=3, multiply=1) for progress in (0.1, 0.1 + 1 / 3, 0.1 + 2 / 3)]
     assert factors == pytest.approx([cosine(0.3)] * 3)
     assert restarts(1.0, n_cycles=3) == pytest.approx(0)
 
@@ -91,12 +91,14 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_almost_nothing():
 
 
 def test_momentum_is_low_where_the_rate_is_high():
-    assert [one_cycle_momentum(done) for done in (0, 0.125, 0.25, 1)] == pytest.approx([0.95, 0.9, 0.85, 0.95])
+    assert [one_cycle_momentum(progress) for progress in (0, 0.125, 0.25, 1)] == pytest.approx([0.95, 0.9, 0.85, 0.95])
 
 
 def test_a_lead_warms_up_in_a_line_and_holds_before_the_schedule():
     factor = with_lead(cosine, warmup=0.2, hold=0.3)
-    assert [factor(done) for done in (0, 0.1, 0.2, 0.4, 0.5, 0.75, 1)] == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+    assert [factor(progress) for progress in (0, 0.1, 0.2, 0.4, 0.5, 0.75, 1)] == pytest.approx(
+        [0, 0.5, 1, 1, 1, 0.5, 0]
+    )
     assert with_lead(cosine, 0, 0) is cosine
 
 
@@ -120,4 +122,4 @@ def test_drops_are_counted_from_the_start_of_the_training(warmup, hold, rest):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_lead_may_take_the_whole_training(name):
     factor = make_schedule(name, 4, warmup_epochs=2, hold_epochs=2, drop_epochs=(3,))
-    assert [factor(done) for done in (0, 0.25, 0.5, 0.75, 1)] == [0, 0.5, 1, 1, 1]
+    assert [factor(progress) for progress in (0, 0.25, 0.5, 0.75, 1)] == [0, 0.5, 1, 1, 1]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from charlm.generation.steps.base import Array, Char, Layer, Linear, Rows, Steps, Weights
 from charlm.generation.steps.lstm import LSTM
-from charlm.generation.steps.ngram import Smoothed, Trie, take_levels
+from charlm.generation.steps.ngram import InterpolatedNGram, Trie, take_levels
 from charlm.generation.steps.recent import Recent, RecentWords
 from charlm.generation.steps.stacked import head_of, layers_of
 from charlm.generation.steps.word_ngram import Words, take_words
@@ -47,7 +47,12 @@ class Beside:
     """
 
     def __init__(
-        self, reader: Trie | Words, counted: Smoothed, n_counted: int, recent: Recent | None, layers: Sequence[Layer]
+        self,
+        reader: Trie | Words,
+        counted: InterpolatedNGram,
+        n_counted: int,
+        recent: Recent | None,
+        layers: Sequence[Layer],
     ) -> None:
         self.reader, self.counted, self.n_counted, self.recent, self.layers = reader, counted, n_counted, recent, layers
         self.recent_words = RecentWords(recent.vocab_size) if recent and n_counted > 1 else None
@@ -69,18 +74,18 @@ class Beside:
                 late.allocate(rows)
         for layer in self.layers:
             layer.allocate(rows)
-        n_opinions = self.n_counted * (2 if self.recent else 1)
-        self.expected = np.empty((*rows, n_opinions, self.counted.vocab_size), np.float32)
+        n_experts = self.n_counted * (2 if self.recent else 1)
+        self.expected = np.empty((*rows, n_experts, self.counted.vocab_size), np.float32)
 
     def step(self, char: Char) -> tuple[Array, Array]:
         """Return what the LSTM knows after one more character, (..., H), and ln p_k + ln V, (..., K, V)."""
         found: Any = self.reader.step(char)
         expected = self.expected if self.counted.rows else self.expected[None]
-        self.counted.opinions(found, expected)
+        self.counted.expert_log_probs(found, expected)
         if self.recent:
-            self.counted.logarithm(self.recent.step(char), expected[:, self.n_counted])
+            self.counted.safe_log(self.recent.step(char), expected[:, self.n_counted])
         if self.recent_words:
-            self.counted.logarithm(self.recent_words.step(char, found[1][:2]), expected[:, self.n_counted + 1])
+            self.counted.safe_log(self.recent_words.step(char, found[1][:2]), expected[:, self.n_counted + 1])
         np.add(expected, self.by_chance, out=expected)
         x: Any = char, self.expected.reshape(*self.expected.shape[:-2], -1)
         for layer in self.layers:
@@ -88,7 +93,7 @@ class Beside:
         return x, self.expected
 
 
-class Corrected:
+class ExpertHead:
     """From what the LSTM knows, and what is expected, to the logits.
 
     Args:
@@ -118,19 +123,23 @@ def lstm_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `lstm-ngram`."""
     words, vocab_size = "counts.head.kinds" in weights.arrays, weights.vocab_size
     reader: Trie | Words
-    counted: Smoothed
+    counted: InterpolatedNGram
     if words:
         reader, counted, order = take_words(weights, "counts.head")
     else:
         levels = take_levels(weights, "counts.head")
-        reader, counted, order = Trie(levels[:-1], vocab_size), Smoothed(levels, vocab_size, "kneser-ney"), len(levels)
+        reader, counted, order = (
+            Trie(levels[:-1], vocab_size),
+            InterpolatedNGram(levels, vocab_size, "kneser-ney"),
+            len(levels),
+        )
     n_counted = 2 if words else 1
-    n_opinions = weights.shape("head.trust.weight", 2)[0]
-    recent = n_opinions == 2 * n_counted
-    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_opinions * vocab_size)
+    n_experts = weights.shape("head.trust.weight", 2)[0]
+    recent = n_experts == 2 * n_counted
+    layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_experts * vocab_size)
     own, is_tied = head_of(weights, embed, options["n_hidden"], "head.own")
-    trust = Linear(weights.linear("head.trust", options["n_hidden"], n_opinions))
-    head = Corrected(own, trust)
+    trust = Linear(weights.linear("head.trust", options["n_hidden"], n_experts))
+    head = ExpertHead(own, trust)
     options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
     late = Recent(vocab_size) if recent else None
     return Steps([Beside(reader, counted, n_counted, late, layers)], head, options)

@@ -84,7 +84,7 @@ def discounts(counts: NDArray[np.int32]) -> list[float]:
     return found
 
 
-class Smoothed:
+class InterpolatedNGram:
     """From nodes to the logarithm of the probability of each symbol.
 
     Args:
@@ -98,8 +98,8 @@ class Smoothed:
     def __init__(self, levels: Sequence[Level], vocab_size: int, smoothing: str) -> None:
         self.levels, self.vocab_size, self.is_kneser_ney = levels, vocab_size, smoothing == "kneser-ney"
         self.order = len(levels)
-        freed = [discounts(level.counts) if self.is_kneser_ney else [1.0] * 4 for level in levels]
-        self.freed = np.array(freed, np.float32).astype(np.float64)  # (n, 4)
+        discount_mass = [discounts(level.counts) if self.is_kneser_ney else [1.0] * 4 for level in levels]
+        self.discount_mass = np.array(discount_mass, np.float32).astype(np.float64)  # (n, 4)
         self.allocate(())
         self.shortest = np.full((1, vocab_size), 1 / vocab_size)
         self.shortest = self.probs([0], [1], self.shortest)
@@ -140,12 +140,14 @@ class Smoothed:
         """
         keys, counts, n_each = zip(*map(self.followers, lengths, nodes), strict=True)
         symbol, count = np.concatenate(keys) % self.vocab_size, np.concatenate(counts)
-        freed = np.concatenate([self.freed[k].take(part, mode="clip") for k, part in zip(lengths, counts, strict=True)])
-        kept = count - freed if self.is_kneser_ney else count
+        discount_mass = np.concatenate(
+            [self.discount_mass[k].take(part, mode="clip") for k, part in zip(lengths, counts, strict=True)]
+        )
+        kept = count - discount_mass if self.is_kneser_ney else count
         shape = len(keys), len(self.logits) if self.rows else 1  # of what there is for each context
         n_contexts, n_texts = math.prod(shape), shape[1]
         context = np.arange(n_contexts).repeat(np.ravel(n_each))  # of each follower
-        left, total = (np.bincount(context, x, n_contexts) for x in (freed, kept + freed))
+        left, total = (np.bincount(context, x, n_contexts) for x in (discount_mass, kept + discount_mass))
         unseen = total == 0  # nothing follows: all is left
         total += unseen
         shares = ((left + unseen) / total).reshape(shape)
@@ -164,17 +166,17 @@ class Smoothed:
         return self.probs(range(1, self.order), list(nodes.T) if self.rows else nodes.tolist(), self.shortest)
 
     @staticmethod
-    def logarithm(probs: Exact, out: Array) -> None:
+    def safe_log(probs: Exact, out: Array) -> None:
         """Write ln p, of p that may be too small for it."""
         np.log(np.maximum(probs, np.finfo(np.float64).tiny), out=out)
 
-    def opinions(self, nodes: Any, out: Array) -> None:
+    def expert_log_probs(self, nodes: Any, out: Array) -> None:
         """Write the logarithms of what is expected into the first of K opinions, float, (B, K, V)."""
-        self.logarithm(self.by_chars(nodes), out[:, 0])
+        self.safe_log(self.by_chars(nodes), out[:, 0])
 
     def step(self, nodes: Any) -> Array:
         """Return the logits, float, (..., V)."""
-        self.logarithm(self.by_chars(nodes), self.logits if self.rows else self.logits[None])
+        self.safe_log(self.by_chars(nodes), self.logits if self.rows else self.logits[None])
         return self.logits
 
 
@@ -236,6 +238,6 @@ def ngram(weights: Weights) -> Steps:
     smoothing, levels = weights.told("smoothing", str), take_levels(weights, "head")
     if smoothing not in SMOOTHINGS:
         raise ValueError(f"smoothing is {smoothing}")
-    trie, head = Trie(levels[:-1], weights.vocab_size), Smoothed(levels, weights.vocab_size, smoothing)
+    trie, head = Trie(levels[:-1], weights.vocab_size), InterpolatedNGram(levels, weights.vocab_size, smoothing)
     options = {"order": len(levels), "smoothing": smoothing}
     return Steps([trie], head, options, n_reach=max(1, len(levels) - 1))

@@ -60,9 +60,9 @@ class Gates:
     n_gates = 1
 
     def __init__(self, weight: Array, given: Array, n_hidden: int) -> None:
-        self.n_hidden, is_first = n_hidden, given.ndim == 2
-        self.product = Product(weight, self.n_gates, None if is_first else given)
-        self.table = Table(given.reshape(len(given), self.n_gates, n_hidden)) if is_first else None
+        self.n_hidden, is_main_process = n_hidden, given.ndim == 2
+        self.product = Product(weight, self.n_gates, None if is_main_process else given)
+        self.table = Table(given.reshape(len(given), self.n_gates, n_hidden)) if is_main_process else None
 
     @classmethod
     def made(cls, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, embed: Array | None = None) -> Self:

@@ -90,7 +90,7 @@ class Clock:
 
     Args:
         head_size: D.
-        n_memory: M.
+        window_size: M.
 
     Attributes:
         turn: exp(i angle) of each pair of numbers at the last character's place, complex64, (D / 2,).
@@ -98,10 +98,10 @@ class Clock:
         n_known: K.
     """
 
-    def __init__(self, head_size: int, n_memory: int) -> None:
+    def __init__(self, head_size: int, window_size: int) -> None:
         pairs = np.arange(0, head_size, 2, dtype=np.float32)
         self.angles = (10_000 ** (-pairs / np.float32(head_size))).astype(np.float64)  # rounded as in models/
-        self.n_most = n_memory + 1
+        self.n_most = window_size + 1
 
     @property
     def states(self) -> list[NDArray[np.int64]]:
@@ -129,10 +129,10 @@ class Attention:
         name: of the layer.
         n_embed: E.
         head_size: D.
-        clock: which steps first.
+        synced_seconds: which steps first.
     """
 
-    def __init__(self, weights: Weights, name: str, n_embed: int, head_size: int, clock: Clock) -> None:
+    def __init__(self, weights: Weights, name: str, n_embed: int, head_size: int, synced_seconds: Clock) -> None:
         n_heads = math.ceil(n_embed / head_size)
         matrix, bias = weights.linear(f"{name}.attention.to_heads", n_embed, 3 * n_heads * head_size)
         matrix *= weights.take(f"{name}.attention_norm.weight", n_embed)[:, None]
@@ -140,11 +140,11 @@ class Attention:
         both[:, 0] /= np.float32(math.sqrt(head_size))
         both[:, :2] = both[:, :2].swapaxes(-1, -2).reshape(both[:, :2].shape)  # number i beside number D / 2 + i
         both = both.reshape(n_embed + 1, -1)
-        self.to_heads = Linear((both[:-1], both[-1]))
-        from_heads = weights.take(f"{name}.attention.from_heads.weight", n_embed, n_heads * head_size)
-        self.from_heads = Linear((laid_out(from_heads), None))
+        self.qkv_proj = Linear((both[:-1], both[-1]))
+        out_proj = weights.take(f"{name}.attention.from_heads.weight", n_embed, n_heads * head_size)
+        self.out_proj = Linear((laid_out(out_proj), None))
         self.shape = (3, n_heads, head_size)
-        self.clock, self.n_places = clock, min(clock.n_most, N_PLACES)
+        self.synced_seconds, self.n_places = synced_seconds, min(synced_seconds.n_most, N_PLACES)
 
     @property
     def states(self) -> list[Array]:
@@ -153,54 +153,56 @@ class Attention:
 
     def allocate(self, rows: Rows) -> None:
         """Make room for so many texts."""
-        self.to_heads.allocate(rows)
-        self.from_heads.allocate(rows)
+        self.qkv_proj.allocate(rows)
+        self.out_proj.allocate(rows)
         _, n_heads, head_size = self.shape
         self.keys, self.values = (np.zeros((*rows, n_heads, self.n_places, head_size), np.float32) for _ in range(2))
 
     def grow(self) -> None:
         """Make twice as many places, or as many as are ever needed."""
-        n_more = min(self.n_places, self.clock.n_most - self.n_places)
+        n_more = min(self.n_places, self.synced_seconds.n_most - self.n_places)
         more = np.zeros((*self.keys.shape[:-2], n_more, self.shape[-1]), np.float32)
         self.keys, self.values = (np.concatenate([kept, more], axis=-2) for kept in (self.keys, self.values))
         self.n_places += n_more
 
     def step(self, x: Array) -> Array:
         """Return what is to be added, (..., E)."""
-        heads = self.to_heads.step(x)
+        heads = self.qkv_proj.step(x)
         heads = heads.reshape(*heads.shape[:-1], *self.shape)  # (..., 3, N, D)
         turning = heads[..., :2, :, :].view(np.complex64)
-        np.multiply(turning, self.clock.turn, out=turning)
-        if self.clock.place == self.n_places:
+        np.multiply(turning, self.synced_seconds.turn, out=turning)
+        if self.synced_seconds.place == self.n_places:
             self.grow()
-        self.keys[..., self.clock.place, :] = heads[..., 1, :, :]
-        self.values[..., self.clock.place, :] = heads[..., 2, :, :]
-        keys, values = (kept[..., : self.clock.n_known, :] for kept in (self.keys, self.values))  # (..., N, K, D)
+        self.keys[..., self.synced_seconds.place, :] = heads[..., 1, :, :]
+        self.values[..., self.synced_seconds.place, :] = heads[..., 2, :, :]
+        keys, values = (
+            kept[..., : self.synced_seconds.n_known, :] for kept in (self.keys, self.values)
+        )  # (..., N, K, D)
         shares = np.matmul(keys, heads[..., 0, :, :, None])  # (..., N, K, 1)
         np.subtract(shares, np.maximum.reduce(shares, axis=-2, keepdims=True), out=shares)
         np.exp(shares, out=shares)
         gathered = np.matmul(shares.swapaxes(-1, -2), values)  # (..., N, 1, D)
         np.divide(gathered, np.add.reduce(shares, axis=-2, keepdims=True), out=gathered)
-        return self.from_heads.step(gathered.reshape(*gathered.shape[:-3], -1))
+        return self.out_proj.step(gathered.reshape(*gathered.shape[:-3], -1))
 
 
 def transformer(weights: Weights) -> Steps:
     """Prepare the steps of `transformer`."""
     v, e = weights.vocab_size, weights.n_embed
-    head_size, n_memory = weights.told("head_size", int), weights.told("n_memory", int)
-    if head_size < 2 or head_size % 2 or n_memory < 1:
-        raise ValueError(f"head_size is {head_size}, n_memory {n_memory}")
-    clock = Clock(head_size, n_memory)
-    layers: list[Layer] = [clock, Table(weights.take("embed.weight", v, e))]
+    head_size, window_size = weights.told("head_size", int), weights.told("window_size", int)
+    if head_size < 2 or head_size % 2 or window_size < 1:
+        raise ValueError(f"head_size is {head_size}, n_memory {window_size}")
+    synced_seconds = Clock(head_size, window_size)
+    layers: list[Layer] = [synced_seconds, Table(weights.take("embed.weight", v, e))]
     n_layers = weights.count("layers.{}.to_hidden.weight")
     for i in range(n_layers):
         name = f"layers.{i}"
-        layers.append(Residual(RMSNorm(e), Attention(weights, name, e, head_size, clock)))
+        layers.append(Residual(RMSNorm(e), Attention(weights, name, e, head_size, synced_seconds)))
         to_hidden = laid_out(weights.take(f"{name}.to_hidden.weight", 4 * e, e))
         to_hidden *= weights.take(f"{name}.network_norm.weight", e)[:, None]
         from_hidden = laid_out(weights.take(f"{name}.from_hidden.weight", e, 4 * e))
         layers.append(Residual(RMSNorm(e), Gelu((to_hidden, None)), Linear((from_hidden, None))))
     matrix, bias = weights.linear("head", e, v)
     matrix *= weights.take("norm.weight", e)[:, None]
-    options = {"n_embed": e, "n_layers": n_layers, "head_size": head_size, "n_memory": n_memory}
-    return Steps([*layers, RMSNorm(e)], Linear((matrix, bias)), options, n_reach=n_layers * n_memory + 1)
+    options = {"n_embed": e, "n_layers": n_layers, "head_size": head_size, "window_size": window_size}
+    return Steps([*layers, RMSNorm(e)], Linear((matrix, bias)), options, n_reach=n_layers * window_size + 1)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.generation.steps.base import Array, Char, Rows, Steps, Weights
-from charlm.generation.steps.ngram import Level, Smoothed, Trie, Whole, take_level, take_levels
+from charlm.generation.steps.ngram import InterpolatedNGram, Level, Trie, Whole, take_level, take_levels
 
 OTHER, LETTER, BLANK, BREAK = range(4)
 N_WORD_LEVELS, MAX_LENGTH = 4, 255
@@ -33,11 +33,11 @@ class Words:
 
     Args:
         trie: of the n-grams.
-        kinds: of the symbols, uint8, (V,).
+        char_classes: of the symbols, uint8, (V,).
     """
 
-    def __init__(self, trie: Trie, kinds: NDArray[np.uint8]) -> None:
-        self.trie, self.kinds, self.kind_of = trie, kinds, kinds.tolist()
+    def __init__(self, trie: Trie, char_classes: NDArray[np.uint8]) -> None:
+        self.trie, self.char_classes, self.kind_of = trie, char_classes, char_classes.tolist()
 
     @property
     def states(self) -> list[Whole]:
@@ -69,12 +69,12 @@ class Words:
             self.words[:] = begun, before, further, length
         else:
             begun, before, further, length = self.words.T.copy()
-            kinds = self.kinds[char]
-            length = np.where(kinds == BREAK, 0, np.minimum(length + 1, MAX_LENGTH))
-            ends, is_mark = (kinds != LETTER) & (begun != 0), kinds == OTHER
+            char_classes = self.char_classes[char]
+            length = np.where(char_classes == BREAK, 0, np.minimum(length + 1, MAX_LENGTH))
+            ends, is_mark = (char_classes != LETTER) & (begun != 0), char_classes == OTHER
             further, before = np.where(ends, before, further), np.where(ends, begun, before)
             further, before = np.where(is_mark, before, further), np.where(is_mark, char + 1, before)
-            begun = np.where(kinds == LETTER, (begun * FACTOR + char + 1) % MODULUS, 0)
+            begun = np.where(char_classes == LETTER, (begun * FACTOR + char + 1) % MODULUS, 0)
             self.words[:] = np.stack([begun, before, further, length], axis=1)
         both, three = begun ^ spread(before), begun ^ spread(before ^ spread(further))
         return self.trie.step(char), [begun, both, three, length]
@@ -85,7 +85,7 @@ def spread(words: Any) -> Any:
     return words * SPREAD >> 20 & N_CONTEXTS - 1
 
 
-class WordSmoothed(Smoothed):
+class InterpolatedWordNGram(InterpolatedNGram):
     """From nodes and contexts to what is expected.
 
     Args:
@@ -109,19 +109,19 @@ class WordSmoothed(Smoothed):
         by_length = self.probs([self.order + len(of_words)], [length], by_length)
         return by_chars, np.where(self.is_white, white * by_length, by_words)
 
-    def opinions(self, found: Any, out: Array) -> None:
+    def expert_log_probs(self, found: Any, out: Array) -> None:
         """Write the logarithms of both into the first two of K opinions, float, (B, K, V)."""
         for i, probs in enumerate(self.both(found)):
-            self.logarithm(probs, out[:, i])
+            self.safe_log(probs, out[:, i])
 
     def step(self, found: Any) -> Array:
         """Return the logits, float, (..., V)."""
         by_chars, by_words = self.both(found)
-        self.logarithm((by_chars + by_words) / 2, self.logits if self.rows else self.logits[None])
+        self.safe_log((by_chars + by_words) / 2, self.logits if self.rows else self.logits[None])
         return self.logits
 
 
-def take_words(weights: Weights, name: str) -> tuple[Words, WordSmoothed, int]:
+def take_words(weights: Weights, name: str) -> tuple[Words, InterpolatedWordNGram, int]:
     """Take counts of characters and of words out of the weights.
 
     Args:
@@ -136,12 +136,12 @@ def take_words(weights: Weights, name: str) -> tuple[Words, WordSmoothed, int]:
     """
     vocab_size, levels = weights.vocab_size, take_levels(weights, name)
     is_whole = weights.shape(f"{name}.kinds", 1) == (vocab_size,)
-    kinds = weights.arrays.pop(f"{name}.kinds")
-    if not is_whole or kinds.dtype != np.uint8 or kinds.max() > BREAK:
+    char_classes = weights.arrays.pop(f"{name}.kinds")
+    if not is_whole or char_classes.dtype != np.uint8 or char_classes.max() > BREAK:
         raise ValueError("the kinds of symbols are not one of four for each")
     words = [take_level(weights, f"{name}.word_{{}}_{k}", N_CONTEXTS * vocab_size) for k in range(1, N_WORD_LEVELS + 1)]
     trie = Trie(levels[:-1], vocab_size)
-    return Words(trie, kinds), WordSmoothed(levels, words, kinds >= BLANK), len(levels)
+    return Words(trie, char_classes), InterpolatedWordNGram(levels, words, char_classes >= BLANK), len(levels)
 
 
 def word_ngram(weights: Weights) -> Steps:

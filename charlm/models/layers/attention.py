@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def rotations(first: int, stop: int, head_size: int, like: Tensor) -> Tensor:
+def rope_angles(first: int, stop: int, head_size: int, like: Tensor) -> Tensor:
     """Return cosine and sine of the angles of the positions from `first` to `stop`.
 
     Args:
@@ -39,14 +39,14 @@ def rotations(first: int, stop: int, head_size: int, like: Tensor) -> Tensor:
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+def apply_rope(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn queries or keys by their positions' angles.
 
     Number i makes a pair with number D/2 + i, which is quicker than with its neighbour, and the same to a network.
 
     Args:
         x: float, (..., T, D).
-        rotation: as `rotations` returns it, float, (2, T, D / 2).
+        rotation: as `rope_angles` returns it, float, (2, T, D / 2).
 
     Returns:
         of the type and shape of `x`.
@@ -57,24 +57,24 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Let each position gather from itself and from the `n_memory` before it.
+    """Let each position gather from itself and from the `window_size` before it.
 
     Args:
         n_embed: E.
         head_size: D, even.
-        n_memory: M.
+        window_size: M.
     """
 
-    def __init__(self, n_embed: int, head_size: int, n_memory: int) -> None:
+    def __init__(self, n_embed: int, head_size: int, window_size: int) -> None:
         super().__init__()
-        self.head_size, self.n_memory = head_size, n_memory
+        self.head_size, self.window_size = head_size, window_size
         n_heads = math.ceil(n_embed / head_size)
-        self.to_heads = nn.Linear(n_embed, 3 * n_heads * head_size)  # W_q, W_k, W_v and their biases
-        self.from_heads = nn.Linear(n_heads * head_size, n_embed, bias=False)  # W_o
-        self.look_back()
+        self.qkv_proj = nn.Linear(n_embed, 3 * n_heads * head_size)  # W_q, W_k, W_v and their biases
+        self.out_proj = nn.Linear(n_heads * head_size, n_embed, bias=False)  # W_o
+        self.init_local_attention()
 
     @torch.no_grad()
-    def look_back(self, strength: float = 3.0) -> None:
+    def init_local_attention(self, strength: float = 3.0) -> None:
         """Set the biases so that head h looks mostly h + 1 positions back, whatever stands there.
 
         With b_k = c in one number of each pair and zero in the other, and b_q = R_-(h+1) b_k, a score has the term
@@ -84,10 +84,10 @@ class Attention(nn.Module):
         Args:
             strength: c; at 3 and D = 32 that position starts with some six tenths of the weight.
         """
-        queries, keys, values = self.to_heads.bias.view(3, -1, self.head_size)  # each (N, D)
+        queries, keys, values = self.qkv_proj.bias.view(3, -1, self.head_size)  # each (N, D)
         keys[:, : self.head_size // 2] = strength
         keys[:, self.head_size // 2 :] = 0
-        queries.copy_(rotate(keys, rotations(-len(keys), 0, self.head_size, keys).flip(1)))
+        queries.copy_(apply_rope(keys, rope_angles(-len(keys), 0, self.head_size, keys).flip(1)))
         values.zero_()
 
     def forward(self, x: Tensor, past: Tensor | None, rotation: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -104,11 +104,15 @@ class Attention(nn.Module):
             past: keys and values of the last M positions, or of all if they are fewer, as above.
         """
         n_steps = x.shape[1]
-        heads = self.to_heads(x).unflatten(2, (3, -1, self.head_size))  # (B, T, 3, N, D)
+        heads = self.qkv_proj(x).unflatten(2, (3, -1, self.head_size))  # (B, T, 3, N, D)
         queries, *now = heads.permute(2, 0, 3, 1, 4)  # each (B, N, T, D)
         known = torch.stack(now) if past is None else torch.cat([past, torch.stack(now)], dim=3)  # (2, B, N, P + T, D)
         keys, values = known
         gathered = F.scaled_dot_product_attention(
-            rotate(queries, rotation[:, -n_steps:]), rotate(keys, rotation), values, mask, is_causal=past is None
+            apply_rope(queries, rotation[:, -n_steps:]),
+            apply_rope(keys, rotation),
+            values,
+            mask,
+            is_causal=past is None,
         )
-        return self.from_heads(gathered.transpose(1, 2).flatten(2)), known[..., -self.n_memory :, :]
+        return self.out_proj(gathered.transpose(1, 2).flatten(2)), known[..., -self.window_size :, :]

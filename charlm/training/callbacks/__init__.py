@@ -1,35 +1,35 @@
 """What can be added to a training."""
 
-from charlm.training.callbacks.averaging import MovingAverage
-from charlm.training.callbacks.contention import Contention
-from charlm.training.callbacks.forgiving import Forgiving
-from charlm.training.callbacks.measuring import Meter, Samples, Validate
-from charlm.training.callbacks.reporting import History, Progress, TensorBoard
-from charlm.training.callbacks.saving import Save
+from charlm.training.callbacks.averaging import EMA
+from charlm.training.callbacks.contention import WarnOversubscription
+from charlm.training.callbacks.forgiving import IgnoreIOErrors
+from charlm.training.callbacks.measuring import Samples, TrainingStats, Validate
+from charlm.training.callbacks.reporting import JSONLinesLogger, Progress, TensorBoard
+from charlm.training.callbacks.saving import ModelCheckpoint
 from charlm.training.callbacks.steering import (
+    ActivationRegularization,
     ClipGradient,
     EarlyStop,
-    PenaliseActivations,
     Schedule,
     SkipNonFinite,
     StopOnSignal,
 )
 
 __all__ = [
+    "ActivationRegularization",
     "ClipGradient",
-    "Contention",
+    "EMA",
     "EarlyStop",
-    "Forgiving",
-    "History",
-    "Meter",
-    "MovingAverage",
-    "PenaliseActivations",
+    "IgnoreIOErrors",
+    "JSONLinesLogger",
+    "ModelCheckpoint",
     "Progress",
     "Samples",
-    "Save",
     "Schedule",
     "SkipNonFinite",
     "StopOnSignal",
     "TensorBoard",
+    "TrainingStats",
     "Validate",
+    "WarnOversubscription",
 ]

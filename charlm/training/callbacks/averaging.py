@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from charlm.training.loop import Callback, Run
+from charlm.training.loop import Callback, TrainState
 
 
-class MovingAverage(Callback):
+class EMA(Callback):
     """Keep an exponential moving average of the weights; from an epoch's end to the next step, it is the model.
 
     So it is what is validated, sampled from and saved, if it comes before the callbacks that do so. The average begins
@@ -20,7 +20,7 @@ class MovingAverage(Callback):
         decay: weight of the past, a step.
     """
 
-    kept = ("n_steps", "average", "_raw")
+    state_attrs = ("n_steps", "average", "_raw")
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
@@ -28,13 +28,13 @@ class MovingAverage(Callback):
         self.average: list[Tensor] = []
         self._raw: list[Tensor] = []  # the weights as they were trained, while the average is in their place
 
-    def on_batch_start(self, run: Run) -> None:
+    def on_batch_start(self, run: TrainState) -> None:
         """Go on from the weights as they were trained."""
         if self._raw:
             _exchange(run, self._raw)
             self._raw = []
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Take the new weights into the average."""
         weights = [p.detach() for p in run.model.parameters()]
         if not self.average:
@@ -43,13 +43,13 @@ class MovingAverage(Callback):
         get_ema_multi_avg_fn(decay)(self.average, weights, None)  # type: ignore[no-untyped-call]
         self.n_steps += 1
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: TrainState) -> None:
         """Put the average in the place of the weights."""
         if self.average and not self._raw:
             self._raw = _exchange(run, self.average)
 
 
-def _exchange(run: Run, values: list[Tensor]) -> list[Tensor]:
+def _exchange(run: TrainState, values: list[Tensor]) -> list[Tensor]:
     """Set the model's weights and return what they were."""
     parameters = list(run.model.parameters())
     before = [p.detach().clone() for p in parameters]

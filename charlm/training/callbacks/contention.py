@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from charlm.training.loop import Callback, Run
+from charlm.training.loop import Callback, TrainState
 
 FIRST, AGAIN = 5.0, 300.0  # seconds of training before the first look, and between looks at most
 LOOK = 0.05  # seconds that half a look takes, if nothing is in the way
@@ -25,7 +25,7 @@ def seconds_of_work(n_threads: int) -> float:
     return timer.blocked_autorange(min_run_time=LOOK).mean
 
 
-class Contention(Callback):
+class WarnOversubscription(Callback):
     """Say once on stderr when all threads together are much slower than one alone.
 
     PyTorch's threads wait for one another hundreds of times a step. Where other work has one of their cores, each
@@ -39,7 +39,7 @@ class Contention(Callback):
         self.measure = measure
         self._next, self._found = FIRST, 0
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Look when it is time."""
         n_threads = torch.get_num_threads()
         if run.seconds < self._next or n_threads == 1 or run.model.device.type != "cpu":

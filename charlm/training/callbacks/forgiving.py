@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from charlm.training.loop import HOOKS, Callback, Run
+from charlm.training.loop import HOOKS, Callback, TrainState
 
 
-class Forgiving(Callback):
+class IgnoreIOErrors(Callback):
     """Do what another callback does until the system refuses that (a full disk); then say so once and go on without.
 
     Args:
@@ -22,7 +22,7 @@ class Forgiving(Callback):
         for hook in HOOKS:
             setattr(self, hook, partial(self._try, hook, getattr(report, hook)))
 
-    def _try(self, hook: str, do: Callable[[Run], None], run: Run) -> None:
+    def _try(self, hook: str, do: Callable[[TrainState], None], run: TrainState) -> None:
         if self.failed:
             if hook == "on_fit_end":  # close what can be closed
                 with suppress(Exception):

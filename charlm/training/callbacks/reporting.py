@@ -9,9 +9,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from charlm.data.vocab import Vocab
-from charlm.evaluation.metrics import bits
-from charlm.files import write_whole
-from charlm.training.loop import Callback, Run
+from charlm.evaluation.metrics import nats_to_bits
+from charlm.files import atomic_write
+from charlm.training.loop import Callback, TrainState
 
 SMOOTH = 0.5  # weight of the past in the training loss that the progress bar shows
 
@@ -27,48 +27,48 @@ class Progress(Callback):
         self.show_samples = show_samples
         self._train = self._valid = self._speed = 0.0
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, run: TrainState) -> None:
         """Open the bar."""
         bar = "{desc} {percentage:3.0f}%|{bar}| {remaining} left"
         self._bar = tqdm(total=1.0, bar_format=bar, disable=None, dynamic_ncols=True, leave=False)
         self._bar.set_description_str("the first steps")
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Move the bar on when something was measured."""
         self._note(run)
-        if "train_nats" in run.record:
+        if "train_nats" in run.logs:
             self._bar.set_description_str(self._state(run, run.epoch + 1), refresh=False)
-            self._bar.update(run.done - self._bar.n)
+            self._bar.update(run.progress - self._bar.n)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: TrainState) -> None:
         """Say how the epoch went."""
         self._note(run)
-        self._valid = run.record.get("valid_nats", self._valid)
+        self._valid = run.logs.get("valid_nats", self._valid)
         if self._bar.disable:
             print(self._state(run, run.epoch), file=sys.stderr, flush=True)
-        elif "sample" in run.record and self.show_samples:
-            self._bar.write(f"{self._state(run, run.epoch)}\n{run.record['sample']}\n", file=sys.stderr)
+        elif "sample" in run.logs and self.show_samples:
+            self._bar.write(f"{self._state(run, run.epoch)}\n{run.logs['sample']}\n", file=sys.stderr)
 
-    def on_fit_end(self, run: Run) -> None:
+    def on_fit_end(self, run: TrainState) -> None:
         """Close the bar."""
         self._bar.close()
 
-    def _note(self, run: Run) -> None:
-        if "train_nats" in run.record:
-            new = run.record["train_nats"]
+    def _note(self, run: TrainState) -> None:
+        if "train_nats" in run.logs:
+            new = run.logs["train_nats"]
             self._train = SMOOTH * self._train + (1 - SMOOTH) * new if self._train else new
-            self._speed = run.record["chars_per_second"]
+            self._speed = run.logs["chars_per_second"]
 
-    def _state(self, run: Run, epoch: int) -> str:
+    def _state(self, run: TrainState, epoch: int) -> str:
         of = f"/{run.n_epochs}" if run.n_epochs != float("inf") else ""
-        train = f" train {bits(self._train):.3f}" if self._train else ""
-        valid = f" valid {bits(self._valid):.3f}" if self._valid else ""
+        train = f" train {nats_to_bits(self._train):.3f}" if self._train else ""
+        valid = f" valid {nats_to_bits(self._valid):.3f}" if self._valid else ""
         if not train:  # the model counts
             return f"epoch {epoch}{of}" + (f"{valid} bits/char" if valid else "")
         return f"epoch {epoch}{of}{train}{valid} bits/char, {self._speed:,.0f}/s"
 
 
-class History(Callback):
+class JSONLinesLogger(Callback):
     """Append what was measured to a file of JSON lines.
 
     Args:
@@ -78,28 +78,28 @@ class History(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, run: TrainState) -> None:
         """Open the file; of a resumed training, forget what will be measured again."""
         if run.step > 0:
             lines = self.path.read_text("utf-8").splitlines(keepends=True)
-            write_whole(self.path, "".join(line for line in lines if _is_before(line, run.step)).encode())
+            atomic_write(self.path, "".join(line for line in lines if _is_before(line, run.step)).encode())
         self._file = self.path.open("a", encoding="utf-8")
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Write what there is."""
-        if run.record.keys() & {"train_nats", "valid_nats"}:
+        if run.logs.keys() & {"train_nats", "valid_nats"}:
             place = {
                 "epoch": run.epoch,
                 "step": run.step,
                 "n_chars": run.n_chars,
                 "seconds": round(run.seconds, 3),
             }
-            self._file.write(json.dumps(place | run.record, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(place | run.logs, ensure_ascii=False) + "\n")
             self._file.flush()
 
     on_epoch_end = on_batch_end
 
-    def on_fit_end(self, run: Run) -> None:
+    def on_fit_end(self, run: TrainState) -> None:
         """Close the file."""
         self._file.close()
 
@@ -124,7 +124,7 @@ class TensorBoard(Callback):
     def __init__(self, folder: Path, recipe: str, vocab: Vocab) -> None:
         self.folder, self.recipe, self.vocab = folder, recipe, vocab
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, run: TrainState) -> None:
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
@@ -132,29 +132,29 @@ class TensorBoard(Callback):
         code = "\n".join("    " + line for line in self.recipe.splitlines())  # Markdown for "as it is"
         self._writer.add_text("recipe", code, run.n_chars)
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: TrainState) -> None:
         """Write the scalars that there are."""
         for name, tag in (("train_nats", "bits_per_char/train"), ("valid_nats", "bits_per_char/valid")):
-            if name in run.record:
-                self._writer.add_scalar(tag, bits(run.record[name]), run.n_chars)
+            if name in run.logs:
+                self._writer.add_scalar(tag, nats_to_bits(run.logs[name]), run.n_chars)
         for name in ("learning_rate", "chars_per_second"):
-            if name in run.record:
-                self._writer.add_scalar(f"training/{name}", run.record[name], run.n_chars)
-        if "train_nats" in run.record and "gradient_norm" in run.record:
-            self._writer.add_scalar("training/gradient_norm", run.record["gradient_norm"], run.n_chars)
+            if name in run.logs:
+                self._writer.add_scalar(f"training/{name}", run.logs[name], run.n_chars)
+        if "train_nats" in run.logs and "gradient_norm" in run.logs:
+            self._writer.add_scalar("training/gradient_norm", run.logs["gradient_norm"], run.n_chars)
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: TrainState) -> None:
         """Write scalars and sample."""
         self.on_batch_end(run)
-        if "sample" in run.record:
-            code = "\n".join("    " + line for line in run.record["sample"].splitlines())
+        if "sample" in run.logs:
+            code = "\n".join("    " + line for line in run.logs["sample"].splitlines())
             self._writer.add_text("sample", code, run.n_chars)
         self._writer.flush()
 
-    def on_fit_end(self, run: Run) -> None:
+    def on_fit_end(self, run: TrainState) -> None:
         """Write the embedding, where there is one, and close the file."""
         if hasattr(run.model, "embed"):
-            labels = ["(unknown)", *map(self._label, self.vocab.points.tolist())]
+            labels = ["(unknown)", *map(self._label, self.vocab.codepoints.tolist())]
             weight = run.model.embed.weight.detach().float().cpu()
             self._writer.add_embedding(weight, labels, global_step=run.n_chars, tag="embedding")
         self._writer.close()

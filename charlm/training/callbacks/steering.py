@@ -10,8 +10,8 @@ from types import FrameType
 from torch import Tensor, nn
 
 from charlm.errors import CharlmError, Interrupted
-from charlm.training.distributed import n_processes
-from charlm.training.loop import Callback, Run
+from charlm.training.distributed import world_size
+from charlm.training.loop import Callback, TrainState
 from charlm.training.schedules import Factor
 
 
@@ -27,15 +27,15 @@ class Schedule(Callback):
     def __init__(self, peak: float, factor: Factor, momentum: Factor | None = None) -> None:
         self.peak, self.factor, self.momentum = peak, factor, momentum
 
-    def on_batch_start(self, run: Run) -> None:
+    def on_batch_start(self, run: TrainState) -> None:
         """Set it."""
         for group in run.optimizer.param_groups:
-            group["lr"] = self.peak * self.factor(run.done)
+            group["lr"] = self.peak * self.factor(run.progress)
             if self.momentum is not None:
                 if "betas" in group:
-                    group["betas"] = (self.momentum(run.done), group["betas"][1])
+                    group["betas"] = (self.momentum(run.progress), group["betas"][1])
                 elif "momentum" in group:
-                    group["momentum"] = self.momentum(run.done)
+                    group["momentum"] = self.momentum(run.progress)
 
 
 class ClipGradient(Callback):
@@ -47,12 +47,12 @@ class ClipGradient(Callback):
     def __init__(self, max_norm: float) -> None:
         self.max_norm = max_norm
 
-    def on_backward_end(self, run: Run) -> None:
+    def on_backward_end(self, run: TrainState) -> None:
         """Scale it."""
-        run.record["gradient_norm"] = nn.utils.clip_grad_norm_(run.model.parameters(), self.max_norm)
+        run.logs["gradient_norm"] = nn.utils.clip_grad_norm_(run.model.parameters(), self.max_norm)
 
 
-class PenaliseActivations(Callback):
+class ActivationRegularization(Callback):
     """Add to the loss a penalty on features h that are large, or that change from one step to the next.
 
     The loss becomes nats per character + ar * mean(h_t^2) + tar * mean((h_t - h_{t-1})^2), where the features are
@@ -68,7 +68,7 @@ class PenaliseActivations(Callback):
     def __init__(self, ar: float, tar: float) -> None:
         self.ar, self.tar = ar, tar
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, run: TrainState) -> None:
         """Watch what goes into the head."""
 
         def watch(head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -80,7 +80,7 @@ class PenaliseActivations(Callback):
 
         self._handle = run.model.head.register_forward_pre_hook(watch)
 
-    def on_fit_end(self, run: Run) -> None:
+    def on_fit_end(self, run: TrainState) -> None:
         """Watch no more."""
         self._handle.remove()
 
@@ -98,15 +98,15 @@ class PenaliseActivations(Callback):
 class EarlyStop(Callback):
     """Stop when validation has not improved for `patience` epochs."""
 
-    kept = ("best_nats", "n_worse")
+    state_attrs = ("best_nats", "n_worse")
 
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.best_nats, self.n_worse = math.inf, 0
 
-    def on_epoch_end(self, run: Run) -> None:
+    def on_epoch_end(self, run: TrainState) -> None:
         """Look at `valid_nats`, which a `Validate` earlier in the list measured."""
-        nats = run.record.get("valid_nats")
+        nats = run.logs.get("valid_nats")
         if nats is None:
             return
         if nats < self.best_nats:
@@ -123,13 +123,13 @@ class SkipNonFinite(Callback):
         CharlmError: `limit` steps, one after another, had to be left out.
     """
 
-    kept = ("n_running",)
+    state_attrs = ("n_running",)
 
     def __init__(self, limit: int = 100) -> None:
         self.limit = limit
         self.n_running = 0
 
-    def on_backward_end(self, run: Run) -> None:
+    def on_backward_end(self, run: TrainState) -> None:
         """Look at the gradient, which makes the device wait."""
         gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
         if nn.utils.get_total_norm(gradients).isfinite():
@@ -153,22 +153,22 @@ class StopOnSignal(Callback):
     the step.
     """
 
-    def on_fit_start(self, run: Run) -> None:
+    def on_fit_start(self, run: TrainState) -> None:
         """Listen for the signals."""
 
         def stop(number: int, frame: FrameType | None) -> None:
-            if run.asked_to_end:
+            if run.pending_signal:
                 raise Interrupted(number)
-            run.asked_to_end = number
-            if n_processes() == 1:
-                run.agree()
-            if run.breakable:
+            run.pending_signal = number
+            if world_size() == 1:
+                run.synchronize()
+            if run.interruptible:
                 raise Interrupted(number)
 
         def save(number: int, frame: FrameType | None) -> None:
-            run.asked_to_save = True
-            if n_processes() == 1:
-                run.agree()
+            run.save_requested = True
+            if world_size() == 1:
+                run.synchronize()
 
         wanted = {signal.SIGINT: stop, signal.SIGTERM: stop}
         if hasattr(signal, "SIGUSR1"):
@@ -176,7 +176,7 @@ class StopOnSignal(Callback):
         in_main = threading.current_thread() is threading.main_thread()
         self._before = {number: signal.signal(number, do) for number, do in wanted.items()} if in_main else {}
 
-    def on_fit_end(self, run: Run) -> None:
+    def on_fit_end(self, run: TrainState) -> None:
         """Listen no more."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
