@@ -112,7 +112,7 @@ def _stop(run: Path, model: str, number: int) -> NoReturn:
 
     if distributed.is_main_process():
         command, does = ("train --resume", "goes on")
-        if issubclass(models.find(model), models.CountingModel):  # it was only being scored
+        if not models.find(model).uses_gradients:  # it was only being scored
             command, does = ("eval", "scores what was counted")
         print(f"charlm: interrupted; `charlm {command} {shlex.quote(str(run))}` {does}", file=sys.stderr)
     raise SystemExit(128 + number)

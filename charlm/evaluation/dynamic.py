@@ -31,7 +31,7 @@ from charlm.data.feeds import Stream, Windows
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import eval_mode, nats_per_char, per_char_nll
 from charlm.models.base import CharModel, State, detach
-from charlm.storage.weights import counting_parts, keeping_counts
+from charlm.models.counting import CountingModel, counting_parts, initial_state, keeping_counts
 
 N_PIECE = 32  # characters predicted between two steps
 N_COUNTED, MAX_COUNTS = 64, 2048  # characters predicted, at least, between two counts; how many counts, at most
@@ -109,7 +109,7 @@ def gradient_rms(
         ids: the training part, (N,).
         n_context: characters in a window; None for a model that carries its state.
         n_piece: see `DynamicConfig`.
-        char_classes: of the symbols, see `CharModel.count`; what counts reads the text as it did while training.
+        char_classes: of the symbols, see `CountingModel.fit_counts`; what counts reads the text as it did while training.
 
     Returns:
         one tensor a parameter, of its shape.
@@ -121,23 +121,26 @@ def gradient_rms(
     parameters = _parameters(model)
     if not parameters:
         return []
-    learned = model.training_span(ids)
+    learned = model.training_span(ids) if isinstance(model, CountingModel) else ids
     feed = Stream(learned, n_piece, N_LANES) if n_context is None else Windows(learned, n_context, n_piece * N_LANES)
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     n_batches = min(N_BATCHES, len(feed))
     state: State = None
     with _with_gradients(model), keeping_counts(model):
-        model.count(ids, char_classes)
+        if isinstance(model, CountingModel):
+            model.fit_counts(ids, char_classes)
         for step in range(n_batches):
             chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            row_offsets = [feed.row_offsets(0, step).to(model.device)] if model.uses_ngram_counts else []
-            logits, state = model(chars, state, n_context is not None, *row_offsets)
+            if state is None:
+                state = initial_state(model, feed.row_offsets(0, step).to(model.device))
+            logits, state = model(chars, state, n_context is not None)
             state = detach(state) if n_context is None else None
             loss = nats_per_char(logits, targets)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for square, gradient in zip(squares, gradients, strict=True):
                 square.addcmul_(gradient, gradient)
-        model.free_training_cache()
+        if isinstance(model, CountingModel):
+            model.free_training_cache()
     return [(square / n_batches).sqrt() for square in squares]
 
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from charlm.data.feeds import Feed
-from charlm.models.base import CharModel, CountingModel, detach
+from charlm.models.base import CharModel, detach
+from charlm.models.counting import initial_state
 
 N_WARM = 1024  # characters read before the first one that counts
 N_PIECE = 128  # characters of a lane read in one call
@@ -201,12 +202,12 @@ def evaluate_feed(model: CharModel, feed: Feed) -> EvalResult:
         nats and number of characters.
     """
     total, n, state = 0.0, 0, None
-    counts_beside = model.uses_ngram_counts and not isinstance(model, CountingModel)
     with eval_mode(model):
         for step in _shown(range(len(feed))):
             chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            row_offsets = [feed.row_offsets(0, step).to(model.device)] if counts_beside else []
-            logits, state = model(chars, state, feed.predicts == "last", *row_offsets)
+            if state is None:
+                state = initial_state(model, feed.row_offsets(0, step).to(model.device))
+            logits, state = model(chars, state, feed.predicts == "last")
             state = state if feed.carries_state else None
             total += nats_per_char(logits, targets).item() * targets.numel()
             n += targets.numel()

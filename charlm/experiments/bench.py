@@ -69,7 +69,7 @@ def entries(
 
 def is_ngram(model: str | None) -> bool:
     """Return whether a model counts and learns nothing else: it has no width, no budget and needs no second seed."""
-    return model is not None and issubclass(models.find(model), models.CountingModel)
+    return model is not None and not models.find(model).uses_gradients
 
 
 def match_parameters(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[str, int]:

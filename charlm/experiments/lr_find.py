@@ -90,12 +90,13 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
         UsageError, DataError: as in training.
         CharlmError: the loss ran away before anything could be seen.
     """
-    if issubclass(models.find(recipe.model), models.CountingModel):
+    if not models.find(recipe.model).uses_gradients:
         raise UsageError(f"model {recipe.model} counts and has no learning rate; `charlm train` will do")
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
         run = trainer.run
-        run.model.count(trainer.train_codes, trainer.char_classes)
+        if isinstance(run.model, models.CountingModel):
+            run.model.fit_counts(trainer.train_codes, trainer.char_classes)
         run.n_epochs, run.minutes = math.inf, None
         remove_temp_files = Sweep(lowest, highest, n_steps)
         fit(run, [*gradient_callbacks(recipe), remove_temp_files])

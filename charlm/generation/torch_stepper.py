@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from charlm.generation.sampler import SamplingParams, Stepper, generate_ids, uniform_stream
 from charlm.generation.steps import STEPS, prepare
-from charlm.models import MODELS, CharModel
+from charlm.models import CharModel
 from charlm.models.base import State
 
 
@@ -52,11 +52,16 @@ def make_stepper(model: CharModel, n_context: int | None = None, n_texts: int | 
         n_context: characters in a window; None for a model that carries its state.
         n_texts: how many texts are written at once; None for one.
     """
-    name = next((name for name, architecture in MODELS.items() if architecture is type(model)), "")
+    name = model.name
     weights = model.eval().state_dict()
     is_float32 = all(w.dtype == torch.float32 or not w.is_floating_point() for w in weights.values())
     if name in STEPS and (model.device.type == "cpu" or n_texts is None) and is_float32:
-        steps = prepare(name, {key: weight.cpu().numpy() for key, weight in weights.items()}, model.told, n_context)
+        steps = prepare(
+            name,
+            {key: weight.cpu().numpy() for key, weight in weights.items()},
+            model.config | {"vocab_size": model.vocab_size},
+            n_context,
+        )
         if steps is not None:
             return steps
     return TorchStepper(model, n_texts)

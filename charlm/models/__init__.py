@@ -7,9 +7,10 @@ from typing import Any
 
 from charlm.errors import UsageError, did_you_mean
 from charlm.models.awd_lstm import AWDLSTM
-from charlm.models.base import CharModel, CountingModel, State
+from charlm.models.base import CharModel, State
 from charlm.models.char3 import Char3
 from charlm.models.concat import Concat
+from charlm.models.counting import CountingModel
 from charlm.models.gru import GRU
 from charlm.models.gru_scratch import GRUScratch
 from charlm.models.loop import Loop
@@ -98,4 +99,6 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
             raise UsageError(f"model {name}: {key} is {value}, too small")
         if "dropout" in key and not 0 <= value < 1:
             raise UsageError(f"model {name}: {key} is {value}; it must be at least 0 and below 1")
-    return find(name)(vocab_size, **options)
+    model = find(name)(vocab_size, **options)
+    model.name, model.config = name, known | options
+    return model

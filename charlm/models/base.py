@@ -5,7 +5,6 @@ Shapes: B batch_size, T characters, V vocab_size, E n_embed, H n_hidden, L n_lay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -43,8 +42,9 @@ class CharModel(nn.Module):
             number and carries a state.
         default_feed: the feed that suits it.
         default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
-        uses_ngram_counts: it counts the training text, so no part of that can be held out; the loop tells it where the rows
-            of a batch begin in its `training_span`, `places`, long, (B,), after the arguments of `forward`.
+        uses_gradients: False for a model that only counts, and has no parameters.
+        name: key of the architecture in `MODELS`; set by `build`.
+        config: the constructor's options, defaults included; set by `build`.
         embed: one row a character.
         head: features (B, T, H) to logits (B, T, V).
     """
@@ -52,7 +52,9 @@ class CharModel(nn.Module):
     n_context: int | None = None
     default_feed = "stream"
     default_learning_rate = 5e-3
-    uses_ngram_counts = False
+    uses_gradients = True
+    name = ""
+    config: dict[str, Any]
     embed: nn.Embedding
     head: nn.Module
 
@@ -62,29 +64,14 @@ class CharModel(nn.Module):
         return next(chain(self.parameters(), self.buffers())).device
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What its weights do not show of what it computes: `vocab_size`, and an option here and there."""
-        return {"vocab_size": self.embed.num_embeddings}
+    def vocab_size(self) -> int:
+        """V."""
+        return self.embed.num_embeddings
 
     @property
     def n_parameters(self) -> int:
         """How many numbers were learned."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count the training text before the first step; most models have nothing to count.
-
-        Args:
-            ids: the text as indices, (N,).
-            char_classes: of the symbols, as `Vocab.char_classes` tells them, uint8, (V,); None where nothing is known of them.
-        """
-
-    def free_training_cache(self) -> None:
-        """Forget what `count` noted for training alone; most models have noted nothing."""
-
-    def training_span(self, ids: Tensor) -> Tensor:
-        """Return the end of a training text, (N,), from which gradients are made; for most models that is all of it."""
-        return ids
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch of text.
@@ -115,42 +102,3 @@ class CharModel(nn.Module):
         if only_last:
             features = features[:, -1:]
         return self.head(features), state
-
-
-class CountingModel(CharModel):
-    """A model that is made by counting a text once: it has buffers instead of parameters, and no gradient.
-
-    The sizes of its buffers depend on the text, so it also says how to take over stored ones. It defines
-    `n_parameters`, the number of its counts, and `told`, for it has no `embed`.
-    """
-
-    uses_ngram_counts = True
-
-    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count a text, instead of what was counted before.
-
-        Args:
-            ids: the text as indices, (N,).
-            char_classes: see `CharModel.count`.
-        """
-        raise NotImplementedError
-
-    def update_counts(self, ids: Tensor, n_known: int) -> None:
-        """Count more: a text beside what was counted, or how it goes on.
-
-        Args:
-            ids: the text as indices, (N,).
-            n_known: so many of its first characters were counted before.
-        """
-        raise NotImplementedError
-
-    def restore(self, stored: Mapping[str, Tensor]) -> None:
-        """Take over what was stored from the `state_dict` of such a model.
-
-        Args:
-            stored: tensors by name; the names are right, nothing else is known of them.
-
-        Raises:
-            ValueError: they do not hold together.
-        """
-        raise NotImplementedError

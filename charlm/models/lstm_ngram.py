@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from charlm.models.base import State
+from charlm.models.counting import CountingModel
 from charlm.models.layers.dropout import LockedDropout
 from charlm.models.lstm import LSTM
 from charlm.models.ngram import NGram, safe_log
@@ -75,7 +76,7 @@ class ExpertHead(nn.Module):
         return logits
 
 
-class LSTMNGram(LSTM):
+class LSTMNGram(LSTM, CountingModel):
     """Predict each next character by an LSTM that corrects what counts expect.
 
     Args:
@@ -92,7 +93,6 @@ class LSTMNGram(LSTM):
     """
 
     default_learning_rate = 4e-3
-    uses_ngram_counts = True
 
     def __init__(
         self,
@@ -128,12 +128,12 @@ class LSTMNGram(LSTM):
         """Return the end of a training text, as much of it as `MAX_CACHED` allows to keep what is expected of."""
         return ids[-min(N_COUNTED, MAX_CACHED // self.n_expected) :]
 
-    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
+    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count the training text, and note what is expected in each part of its end by counts of all the rest.
 
         Args:
             ids: the text as indices, (N,).
-            char_classes: of the symbols, see `CharModel.count`.
+            char_classes: of the symbols, see `CountingModel.fit_counts`.
         """
         ids = ids[-N_COUNTED:]
         n_learned = len(self.training_span(ids))
@@ -142,7 +142,7 @@ class LSTMNGram(LSTM):
         parts = list(itertools.pairwise(before + n_learned * i // n_folds for i in range(n_folds + 1)))
         parts.append((len(ids), len(ids)))  # nothing: at last all is counted
         for first, stop in tqdm(parts, "counting", leave=False, disable=None, dynamic_ncols=True):
-            self.counts.count(torch.cat([ids[:first], ids[stop:]]), char_classes)
+            self.counts.fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes)
             state: State = None
             for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
                 piece = ids[begin : min(begin + N_AT_ONCE, stop)].long().to(self.device)
@@ -177,21 +177,27 @@ class LSTMNGram(LSTM):
             before = read[:, -N_REMEMBERED:]
         return log_probs.flatten(2) + math.log(vocab_size), (of_counts, before)
 
-    def features(self, chars: Tensor, state: State = None, row_offsets: Tensor | None = None) -> tuple[Tensor, State]:
+    def state_at(self, row_offsets: Tensor) -> State:
+        """Return the initial state of rows of the training text: they are expected by counts of the other parts."""
+        return None if self.expected is None else (None, row_offsets)
+
+    def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch of text.
 
         Args:
             chars: character indices, long, (B, T).
-            state: of the LSTM, a pair, and of the counts; None starts afresh.
-            row_offsets: where in the counted text the rows begin, long, (B,), if they are of it.
+            state: of the LSTM, a pair, and of the counts; None starts afresh. From `state_at`, the second is the
+                position of each row in the training text, long, (B,).
 
         Returns:
             features: the last layer's h_1..h_T, and beside each ln p_k + ln V, float, (B, T, H + K V).
             state: as above.
         """
         of_lstm, of_counts = (None, None) if state is None else state
-        if self.expected is not None and row_offsets is not None:
-            expected = self.expected[row_offsets.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
+        if isinstance(of_counts, Tensor):
+            assert self.expected is not None
+            expected = self.expected[of_counts.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
+            of_counts = of_counts + chars.shape[1]
         else:
             expected, of_counts = self.expect(chars, of_counts)
         embedded = self.embed(chars)
@@ -199,10 +205,3 @@ class LSTMNGram(LSTM):
         told = torch.cat([embedded, expected.clamp(min=0)], dim=-1)
         hidden, of_lstm = self.layers(self.input_dropout(told), of_lstm)
         return torch.cat([hidden, expected], dim=-1), (of_lstm, of_counts)
-
-    def forward(
-        self, chars: Tensor, state: State = None, only_last: bool = False, row_offsets: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Predict the character after each one; see `CharModel.forward` and, for the places, `features`."""
-        features, state = self.features(chars, state, row_offsets)
-        return self.head(features[:, -1:] if only_last else features), state

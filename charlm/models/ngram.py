@@ -22,13 +22,12 @@ Shapes: B batch_size, T characters, V vocab_size, n order, M = B * T.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from charlm.errors import UsageError
-from charlm.models.base import CountingModel
+from charlm.models.counting import CountingModel
 from charlm.ngrams.levels import Level, followers
 from charlm.ngrams.trie import Trie
 
@@ -139,6 +138,7 @@ class NGram(CountingModel):
         UsageError: another smoothing, or an order that no memory has room for.
     """
 
+    uses_gradients = False
     head: InterpolatedNGram
 
     def __init__(self, vocab_size: int, order: int = 7, smoothing: str = "kneser-ney") -> None:
@@ -150,17 +150,17 @@ class NGram(CountingModel):
         self.head = InterpolatedNGram(vocab_size, order, smoothing)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """See `CharModel.told`."""
-        return {"vocab_size": self.head.vocab_size, "smoothing": self.head.smoothing}
+    def vocab_size(self) -> int:
+        """V."""
+        return self.head.vocab_size
 
     @property
     def n_parameters(self) -> int:
         """The number of counts."""
         return sum(len(self.head.level(k)[1]) for k in range(1, self.head.order + 1))
 
-    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count a text, instead of what was counted before; see `CountingModel.count`.
+    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
+        """Count a text, instead of what was counted before; see `CountingModel.fit_counts`.
 
         Raises:
             DataError: it is too short or too long.
@@ -171,7 +171,7 @@ class NGram(CountingModel):
         """Count more; see `CountingModel.update_counts`."""
         self.head.update_counts(ids, n_known)
 
-    def restore(self, stored: Mapping[str, Tensor]) -> None:
+    def load_counts(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored, by their names in `state_dict`.
 
         Raises:

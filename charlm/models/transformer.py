@@ -18,7 +18,6 @@ remembered (at most M), V vocab_size.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,11 +96,6 @@ class Transformer(CharModel):
             for name, parameter in self.named_parameters():
                 if name.endswith(("from_heads.weight", "from_hidden.weight")):
                     parameter.div_(math.sqrt(2 * n_layers))  # so many of them add to one sum
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """See `CharModel.told`."""
-        return super().told | {"head_size": self.head_size, "window_size": self.window_size}
 
     def features(self, chars: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Read a batch of text, `window_size` characters at a time, so that the mask stays small however long it is.

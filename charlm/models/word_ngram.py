@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,18 +132,13 @@ class WordNGram(NGram):
         self.head = InterpolatedWordNGram(vocab_size, order)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """See `CharModel.told`."""
-        return {"vocab_size": self.head.vocab_size}
-
-    @property
     def n_parameters(self) -> int:
         """The number of counts."""
         return super().n_parameters + sum(len(self.head.word_level(k)[1]) for k in range(1, N_WORD_LEVELS + 1))
 
-    def count(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count a text; see `CountingModel.count`. Where kinds are not known, every symbol is a word of its own."""
-        super().count(ids)
+    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
+        """Count a text; see `CountingModel.fit_counts`. Where kinds are not known, every symbol is a word of its own."""
+        super().fit_counts(ids)
         self.head.char_classes = (
             torch.full_like(self.head.char_classes, OTHER)
             if char_classes is None
@@ -159,7 +153,7 @@ class WordNGram(NGram):
         super().update_counts(ids, n_known)
         self.head.count_words(ids, n_known)
 
-    def restore(self, stored: Mapping[str, Tensor]) -> None:
+    def load_counts(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored; see `CountingModel.restore`."""
         char_classes, vocab_size = stored["head.kinds"], self.head.vocab_size
         if char_classes.dtype != torch.uint8 or char_classes.shape != (vocab_size,) or (char_classes > BREAK).any():
@@ -167,7 +161,7 @@ class WordNGram(NGram):
         words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in range(1, N_WORD_LEVELS + 1)]
         for k, level in enumerate(words, 1):
             check_level(level, N_CONTEXTS * vocab_size, f"level {k} of words")
-        super().restore(stored)
+        super().load_counts(stored)
         self.head.char_classes = char_classes.to(self.head.char_classes)
         for k, level in enumerate(words, 1):
             self.head.replace_words(k, *level)

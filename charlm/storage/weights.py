@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from charlm.models import CharModel, CountingModel, build
+from charlm.models import CharModel, build
+from charlm.models.counting import counting_parts
 
 
 def weights_of(model: CharModel) -> dict[str, Tensor]:
@@ -33,24 +32,6 @@ def check_sizes(name: str, vocab_size: int, options: dict[str, Any], weights: di
     if max(sizes.values(), default=0) ** 2 > max(2**20, n_weights):  # larger than a matrix that is there
         with torch.device("meta"):  # takes no memory, but seconds to import what it needs
             check_shapes(build(name, vocab_size, **options), weights)
-
-
-def counting_parts(model: CharModel) -> dict[str, CountingModel]:
-    """Return the parts of a model that count, by the beginning of their weights' names; it may be one itself."""
-    parts = model.named_modules()
-    return {f"{name}." if name else "": part for name, part in parts if isinstance(part, CountingModel)}
-
-
-@contextmanager
-def keeping_counts(model: CharModel) -> Iterator[None]:
-    """Give a model the counts back that it has now, whatever happens."""
-    parts = counting_parts(model).values()
-    counts = [part.state_dict() for part in parts]
-    try:
-        yield
-    finally:
-        for part, before in zip(parts, counts, strict=True):
-            part.restore(before)
 
 
 def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
@@ -78,7 +59,7 @@ def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     check_shapes(model, weights)
     counting = counting_parts(model)
     for begin, part in counting.items():
-        part.restore({name.removeprefix(begin): w for name, w in weights.items() if name.startswith(begin)})
+        part.load_counts({name.removeprefix(begin): w for name, w in weights.items() if name.startswith(begin)})
     for name, weight in weights_of(model).items():
         if not name.startswith(tuple(counting)):
             weight.data.copy_(weights[name])

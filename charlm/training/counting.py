@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from charlm.evaluation.metrics import EvalResult
-from charlm.models.base import CountingModel
+from charlm.models.counting import CountingModel
 from charlm.training.loop import Callback, TrainState, fit_context, run_hooks
 
 
@@ -26,13 +26,13 @@ def count(
     Args:
         run: whose model counts; its counters say afterwards that one epoch was one step.
         ids: the text as indices, (N,).
-        char_classes: of the symbols, see `CharModel.count`.
+        char_classes: of the symbols, see `CountingModel.fit_counts`.
         score: predicts the validation part; None where there is none.
         callbacks: called in this order.
     """
     assert isinstance(run.model, CountingModel)
     with fit_context(run, callbacks):
-        run.model.count(ids, char_classes)
+        run.model.fit_counts(ids, char_classes)
         measured = {} if score is None else {"valid_nats": score().nats_per_char}
         run.logs.update(measured)
         run_hooks("on_batch_end", run, callbacks)

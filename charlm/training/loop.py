@@ -14,6 +14,7 @@ from torch import Tensor
 from charlm.data.feeds import Feed
 from charlm.evaluation.metrics import nats_per_char
 from charlm.models.base import CharModel, State, detach
+from charlm.models.counting import CountingModel
 from charlm.training import distributed
 
 
@@ -180,7 +181,7 @@ def train_epoch(run: TrainState, callbacks: Sequence[Callback] = ()) -> None:
         run.states = [None] * run.accumulate
     for step in range(run.step_in_epoch, len(feed)):
         batch = [part.to(model.device) for part in feed.batch(run.epoch, step)]  # a large text is not on the device
-        if model.uses_ngram_counts:
+        if isinstance(model, CountingModel):
             batch.append(feed.row_offsets(run.epoch, step).to(model.device))
         n_chars, total = batch[1].numel(), None
         run_hooks("on_batch_start", run, callbacks)
@@ -188,7 +189,10 @@ def train_epoch(run: TrainState, callbacks: Sequence[Callback] = ()) -> None:
         for i, (chars, targets, *row_offsets) in enumerate(distributed.micro_batches(batch, run.accumulate)):
             run.share = targets.numel() / n_chars
             with torch.autocast(device_type, torch.bfloat16) if run.bf16 else nullcontext():
-                logits, state = model(chars, run.states[i], feed.predicts == "last", *row_offsets)
+                state = run.states[i]
+                if state is None and isinstance(model, CountingModel):
+                    state = model.state_at(*row_offsets)
+                logits, state = model(chars, state, feed.predicts == "last")
                 loss = nats_per_char(logits, targets)
                 smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
             run.states[i] = detach(state) if feed.carries_state else None

@@ -73,7 +73,7 @@ def train(
         trainer = Trainer.make(recipe, corpus)
         valid = partial(trainer.score, "valid", N_LANES)
         score = partial(distributed.run_on_rank0, valid) if trainer.has_valid else None
-        listed = [] if isinstance(trainer.run.model, CountingModel) else _steering(trainer, score)
+        listed = _steering(trainer, score) if trainer.run.model.uses_gradients else []
         with _workplace(folder, is_new=resume is None):
             return _train(trainer, folder, listed, extra, resume, score)
 
@@ -102,7 +102,7 @@ def _train(
         if folder is None:
             return
         extra_tensors = None
-        if name == "last" and not isinstance(run.model, CountingModel):
+        if name == "last" and run.model.uses_gradients:
             metadata.resume, extra_tensors = snapshot(run, listed)
         if distributed.is_main_process():
             checkpoint.save(folder / f"{name}.safetensors", run.model, metadata, extra_tensors=extra_tensors)
@@ -113,18 +113,20 @@ def _train(
     if resume is not None:
         assert folder is not None
         state_attrs |= _go_on(trainer, folder, listed, resume)
-    if isinstance(run.model, CountingModel):
+    if not run.model.uses_gradients:
         count(run, trainer.train_codes, trainer.char_classes, score, listed)
     else:
-        _tell_of_what_is_left_out(run.model.training_span(trainer.train_codes), trainer.train_codes)
-        run.model.count(trainer.train_codes, trainer.char_classes)
+        if isinstance(run.model, CountingModel):
+            _tell_of_what_is_left_out(run.model.training_span(trainer.train_codes), trainer.train_codes)
+            run.model.fit_counts(trainer.train_codes, trainer.char_classes)
         fit(run, listed)
 
     name = "best" if "best" in state_attrs else "last"
     metadata, weights = state_attrs[name]
     run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
     metadata.result = distributed.run_on_rank0(partial(_result, trainer))
-    run.model.free_training_cache()
+    if isinstance(run.model, CountingModel):
+        run.model.free_training_cache()
     write(name, metadata)
     if folder is not None and distributed.is_main_process():
         try:

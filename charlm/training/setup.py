@@ -40,15 +40,15 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
-    if recipe.split == "random20" and architecture.uses_ngram_counts:
+    if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
         raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
     if recipe.split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
-    if feed == "windows" and architecture.uses_ngram_counts and not issubclass(architecture, models.CountingModel):
+    if feed == "windows" and issubclass(architecture, models.CountingModel) and architecture.uses_gradients:
         raise UsageError(f"model {recipe.model} looks back further than a window; it needs --feed stream or chunks")
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
-    if n > 1 and issubclass(architecture, models.CountingModel):
+    if n > 1 and not architecture.uses_gradients:
         raise UsageError(f"model {recipe.model} counts in one process; start it without torchrun")
     if n > batch_size:
         raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer, or a larger --batch-size")

@@ -60,7 +60,10 @@ class Trainer:
         distributed.seed_rank(recipe.seed)
         ids = to_device_if_fits(corpus.ids, device)
         first, stop = corpus.bounds["train"]
-        feed, held_out = make_feeds(recipe, model.training_span(ids[first:stop]))
+        train_ids = ids[first:stop]
+        if isinstance(model, models.CountingModel):
+            train_ids = model.training_span(train_ids)
+        feed, held_out = make_feeds(recipe, train_ids)
         run = TrainState(
             model,
             feed,

@@ -1,0 +1,94 @@
+"""The contract of models that count the training text: n-grams alone, or n-grams beside a network.
+
+Shapes: N characters of text, B batch_size, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from charlm.models.base import CharModel, State
+
+
+class CountingModel(CharModel):
+    """A model whose prediction uses n-gram counts of the training text.
+
+    The counts are made before the first gradient step. A model with `uses_gradients = False` has nothing else.
+    """
+
+    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
+        """Count a text, replacing earlier counts.
+
+        Args:
+            ids: the text as indices, (N,).
+            char_classes: class of each symbol, see `Vocab.char_classes`, uint8, (V,); None if unknown.
+        """
+        raise NotImplementedError
+
+    def update_counts(self, ids: Tensor, n_known: int) -> None:
+        """Add counts of a text to the present ones.
+
+        Args:
+            ids: the text as indices, (N,).
+            n_known: number of its first characters that are counted already.
+        """
+        raise NotImplementedError
+
+    def load_counts(self, stored: Mapping[str, Tensor]) -> None:
+        """Load counts from a checkpoint.
+
+        Args:
+            stored: tensors by name; the names are right, nothing else has been checked.
+
+        Raises:
+            ValueError: the tensors are not valid counts.
+        """
+        raise NotImplementedError
+
+    def training_span(self, ids: Tensor) -> Tensor:
+        """Return the suffix of the training text, (N,), used for gradient steps (default: all of it)."""
+        return ids
+
+    def state_at(self, row_offsets: Tensor) -> State:
+        """Return the initial state of training rows.
+
+        Args:
+            row_offsets: where in the `training_span` each row begins, long, (B,).
+
+        Returns:
+            None unless training reads a row differently from any other text.
+        """
+        return None
+
+    def free_training_cache(self) -> None:
+        """Release buffers that are only needed for training. No-op by default."""
+
+
+def initial_state(model: CharModel, row_offsets: Tensor) -> State:
+    """Return the state before rows of the training text: `CountingModel.state_at`, None for any other model."""
+    return model.state_at(row_offsets) if isinstance(model, CountingModel) else None
+
+
+def counting_parts(model: CharModel) -> dict[str, CountingModel]:
+    """Return the parts of a model that hold counts, by the prefix of their weights' names ("" for the model itself)."""
+    parts = model.named_modules()
+    return {
+        f"{name}." if name else "": part
+        for name, part in parts
+        if isinstance(part, CountingModel) and not part.uses_gradients
+    }
+
+
+@contextmanager
+def keeping_counts(model: CharModel) -> Iterator[None]:
+    """Restore the present counts of a model on exit."""
+    parts = counting_parts(model).values()
+    counts = [part.state_dict() for part in parts]
+    try:
+        yield
+    finally:
+        for part, before in zip(parts, counts, strict=True):
+            part.load_counts(before)
