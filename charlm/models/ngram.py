@@ -87,7 +87,7 @@ class InterpolatedNGram(Trie):
     def __init__(self, vocab_size: int, order: int, smoothing: str) -> None:
         super().__init__(vocab_size, order, by_neighbours=smoothing == "kneser-ney")
         self.smoothing = smoothing
-        self.register_buffer("freed", torch.ones(order, 4), persistent=False)
+        self.register_buffer("discount_mass", torch.ones(order, 4), persistent=False)
 
     def replace(self, found: Sequence[Level]) -> None:
         """Put levels 1, ..., n in the place of those there are, and find the discounts anew."""

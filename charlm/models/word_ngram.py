@@ -57,7 +57,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
         for k in range(1, N_WORD_LEVELS + 1):
             self.register_buffer(f"word_keys_{k}", torch.empty(0, dtype=torch.int64))
             self.register_buffer(f"word_counts_{k}", torch.empty(0, dtype=torch.int32))
-        self.register_buffer("word_freed", torch.ones(N_WORD_LEVELS, 4), persistent=False)
+        self.register_buffer("word_discount_mass", torch.ones(N_WORD_LEVELS, 4), persistent=False)
 
     def word_level(self, k: int) -> Level:
         """Return keys, context * V + symbol, int64, (U,), and counts, int32, (U,), of b, v b, u v b, or l."""
@@ -155,7 +155,7 @@ class WordNGram(NGram):
 
     def load_counts(self, stored: Mapping[str, Tensor]) -> None:
         """Take over counts that were stored; see `CountingModel.restore`."""
-        char_classes, vocab_size = stored["head.kinds"], self.head.vocab_size
+        char_classes, vocab_size = stored["head.char_classes"], self.head.vocab_size
         if char_classes.dtype != torch.uint8 or char_classes.shape != (vocab_size,) or (char_classes > BREAK).any():
             raise ValueError("the kinds of symbols are not one of four for each")
         words = [(stored[f"head.word_keys_{k}"], stored[f"head.word_counts_{k}"]) for k in range(1, N_WORD_LEVELS + 1)]

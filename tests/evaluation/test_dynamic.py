@@ -62,8 +62,8 @@ def test_it_takes_one_thread_and_gives_the_others_back(ids, monkeypatch, rate):
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_at_rate_zero_it_is_the_static_evaluation(ids, name, n_context, decay):
     model = small(name)
-    static = evaluate(model, ids, 20, 85, n_context, start=2)
-    score = evaluate_dynamic(model, ids, 20, 85, DynamicConfig(0.0, decay, n_piece=16), n_context, start=2)
+    static = evaluate(model, ids, 20, 85, n_context, bos_id=2)
+    score = evaluate_dynamic(model, ids, 20, 85, DynamicConfig(0.0, decay, n_piece=16), n_context, bos_id=2)
     assert score.n_chars == static.n_chars
     assert score.nats == pytest.approx(static.nats, rel=1e-12)
 
@@ -130,8 +130,8 @@ def test_rms_of_what_reads_counts_is_of_counts_that_do_not_know_what_comes(monke
     ids, char_classes = torch.randint(V, (2, 150)).flatten(), torch.ones(V, dtype=torch.uint8)
     model, fitted = (build("lstm-ngram", V, order=3, n_embed=4, n_hidden=8).eval() for _ in range(2))
     fitted.load_state_dict(model.state_dict())
-    fitted.count(ids, char_classes)
-    model.count(torch.randint(V, (70,)), char_classes)
+    fitted.fit_counts(ids, char_classes)
+    model.fit_counts(torch.randint(V, (70,)), char_classes)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     found = gradient_rms(model, ids, n_piece=300, char_classes=char_classes)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -221,7 +221,7 @@ def test_what_is_the_only_choice_is_picked():
 
 def counted(name, text):
     model = build(name, V, order=3)
-    model.count(text, torch.ones(V, dtype=torch.uint8))
+    model.fit_counts(text, torch.ones(V, dtype=torch.uint8))
     return model
 
 

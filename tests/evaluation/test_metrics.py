@@ -67,7 +67,7 @@ def test_evaluation_is_the_sum_over_characters_predicted_one_by_one(
 ):
     monkeypatch.setattr(metrics, "N_WARM", n_warm)
     model = build(name, V, **SIZES).double()
-    score = evaluate(model, ids, first, stop, n_context, start=START)
+    score = evaluate(model, ids, first, stop, n_context, bos_id=START)
     assert score.n_chars == stop - first
     assert score.nats == pytest.approx(nats_by_hand(model, ids, first, stop, n_context, n_warm), rel=1e-9)
 
@@ -121,7 +121,7 @@ def test_evaluation_is_deterministic_and_keeps_the_mode(ids):
 
 def test_the_index_before_the_text_is_the_one_given(ids):
     model = build("gru", V, **SIZES)
-    assert evaluate(model, ids, 0, 30, start=0) != evaluate(model, ids, 0, 30, start=START)
+    assert evaluate(model, ids, 0, 30, bos_id=0) != evaluate(model, ids, 0, 30, bos_id=START)
 
 
 def test_four_lanes_come_close_to_one():

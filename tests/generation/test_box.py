@@ -56,7 +56,7 @@ def test_the_box_predicts_the_test_part_as_well_as_it_says(box, nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", vocab=box.vocab)
     first, stop = corpus.bounds["test"]
     score = evaluate(
-        box.model, torch.from_numpy(corpus.ids), first, stop, box.metadata.n_context, start=box.vocab.bos_id
+        box.model, torch.from_numpy(corpus.ids), first, stop, box.metadata.n_context, bos_id=box.vocab.bos_id
     )
     assert score.nats_per_char == pytest.approx(box.metadata.result["test_nats"], abs=0.01)
 

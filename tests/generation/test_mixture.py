@@ -80,7 +80,7 @@ def test_a_mixture_is_scored_as_its_models_are_mixed(ids, char_classes):
     windows = {"char3": 3, "loop": 4}
     models = [language_model(small(name), windows.get(name)) for name in char_classes]
     mixture, start = mix(models, [0.25, 0.75]), models[0].vocab.bos_id
-    score = evaluate(mixture.model, ids, 0, 300, mixture.metadata.n_context, start=start)
+    score = evaluate(mixture.model, ids, 0, 300, mixture.metadata.n_context, bos_id=start)
     by_hand = mixed_nats(each_nats(models, ids, 0, 300), [0.25, 0.75]).sum().item()
     assert score.nats == pytest.approx(by_hand, rel=1e-9)
 

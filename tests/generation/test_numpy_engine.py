@@ -11,7 +11,7 @@ from charlm.generation import generator
 from charlm.generation.sampler import SamplingParams, columns, generate_ids, uniform_stream
 from charlm.generation.steps import STEPS, Steps, agrees, base, prepare, transformer
 from charlm.generation.torch_stepper import TorchStepper, generate, make_stepper
-from charlm.models import MODELS, build, options_of
+from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
@@ -37,9 +37,9 @@ CASES = [
 def made(name, options):
     """Return a model whose parameters are all away from what they begin with, ones and zeros among them."""
     model = build(name, V, **options).eval()
-    if model.uses_ngram_counts:
+    if isinstance(model, CountingModel):
         char_classes = torch.arange(V, dtype=torch.uint8) % 4  # letters, blanks and others, among what is frequent, too
-        model.count(torch.randint(1, N_FREQUENT, (300,)), char_classes)
+        model.fit_counts(torch.randint(1, N_FREQUENT, (300,)), char_classes)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)  # more, and some become chaotic
@@ -58,7 +58,9 @@ def weights_of(model):
 
 
 def steps_of(name, model, **changes):
-    return prepare(name, weights_of(model) | changes, model.told, model.n_context)
+    return prepare(
+        name, weights_of(model) | changes, (model.config | {"vocab_size": model.vocab_size}), model.n_context
+    )
 
 
 def test_every_model_has_steps():
@@ -146,7 +148,7 @@ def test_the_options_shown_by_the_weights_are_those_of_the_model(name, options):
     weights = weights_of(model)
     if options.get("tied"):
         weights = {key: weight for key, weight in weights.items() if key not in DECODERS}  # as a checkpoint stores it
-    steps = prepare(name, weights, model.told, model.n_context)
+    steps = prepare(name, weights, (model.config | {"vocab_size": model.vocab_size}), model.n_context)
     assert agrees(steps, everything)
     for key in everything:
         assert not agrees(steps, {k: v for k, v in everything.items() if k != key}) or "dropout" in key or key == "init"
@@ -165,7 +167,7 @@ def test_weights_that_do_not_fit_have_no_steps(name):
         others = weights_of(model)
         del others[key]
         if key not in DECODERS:
-            assert prepare(name, others, model.told, model.n_context) is None
+            assert prepare(name, others, (model.config | {"vocab_size": model.vocab_size}), model.n_context) is None
         assert steps_of(name, model, **{key: weight[:-1]}) is None
         assert steps_of(name, model, **{key: weight[None]}) is None
         assert steps_of(name, model, **{key: weight.astype(np.int16)}) is None
@@ -176,10 +178,18 @@ def test_weights_that_do_not_fit_have_no_steps(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_told_has_to_fit(name):
     model = made(name, {})
-    for key, value in model.told.items():
+    for key, value in (model.config | {"vocab_size": model.vocab_size}).items():
         others = () if key == "window_size" else (10**30, type(value)(1))  # any memory would do
         for wrong in (None, 0, -1, 1.5, "x", True, float("nan"), *others):
-            assert prepare(name, weights_of(model), model.told | {key: wrong}, model.n_context) is None
+            assert (
+                prepare(
+                    name,
+                    weights_of(model),
+                    (model.config | {"vocab_size": model.vocab_size}) | {key: wrong},
+                    model.n_context,
+                )
+                is None
+            )
         assert prepare(name, weights_of(model), {}, model.n_context) is None
 
 

@@ -38,7 +38,7 @@ def counts(request):
 
     def count(ids):
         model = request.param(V, ORDER)
-        model.count(ids, KINDS)
+        model.fit_counts(ids, KINDS)
         return model
 
     return count
@@ -48,7 +48,7 @@ def counts(request):
 def counted(ids, counts):
     """Return the model of the test; it remembers nothing of late, which the text could not be compared without."""
     model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(ids), WordNGram), recent=False)
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     return model
 
 
@@ -69,7 +69,7 @@ def test_in_evaluation_the_counts_say_all_they_know(counted, counts, ids):
 
 def test_beside_the_counts_stands_what_was_read_of_late(ids):
     model, chars = build("lstm-ngram", V, **OPTIONS), ids.unsqueeze(0)
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     of_words = recent_word_probs(chars, word_contexts(chars, KINDS)[0][..., :2], len(ids), V)
     wanted = torch.cat([recent_probs(chars, len(ids), V), of_words], dim=-1).log().float()
     torch.testing.assert_close(log_probs_of(model, chars)[..., -2 * V :], wanted)
@@ -98,7 +98,7 @@ def test_each_part_of_the_text_is_expected_by_counts_of_the_others(counted, coun
 def test_a_long_text_is_read_piece_by_piece(counted, ids, monkeypatch):
     expected = counted.expected
     monkeypatch.setattr(lstm_ngram, "N_AT_ONCE", 7)
-    counted.count(ids, KINDS)
+    counted.fit_counts(ids, KINDS)
     torch.testing.assert_close(counted.expected, expected)
 
 
@@ -106,7 +106,7 @@ def test_a_long_text_is_read_piece_by_piece(counted, ids, monkeypatch):
 def test_of_a_long_text_it_learns_from_the_end_and_counts_all(n_kept, n_folds, ids, counts, monkeypatch):
     model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(ids), WordNGram), recent=False)
     monkeypatch.setattr(lstm_ngram, "MAX_CACHED", n_kept * model.n_expected + 1)
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     torch.testing.assert_close(model.training_span(ids), ids[-n_kept:], rtol=0, atol=0)
     assert len(model.expected) == n_kept
     first = [len(ids) - n_kept + n_kept * i // n_folds for i in range(n_folds + 1)]
@@ -121,7 +121,7 @@ def test_of_a_long_text_it_learns_from_the_end_and_counts_all(n_kept, n_folds, i
 def test_of_a_still_longer_text_the_end_is_counted(ids, counts, monkeypatch):
     model = build("lstm-ngram", V, **OPTIONS, words=isinstance(counts(ids), WordNGram))
     monkeypatch.setattr(lstm_ngram, "N_COUNTED", 30)
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     assert len(model.training_span(ids)) == len(model.expected) == 30
     torch.testing.assert_close(model.counts.state_dict(), counts(ids[-30:]).state_dict(), rtol=0, atol=0)
 
@@ -160,7 +160,7 @@ def test_a_text_without_rules_teaches_it_nothing():
 
 def test_the_lstm_reads_by_how_much_each_symbol_is_likelier_than_by_chance(ids):
     model, chars, read = build("lstm-ngram", V, **OPTIONS), ids.unsqueeze(0), []
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
         model(chars)
     wanted = (log_probs_of(model, chars) + math.log(V)).clamp(min=0)
@@ -169,7 +169,7 @@ def test_the_lstm_reads_by_how_much_each_symbol_is_likelier_than_by_chance(ids):
 
 def test_while_training_a_part_of_it_is_hidden_for_a_whole_sequence(ids):
     model, chars, read = build("lstm-ngram", V, **OPTIONS, input_dropout=0.5), ids.unsqueeze(0), []
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0])):
         model.eval()(chars)
         model.train()(chars)
@@ -185,7 +185,7 @@ def test_what_nothing_was_counted_for_is_as_likely_as_chance():
 
 def test_it_begins_as_the_geometric_mean_of_what_is_expected(ids):
     model, chars = build("lstm-ngram", V, **OPTIONS), ids.unsqueeze(0)
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     for parameter in model.head.own.parameters():  # the LSTM says nothing
         torch.nn.init.zeros_(parameter)
     by_each = log_probs_of(model, chars).unflatten(-1, (4, V))
@@ -194,7 +194,7 @@ def test_it_begins_as_the_geometric_mean_of_what_is_expected(ids):
 
 def test_what_the_lstm_knows_says_whom_to_trust(ids):
     model, chars = build("lstm-ngram", V, **OPTIONS), ids.unsqueeze(0)
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     torch.nn.init.normal_(model.head.trust.weight)
     by_each = log_probs_of(model, chars).unflatten(-1, (4, V))
     hidden = model.features(chars)[0][..., : OPTIONS["n_hidden"]]
@@ -206,7 +206,7 @@ def test_what_the_lstm_knows_says_whom_to_trust(ids):
 
 def test_in_evaluation_a_text_in_pieces_reads_as_in_one(ids):
     model = build("lstm-ngram", V, **OPTIONS).eval()
-    model.count(ids, KINDS)
+    model.fit_counts(ids, KINDS)
     chars = torch.randint(V, (2, 30))
     half, state = model(chars[:, :13])
     torch.testing.assert_close(torch.cat([half, model(chars[:, 13:], state)[0]], 1), model(chars)[0])

@@ -68,7 +68,7 @@ class Reference:
 
 def counted(text, order, smoothing, vocab_size=V):
     model = NGram(vocab_size, order, smoothing)
-    model.count(torch.tensor(text))
+    model.fit_counts(torch.tensor(text))
     return model
 
 
@@ -146,7 +146,7 @@ def test_parameters_are_the_different_k_grams(smoothing):
 
 def test_counting_again_forgets_what_was_counted_before():
     model = counted([1, 2, 3] * 30, 3, "kneser-ney")
-    model.count(torch.tensor([3, 1, 1, 2, 3, 2]))
+    model.fit_counts(torch.tensor([3, 1, 1, 2, 3, 2]))
     torch.testing.assert_close(model.state_dict(), counted([3, 1, 1, 2, 3, 2], 3, "kneser-ney").state_dict())
 
 
@@ -187,7 +187,7 @@ def test_witten_bell_of_order_5_needs_the_known_number_of_nats(lower, nats, niet
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", "tail20", lower=lower)
     ids = torch.from_numpy(corpus.ids)
     model = NGram(len(corpus.vocab), 5, "witten-bell")
-    model.count(torch.from_numpy(corpus.part("train")))
+    model.fit_counts(torch.from_numpy(corpus.part("train")))
     score = evaluate(model, ids, *corpus.bounds["valid"], n_lanes=32)
     assert score.nats_per_char == pytest.approx(nats, abs=0.005)
 

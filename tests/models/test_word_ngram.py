@@ -76,7 +76,7 @@ class Reference:
 
 def counted(text):
     model = WordNGram(V, ORDER)
-    model.count(torch.tensor(text), torch.tensor(KINDS, dtype=torch.uint8))
+    model.fit_counts(torch.tensor(text), torch.tensor(KINDS, dtype=torch.uint8))
     return model
 
 
@@ -89,7 +89,7 @@ def expert_log_probs(model, text):
 @example([2, 4, 3, 3, 4, 0], [6, 3, 4])
 def test_probabilities_are_those_of_the_reference(text, read):
     model, ngram = counted(text), NGram(V, ORDER)
-    ngram.count(torch.tensor(text))
+    ngram.fit_counts(torch.tensor(text))
     by_chars = ngram(torch.tensor([read]))[0][0].double().exp()
     expected = Reference(text).probs(read, by_chars)
     torch.testing.assert_close(expert_log_probs(model, read), expected, rtol=1e-4, atol=1e-9)
@@ -141,7 +141,7 @@ def test_a_long_text_is_counted_piece_by_piece(monkeypatch):
 
 def test_counting_again_forgets_what_was_counted_before():
     model = counted([1, 2, 4, 1, 6, 3])
-    model.count(torch.tensor([3, 3, 3, 4, 1]), torch.tensor(KINDS, dtype=torch.uint8))
+    model.fit_counts(torch.tensor([3, 3, 3, 4, 1]), torch.tensor(KINDS, dtype=torch.uint8))
     torch.testing.assert_close(model.state_dict(), counted([3, 3, 3, 4, 1]).state_dict(), rtol=0, atol=0)
 
 
@@ -220,7 +220,7 @@ def test_counts_that_do_not_hold_together_are_refused_and_change_nothing(name, w
     model = counted([1, 2, 4, 1, 6, 3])
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(ValueError, match="kinds|words"):
-        model.restore(before | {name: wrong})
+        model.load_counts(before | {name: wrong})
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
 
 

@@ -45,7 +45,7 @@ def make(name="gru", options=None):
     )
     model = build(name, len(vocab), **options)
     if isinstance(model, CountingModel):
-        model.count(torch.randint(len(vocab), (100,)))
+        model.fit_counts(torch.randint(len(vocab), (100,)))
     return model, metadata
 
 

@@ -264,7 +264,7 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
 
 def test_states_of_what_keeps_nothing_of_its_counts_while_training_are_dealt_out_too():
     model = build("lstm-ngram", 4, n_embed=8, n_hidden=6)
-    model.count(CODES)
+    model.fit_counts(CODES)
     chars = CODES.view(-1, 40)[:7]
     places = 40 * torch.arange(7)
     whole = model(chars, places=places)[1]

@@ -121,7 +121,7 @@ class ExpertHead:
 
 def lstm_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `lstm-ngram`."""
-    words, vocab_size = "counts.head.kinds" in weights.arrays, weights.vocab_size
+    words, vocab_size = "counts.head.char_classes" in weights.arrays, weights.vocab_size
     reader: Trie | Words
     counted: InterpolatedNGram
     if words:

@@ -135,8 +135,8 @@ def take_words(weights: Weights, name: str) -> tuple[Words, InterpolatedWordNGra
         ValueError: they do not hold together.
     """
     vocab_size, levels = weights.vocab_size, take_levels(weights, name)
-    is_whole = weights.shape(f"{name}.kinds", 1) == (vocab_size,)
-    char_classes = weights.arrays.pop(f"{name}.kinds")
+    is_whole = weights.shape(f"{name}.char_classes", 1) == (vocab_size,)
+    char_classes = weights.arrays.pop(f"{name}.char_classes")
     if not is_whole or char_classes.dtype != np.uint8 or char_classes.max() > BREAK:
         raise ValueError("the kinds of symbols are not one of four for each")
     words = [take_level(weights, f"{name}.word_{{}}_{k}", N_CONTEXTS * vocab_size) for k in range(1, N_WORD_LEVELS + 1)]
