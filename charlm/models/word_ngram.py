@@ -137,7 +137,7 @@ class WordNGram(NGram):
         return super().n_parameters + sum(len(self.head.word_level(k)[1]) for k in range(1, N_WORD_LEVELS + 1))
 
     def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count a text; see `CountingModel.fit_counts`. Where kinds are not known, every symbol is a word of its own."""
+        """Count a text; see `CountingModel.fit_counts`. Without classes every symbol is a word."""
         super().fit_counts(ids)
         self.head.char_classes = (
             torch.full_like(self.head.char_classes, OTHER)

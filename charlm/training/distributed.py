@@ -3,7 +3,7 @@
 `torchrun` starts the same program several times. Each process has the whole text and the whole model, takes its own
 rows of every batch, and adds its gradient to those of the others; so all of them take the same step, and the result is
 that of one process up to rounding. What a process decides must be decided alike by all, or they would wait for one
-another for ever: by numbers that all have (`all_reduce_max`, `run_on_rank0`) and never by a clock or a signal of its own.
+another for ever: by numbers that all have (`all_reduce_max`, `run_on_rank0`), never by an own clock or signal.
 
 `torch.nn.parallel.DistributedDataParallel` would do the adding, too. It asks that every process has a row in every
 step and every parameter a gradient, which the end of an epoch and a model of one's own need not give. What it is good
