@@ -109,7 +109,7 @@ def gradient_rms(
         ids: the training part, (N,).
         n_context: characters in a window; None for a model that carries its state.
         n_piece: see `DynamicConfig`.
-        char_classes: of the symbols, see `CountingModel.fit_counts`; what counts reads the text as it did while training.
+        char_classes: of the symbols, see `CountingModel.fit_counts`.
 
     Returns:
         one tensor a parameter, of its shape.
