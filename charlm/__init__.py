@@ -1,25 +1,10 @@
-"""Character-level language models: train, compare, sample, score."""
+"""Character-level language models: train, compare, sample, score.
 
-from __future__ import annotations
+Read first: api.py (`load` and `train`). The folders, from the bottom up: data, ngrams, cells, models, evaluation,
+storage, generation, training, experiments, cli. A folder imports only from those before it; its `__init__.py` says
+what it holds and imports it when it is first used.
+"""
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from charlm.api import load, train
-    from charlm.generation.language_model import LanguageModel
-
-__version__ = "0.1.0"
-__all__ = ["LanguageModel", "__version__", "load", "train"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used, since torch takes seconds."""
-    if name == "LanguageModel":
-        from charlm.generation.language_model import LanguageModel
-
-        return LanguageModel
-    if name in ("load", "train"):
-        from charlm import api
-
-        return getattr(api, name)
-    raise AttributeError(f"module 'charlm' has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

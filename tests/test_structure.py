@@ -1,8 +1,7 @@
-"""Imports point downwards, public names are complete and described, files are short, `--help` is light."""
+"""Structure: import order, exports of the folders, docstrings, and what is imported without PyTorch and numpy."""
 
 import ast
 import importlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,132 +11,106 @@ import pytest
 import charlm
 
 PACKAGE = Path(charlm.__file__).parent
-FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = sorted(f".{path.parent.name}" for path in PACKAGE.glob("*/__init__.pyi"))
 
-# A module imports from the rows above its own, from its own folder, and from what BESIDE names in its own row.
-ROWS = [
-    ["errors", "files", "vocab", "pieces", "library", "encode", "cache", "corpus", "shuffle", "feeds"]
-    + ["models", "steps", "draw", "crew", "schedules", "recipe", "plots"],
-    ["metrics", "sample", "references", "weights"],
-    ["dynamic", "processes"],
-    ["fit", "counting", "launch", "tuning"],
-    ["checkpoint", "callbacks", "runs", "resume"],
-    ["writer", "language_model", "mixture", "choices", "trainer", "training", "api", "lesson", "lr_find", "bench"],
-    ["cli"],
-]
-BESIDE = {
-    "library": {"pieces"},
-    "encode": {"pieces", "vocab"},
-    "cache": {"library", "vocab"},
-    "corpus": {"vocab", "pieces", "encode", "cache"},
-    "feeds": {"shuffle", "vocab"},
-    "crew": {"draw"},
-    "counting": {"fit"},
-    "language_model": {"writer"},
-    "mixture": {"language_model"},
-    "trainer": {"choices", "language_model"},
-    "training": {"choices", "language_model", "trainer"},
-    "api": {"choices", "language_model", "training"},
-    "lesson": {"language_model", "choices", "training", "api"},
-    "lr_find": {"choices", "trainer"},
-    "bench": {"choices", "language_model", "training"},
-}
-GROUND = {"errors", "files"}  # any module of the first row may import these
-ROW_OF = {module: i for i, row in enumerate(ROWS) for module in row}
+# A file imports from its own folder and from those before it, nothing else.
+ORDER = ["errors", "version", "files", "recipe", "data", "ngrams", "cells", "models", "evaluation", "storage"]
+ORDER += ["generation", "training", "api", "experiments", "cli", "__init__", "__main__"]
+
+NO_TORCH = ["charlm.data.vocab", "charlm.data.corpus", "charlm.storage.checkpoint", "charlm.storage.runs"]
+NO_TORCH += ["charlm.generation.sampler", "charlm.generation.generator"]
 
 
-def name_of(path):
-    """Return the module or folder of charlm to which a file belongs: "fit", "models", ..."""
+def folder_of(path):
+    """Return the folder of a file, or the module's name if it is at the root."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports_of(path):
-    """Return the modules and folders of charlm that a file imports, lazily or not, except for types."""
-    tree = ast.parse(path.read_text("utf-8"))
+def imports_of(source):
+    """Return the folders and root modules that a source text imports anywhere, except under TYPE_CHECKING."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             node.body.clear()
-    found = set()
+    dotted = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            dotted = [alias.name for alias in node.names]
+            dotted += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno} is a relative import"
-            dotted = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        parts = [name.split(".") for name in dotted]
-        found |= {part[1] for part in parts if part[0] == "charlm" and len(part) > 1}
-    return found - {"__version__"}
+            assert node.level == 0, f"line {node.lineno} is a relative import"
+            dotted += [f"{node.module}.{alias.name}" for alias in node.names]
+    parts = [name.split(".") for name in dotted]
+    return {(part[1] if len(part) > 1 else "__init__") for part in parts if part[0] == "charlm"}
+
+
+def python(code):
+    """Run code in a fresh interpreter and return its output."""
+    line = [sys.executable, "-c", code]
+    return subprocess.run(line, capture_output=True, text=True, check=True, cwd=PACKAGE.parent).stdout
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_downwards(path):
-    name = name_of(path)
-    if name in ("__init__", "__main__", "recipes"):
-        assert imports_of(path) <= {"__init__": {"api", "language_model"}, "__main__": {"cli"}}.get(name, set())
+    folder = folder_of(path)
+    if folder == "recipes":
         return
-    lower = {module for row in ROWS[: ROW_OF[name]] for module in row}
-    allowed = lower | BESIDE.get(name, set()) | {name} | (GROUND if ROW_OF[name] == 0 else set())
-    assert imports_of(path) <= allowed
+    for imported in imports_of(path.read_text("utf-8")):
+        assert imported == folder or ORDER.index(imported) < ORDER.index(folder)
 
 
-def test_every_module_has_its_row():
-    assert {name_of(path) for path in FILES} == {*ROW_OF, "__init__", "__main__", "recipes"}
+def test_imports_inside_functions_count_and_those_for_types_do_not():
+    source = "import os, charlm\nif TYPE_CHECKING:\n    import charlm.api\ndef f():\n    from charlm import training\n"
+    assert imports_of(source) == {"__init__", "training"}
 
 
-def test_an_import_that_points_upwards_would_be_found(tmp_path):
-    (tmp_path / "x.py").write_text("import os\ndef f():\n    from charlm import fit\n    import charlm.cli.options\n")
-    assert imports_of(tmp_path / "x.py") == {"fit", "cli"}
+def test_at_most_six_modules_are_at_the_root():
+    assert len({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}) <= 6
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_what_is_public_is_described(path):
-    tree = ast.parse(path.read_text("utf-8"))
-    nodes = [tree]
-    for node in nodes:
-        assert ast.get_docstring(node), f"{path}:{getattr(node, 'lineno', 1)} has no docstring"
-        if isinstance(node, ast.Module | ast.ClassDef):
-            char_classes = ast.FunctionDef | ast.ClassDef
-            nodes += [
-                inner for inner in node.body if isinstance(inner, char_classes) and not inner.name.startswith("_")
-            ]
+@pytest.mark.parametrize("folder", ["", ".models", ".training.callbacks", *FOLDERS])
+def test_a_folder_exports_what_it_lists_with_docstrings(folder):
+    module = importlib.import_module(f"charlm{folder}")
+    exported = {name: getattr(module, name) for name in module.__all__}
+    assert exported
+    assert [name for name, value in exported.items() if callable(value) and not value.__doc__] == []
 
 
-@pytest.mark.parametrize("name", charlm.__all__)
-def test_a_public_name_can_be_imported(name):
-    assert getattr(charlm, name).__doc__
+def test_every_public_module_class_and_function_has_a_docstring():
+    missing = []
+    for path in FILES:
+        nodes = [ast.parse(path.read_text("utf-8"))]
+        for node in nodes:
+            if not ast.get_docstring(node):
+                missing.append(f"{path}:{getattr(node, 'lineno', 1)}")
+            if isinstance(node, ast.Module | ast.ClassDef):
+                inner = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.ClassDef)]
+                nodes += [part for part in inner if not part.name.startswith("_")]
+    assert missing == []
 
 
-@pytest.mark.parametrize("package", ["charlm.training.callbacks", "charlm.models", "charlm.generation.steps"])
-def test_a_folder_exports_what_it_lists(package):
-    module = importlib.import_module(package)
-    assert [name for name in module.__all__ if not hasattr(module, name)] == []
-
-
-def test_a_name_that_is_not_public_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="lode"):
         _ = charlm.lode
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_file_is_short(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 260
+def test_numpy_parts_import_without_torch():
+    python(f"import sys, importlib; sys.modules['torch'] = None\nfor m in {NO_TORCH}: importlib.import_module(m)")
 
 
 def test_help_and_version_import_neither_torch_nor_numpy():
     code = """
-import json, sys
+import sys
+sys.modules |= dict.fromkeys(["torch", "numpy", "tensorboard", "safetensors"])  # None: importing one fails
+import charlm
 from charlm.cli import main
-heavy = {}
+assert "train" in dir(charlm)
+codes = []
 for line in (["--help"], ["--version"], ["train", "--help"], ["sample", "-h"], ["no-such-command"]):
     try:
         main(line)
-    except SystemExit:
-        heavy[" ".join(line)] = sorted({"torch", "numpy", "tensorboard", "safetensors"} & set(sys.modules))
-print(json.dumps(heavy))
+    except SystemExit as stop:
+        codes.append(stop.code)
+print(codes)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
-    heavy = json.loads(done.stdout.splitlines()[-1])
-    assert len(heavy) == 5
-    assert [line for line, modules in heavy.items() if modules] == []
+    assert python(code).splitlines()[-1] == "[0, 0, 0, 0, 2]"

@@ -15,8 +15,8 @@ from typing import NoReturn
 
 import click
 
-from charlm import __version__
 from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
+from charlm.version import __version__
 
 COMMANDS = {  # name: (module and function, what it does)
     "train": ("train:train", "Train a model on a text."),

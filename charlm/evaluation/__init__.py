@@ -1,1 +1,8 @@
-"""Loss, bits per character, the one protocol and dynamic evaluation."""
+"""Loss in nats and bits, the one protocol, and dynamic evaluation.
+
+Read first: metrics.py.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

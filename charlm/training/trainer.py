@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-import charlm
 from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.data.feeds import Feed, to_device_if_fits
@@ -20,6 +19,7 @@ from charlm.storage.checkpoint import Metadata
 from charlm.training import distributed
 from charlm.training.loop import TrainState
 from charlm.training.setup import choose_device, make_feeds, make_optimizer, resolve
+from charlm.version import __version__
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Trainer:
             recipe=self.recipe.to_dict(),
             corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.ids)},
             counters={"epoch": run.epoch, "step": run.step, "n_chars": run.n_chars, "seconds": run.seconds},
-            versions={"charlm": charlm.__version__, "torch": torch.__version__},
+            versions={"charlm": __version__, "torch": torch.__version__},
         )
         return LanguageModel(run.model, metadata)
 

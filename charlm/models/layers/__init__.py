@@ -1,1 +1,1 @@
-"""Layers and initialisation that several architectures share."""
+"""Layers and initialisation shared by several architectures."""

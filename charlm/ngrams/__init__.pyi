@@ -1,0 +1,7 @@
+from .cache_model import CacheCounts
+from .trie import Trie
+
+__all__ = [
+    "CacheCounts",
+    "Trie",
+]
