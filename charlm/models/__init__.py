@@ -1,4 +1,7 @@
-"""The architectures by name. To add one: write its file, add its line."""
+"""Architectures: characters to logits, one a file. Read base.py first, then the files in the order of `MODELS`.
+
+To add one: write its file, import its class here and add its line to `MODELS`.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "find", "options_of"]
+__all__ += ["AWDLSTM", "GRU", "LSTM", "RNN", "Char3", "Concat", "GRUScratch", "LSTMNGram", "LSTMScratch", "Loop"]
+__all__ += ["Mamba2", "MinGRU", "MinLSTM", "Mogrifier", "NGram", "RNNScratch", "Transformer", "WordNGram"]
 
 MODELS: dict[str, type[CharModel]] = {
     "ngram": NGram,
@@ -52,10 +57,10 @@ MODELS: dict[str, type[CharModel]] = {
 
 
 def find(name: str) -> type[CharModel]:
-    """Return the architecture of that name.
+    """Return the class of an architecture.
 
     Raises:
-        UsageError: there is none.
+        UsageError: `name` is not a key of `MODELS`.
     """
     if name not in MODELS:
         raise UsageError(f"no model {name!r}{did_you_mean(name, MODELS)}; `charlm models` lists them")
@@ -63,9 +68,9 @@ def find(name: str) -> type[CharModel]:
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """Return an architecture's options with their defaults."""
+    """Return the constructor options of an architecture with their defaults."""
     options: dict[str, Any] = {}
-    for cls in find(name).__mro__:  # a constructor with **options hands the rest to the next class
+    for cls in find(name).__mro__:  # **options are passed to the base class's constructor
         parameters = inspect.signature(cls).parameters.values()
         for parameter in parameters:
             if parameter.default is not parameter.empty:
@@ -76,15 +81,15 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
-    """Make a model with fresh weights, drawn from torch's global random generator.
+    """Return a model with random weights, drawn from torch's global generator.
 
     Args:
         name: a key of `MODELS`.
         vocab_size: V.
-        options: the architecture's own.
+        options: constructor options; the others keep their defaults.
 
     Raises:
-        UsageError: an unknown name or option, or a value of another type than the default's.
+        UsageError: the name or an option is unknown, or a value has the wrong type or range.
     """
     known = options_of(name)
     for key, value in options.items():
@@ -95,8 +100,9 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
         wanted = (int, float) if isinstance(default, float) else type(default)
         if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
             raise UsageError(f"model {name}: {key} is {value!r}; it must be {type(default).__name__}")
-        if not isinstance(value, (bool, str)) and not value >= (0 if isinstance(default, float) else 1):
-            raise UsageError(f"model {name}: {key} is {value}, too small")
+        minimum = 0 if isinstance(default, float) else 1
+        if not isinstance(value, (bool, str)) and not value >= minimum:
+            raise UsageError(f"model {name}: {key} is {value}; it must be at least {minimum}")
         if "dropout" in key and not 0 <= value < 1:
             raise UsageError(f"model {name}: {key} is {value}; it must be at least 0 and below 1")
     model = find(name)(vocab_size, **options)

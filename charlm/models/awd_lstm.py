@@ -1,17 +1,16 @@
-"""An LSTM with dropout in the five places where a small text needs it.
+"""AWD-LSTM (Merity et al. 2018): LSTM with weight dropout and locked dropout.
 
-With M_x, M_h, M_o masks that stay the same over a sequence and M_w a mask over weights, drawn anew for every batch:
+M_x, M_h, M_o are dropout masks that stay constant over a sequence; M_w is a mask over weights, drawn once a batch:
 
-    x_t = M_x * embedding of the character at step t       (whole characters are hidden, too)
-    h_t, c_t = lstm(x_t, h_{t-1}, c_{t-1}) with M_w * W_hh in the place of W_hh
-    between layers M_h * h_t, before the head M_o * h_t
+    x_t = M_x * embedding of the character at step t       (char_dropout also drops whole characters)
+    h_t, c_t = lstm(x_t, h_{t-1}, c_{t-1}) with M_w * W_hh instead of W_hh
+    input of the next layer: M_h * h_t; input of the head: M_o * h_t
 
-The recurrent weights are dropped before PyTorch's fused kernel (`torch.lstm`) sees them, so nothing of its speed is
-lost. Two penalties that belong to the method, on large and on quickly changing activations, are recipe lines for any
-model: `ar` and `tar`.
+The weights are dropped before PyTorch's fused kernel (`torch.lstm`) runs, so its speed is kept. The method's penalties
+on large and on changing activations are recipe options of every model: `ar` and `tar`.
 
-Reference: Merity, Keskar, Socher (2018), Regularizing and optimizing LSTM language models, arXiv:1708.02182; on
-characters (2018), arXiv:1803.08240: 1.175 bits per character on the Penn Treebank, 1.232 on enwik8.
+References: Merity, Keskar, Socher (2018), Regularizing and optimizing LSTM language models, arXiv:1708.02182; for
+characters: (2018), arXiv:1803.08240 (1.175 bits per character on the Penn Treebank, 1.232 on enwik8).
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
 """
@@ -30,14 +29,14 @@ from charlm.models.recurrent import Recurrent
 
 
 class WeightDropLSTM(nn.Module):
-    """Layers of `nn.LSTM` with dropout on W_hh, and locked dropout between them.
+    """Stacked `nn.LSTM` layers with dropout on W_hh and locked dropout between layers.
 
     Args:
         n_embed: E.
-        n_hidden: H, in each layer.
+        n_hidden: H of each layer.
         n_layers: L.
-        dropout: locked, between layers.
-        weight_dropout: share of W_hh set to zero.
+        dropout: locked dropout probability between layers.
+        weight_dropout: dropout probability of W_hh.
     """
 
     def __init__(self, n_embed: int, n_hidden: int, n_layers: int, dropout: float, weight_dropout: float) -> None:
@@ -48,39 +47,42 @@ class WeightDropLSTM(nn.Module):
         self.n_hidden, self.weight_dropout = n_hidden, weight_dropout
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Read (B, T, E); the state is the pair (h, c), each (L, B, H)."""
+        """Run all layers over inputs, (B, T, E); the state is (h, c), each (L, B, H), None for zeros."""
         zeros = x.new_zeros(len(self.layers), x.shape[0], self.n_hidden)
-        before = (zeros, zeros) if state is None else state
-        after = []
+        h_0, c_0 = (zeros, zeros) if state is None else state
+        finals = []
         for i in range(len(self.layers)):
-            x, h, c = self.read_layer(i, self.dropout(x) if i > 0 else x, before[0][i], before[1][i])
-            after.append((h, c))
-        return x, tuple(torch.stack(part) for part in zip(*after, strict=True))
+            x, h, c = self.run_layer(i, self.dropout(x) if i > 0 else x, h_0[i], c_0[i])
+            finals.append((h, c))
+        return x, tuple(torch.stack(part) for part in zip(*finals, strict=True))
 
     def weights(self, i: int) -> list[Tensor]:
-        """Return layer i's W_ih, W_hh after dropout, b_ih, b_hh."""
+        """Return W_ih, W_hh (after dropout), b_ih and b_hh of layer i."""
         layer = self.layers[i]
         assert isinstance(layer, nn.LSTM)
         w_ih, w_hh, b_ih, b_hh = layer.all_weights[0]
         return [w_ih, F.dropout(w_hh, self.weight_dropout, self.training), b_ih, b_hh]
 
-    def read_layer(self, i: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run layer i over x, (B, T, E or H), from h and c, (B, H); return its output, (B, T, H), and new h and c."""
-        # After the weights: with biases, 1 layer, no dropout, training or not, one direction, batch first.
+    def run_layer(self, i: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run layer i over x, (B, T, E or H), from h and c, (B, H); return outputs, (B, T, H), and final h and c."""
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
         state, flags = [h.unsqueeze(0), c.unsqueeze(0)], (True, 1, 0.0, self.training, False, True)
         output, h, c = torch.lstm(x, state, self.weights(i), *flags)
         return output, h[0], c[0]
 
 
 class AWDLSTM(Recurrent):
-    """Predict each next character with a weight-dropped LSTM.
+    """Language model with a weight-dropped LSTM.
 
     Args:
         vocab_size: V.
-        weight_dropout: share of W_hh set to zero, the same for a whole sequence.
-        input_dropout: locked, on the embedding.
-        char_dropout: share of the vocabulary that is hidden.
-        options: the options of `Recurrent`; its dropouts are locked here.
+        weight_dropout: dropout probability of W_hh; one mask a batch.
+        input_dropout: locked dropout probability of the embedding.
+        char_dropout: probability that a character of the vocabulary is dropped.
+        n_layers: L.
+        dropout: locked dropout probability between layers.
+        head_dropout: locked dropout probability before the head.
+        options: the other options of `Recurrent`.
     """
 
     def __init__(
@@ -103,20 +105,11 @@ class AWDLSTM(Recurrent):
 
     @staticmethod
     def make_layers(*sizes: Any, **layer_options: Any) -> nn.Module:
-        """Return weight-dropped layers."""
+        """Return `WeightDropLSTM`."""
         return WeightDropLSTM(*sizes, **layer_options)
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Read a batch of text.
-
-        Args:
-            chars: character indices, long, (B, T).
-            state: the pair (h_0, c_0), each float, (L, B, H); zeros when None.
-
-        Returns:
-            features: the last layer's h_1..h_T, float, (B, T, H).
-            state: (h_T, c_T), as above.
-        """
+        """Run the layers over a batch; see `Recurrent.features`."""
         embedded = self.char_dropout(self.embed(chars), chars, self.embed.num_embeddings)
         features, state = self.layers(self.input_dropout(embedded), state)
         return features, state

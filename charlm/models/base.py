@@ -1,4 +1,4 @@
-"""The contract of every model.
+"""The interface of all models: characters and a state in, logits and a state out.
 
 Shapes: B batch_size, T characters, V vocab_size, E n_embed, H n_hidden, L n_layers.
 """
@@ -15,37 +15,36 @@ State = Any  # a tensor, a tuple of tensors, or None
 
 
 def detach(state: State) -> State:
-    """Cut a state off from the steps that made it, so that gradients stop there."""
+    """Detach a state from the graph (truncated backpropagation through time)."""
     if isinstance(state, Tensor):
         return state.detach()
     return None if state is None else tuple(detach(part) for part in state)
 
 
 def to_device(state: State, device: torch.device) -> State:
-    """Return a state, or any list or tuple of tensors, on a device; what is no tensor stays as it is."""
+    """Move the tensors of a state, or of any nested list or tuple, to a device."""
     if isinstance(state, Tensor):
         return state.to(device)
     return type(state)(to_device(part, device) for part in state) if isinstance(state, (list, tuple)) else state
 
 
 class CharModel(nn.Module):
-    """Turn characters into the logits of the character that follows each.
+    """Character-level language model: logits of the next character at every position.
 
-    A model is called as `logits, state = model(chars, state)`. State goes in and comes out and is never kept, so
-    a model is not tied to a batch size and nothing leaks from one text into another. Loss, softmax and units are
-    not a model's business. The constructor's signature is the schema of its options.
+    Called as `logits, state = model(chars, state)`. The state is an argument and a result and is never stored in the
+    module, so a model is independent of the batch size. Loss and softmax are computed by the caller. The signature of
+    the constructor defines the options of the architecture.
 
-    A subclass defines `features` and sets `head`.
+    A subclass implements `features` and sets `embed` and `head`.
 
     Attributes:
-        n_context: the number of characters that a model with a fixed window needs; None for a model that reads any
-            number and carries a state.
-        default_feed: the feed that suits it.
-        default_learning_rate: a peak learning rate that suits it, with Adam and the default batch.
-        uses_gradients: False for a model that only counts, and has no parameters.
+        n_context: window length in characters of a model with a fixed window; None for a model with a state.
+        default_feed: name of the default feed.
+        default_learning_rate: default peak learning rate for Adam.
+        uses_gradients: False for a model without parameters, which only counts.
         name: key of the architecture in `MODELS`; set by `build`.
-        config: the constructor's options, defaults included; set by `build`.
-        embed: one row a character.
+        config: all constructor options, defaults included; set by `build`.
+        embed: embedding, (V, E).
         head: features (B, T, H) to logits (B, T, V).
     """
 
@@ -60,43 +59,43 @@ class CharModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the parameters and buffers."""
         return next(chain(self.parameters(), self.buffers())).device
 
     @property
     def vocab_size(self) -> int:
-        """V."""
+        """V, the number of indices, including 0 for unknown characters."""
         return self.embed.num_embeddings
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers were learned."""
+        """Number of parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Read a batch of text.
+        """Compute the input of the head.
 
         Args:
             chars: character indices, long, (B, T).
-            state: what an earlier call returned, to go on from there; None starts afresh.
+            state: state returned by the previous call; None is the initial state.
 
         Returns:
-            features: what is known after each character, float, (B, T, H); (B, 1, H) with a fixed window.
-            state: from which the next batch goes on.
+            features: float, (B, T, H), or (B, 1, H) for a model with a fixed window.
+            state: state after the last character.
         """
         raise NotImplementedError
 
     def forward(self, chars: Tensor, state: State = None, only_last: bool = False) -> tuple[Tensor, State]:
-        """Predict the character after each one.
+        """Predict the next character at every position.
 
         Args:
             chars: character indices, long, (B, T).
-            state: what an earlier call returned; None starts afresh.
-            only_last: give the logits of the last position alone, and pay for no other.
+            state: state returned by the previous call; None is the initial state.
+            only_last: compute the logits of the last position only.
 
         Returns:
-            logits: float, (B, T, V), or (B, 1, V).
-            state: from which the next batch goes on.
+            logits: float, (B, T, V); (B, 1, V) for a model with a fixed window or with `only_last`.
+            state: state after the last character.
         """
         features, state = self.features(chars, state)
         if only_last:

@@ -1,4 +1,4 @@
-"""Long short-term memory: a cell that adds lets gradients live.
+"""LSTM (Hochreiter & Schmidhuber 1997): gated cell with additive state.
 
     i_t = sigmoid(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)          input gate
     f_t = sigmoid(W_if x_t + b_if + W_hf h_{t-1} + b_hf)          forget gate
@@ -7,7 +7,8 @@
     c_t = f_t * c_{t-1} + i_t * g_t
     h_t = o_t * tanh(c_t)
 
-Reference: Hochreiter and Schmidhuber (1997); the forget gate: Gers, Schmidhuber, Cummins (2000).
+References: Hochreiter and Schmidhuber (1997), Long short-term memory; forget gate: Gers, Schmidhuber, Cummins (2000),
+Learning to forget.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
 """
@@ -20,9 +21,9 @@ from charlm.models.recurrent import Recurrent
 
 
 class LSTM(Recurrent):
-    """Predict each next character with `nn.LSTM`."""
+    """Language model with `nn.LSTM`."""
 
     @staticmethod
     def make_layers(n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:
-        """Return PyTorch's layers."""
+        """Return `nn.LSTM`."""
         return nn.LSTM(n_embed, n_hidden, n_layers, batch_first=True, dropout=dropout)

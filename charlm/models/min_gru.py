@@ -1,10 +1,10 @@
-"""minGRU: the gates do not look at the past, so that all are one matrix product.
+"""minGRU (Feng et al. 2024): GRU whose gates depend on the input only, computed in parallel over time.
 
     z_t = sigmoid(W_z x_t + b_z)              update
-    n_t = W_n x_t + b_n                       new
+    n_t = W_n x_t + b_n                       candidate
     h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
-Reference: Feng et al. (2024), Were RNNs all we needed?, arXiv:2410.01201, section 3.1. Around it: `min_rnn`.
+Reference: Feng et al. (2024), Were RNNs all we needed?, arXiv:2410.01201, section 3.1. Base class: min_rnn.py.
 
 Shapes: B batch_size, T characters, H n_hidden.
 """
@@ -18,18 +18,18 @@ from charlm.models.min_rnn import MinMixer, MinRNN
 
 
 class MinGRUMixer(MinMixer):
-    """minGRU between a convolution and a matrix."""
+    """minGRU recurrence."""
 
     n_gates = 2
 
     def decay_and_input(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
         """Return 1 - z and z * n; see `MinMixer.decay_and_input`."""
-        update, new = gates
-        return torch.sigmoid(-update), torch.sigmoid(update) * new  # 1 - z, by subtraction, would lose what is small
+        update, candidate = gates
+        return torch.sigmoid(-update), torch.sigmoid(update) * candidate  # 1 - z as a subtraction would lose precision
 
 
 class MinGRU(MinRNN):
-    """Predict each next character with blocks of minGRU."""
+    """Language model with blocks of minGRU."""
 
     default_learning_rate = 1e-2
     mixer = MinGRUMixer

@@ -1,14 +1,14 @@
-"""The frame of the minimal RNNs: gates from the input alone, a linear recurrence; a subclass adds the formula.
+"""Base class of minGRU and minLSTM: residual blocks with a linear recurrence whose gates depend on the input only.
 
-    x_t = causal convolution of width 4 over the normed residual stream
-    a_t, b_t = formula(W x_t + b)
-    h_t = a_t * h_{t-1} + b_t
-    the residual stream gets W_o h_t + b_o, then a perceptron's share (see `blocks`)
+    x_t = causal convolution of width 4 of the normalised residual stream
+    a_t, b_t = formula(W x_t + b)               in the subclass
+    h_t = a_t * h_{t-1} + b_t                   elementwise
+    W_o h_t + b_o is added to the residual stream, and then the output of an MLP (layers/blocks.py)
 
-The gates of all steps are one matrix product and `scan` does the rest; with T = 1 the same lines are one step.
+The gates of all steps are one matrix product; layers/scan.py computes the recurrence.
 
-Reference: Feng et al. (2024), Were RNNs all we needed?, arXiv:2410.01201. Its log space bends what enters to be
-positive; `scan` does not need that.
+Reference: Feng et al. (2024), Were RNNs all we needed?, arXiv:2410.01201. The paper computes in log space, which
+requires b_t > 0; the scan here does not.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, G gates, L n_layers, V vocab_size.
 """
@@ -26,13 +26,13 @@ from charlm.models.recurrent import Recurrent
 
 
 class MinMixer(nn.Module):
-    """The recurrence between a convolution and a matrix.
+    """Causal convolution, linear recurrence, output projection.
 
     Args:
         n_hidden: H.
 
     Attributes:
-        n_gates: G, how many vectors of H numbers a step computes from its input.
+        n_gates: G, number of gate vectors, each (H,), computed from an input.
     """
 
     n_gates: int
@@ -44,35 +44,38 @@ class MinMixer(nn.Module):
         self.out = nn.Linear(n_hidden, n_hidden)
 
     def decay_and_input(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a, the share of h that is kept, and b, what is added, from G gates, all float, (B, T, H)."""
+        """Return a (decay of h) and b (input to h) from the preactivations of G gates, all float, (B, T, H)."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, state: MixerState | None = None) -> tuple[Tensor, MixerState]:
-        """Read a batch.
+        """Process a batch.
 
         Args:
             inputs: float, (B, T, H).
-            state: h_0, float, (B, H), and the convolution's last inputs, float, (B, 3, H); zeros when None.
+            state: h_0, float, (B, H), and the last inputs of the convolution, float, (B, 3, H); None for zeros.
 
         Returns:
             outputs: float, (B, T, H).
-            state: h_T and the last inputs.
+            state: h_T and the last inputs of the convolution.
         """
-        first, last = (torch.zeros_like(inputs[:, 0]), None) if state is None else state
-        inputs, last = self.conv(inputs, last)
-        keep, add = self.decay_and_input(*self.gates(inputs).chunk(self.n_gates, dim=2))
-        hidden = scan(keep, add, first)
-        return self.out(hidden), (hidden[:, -1], last)
+        initial_state, conv_state = (torch.zeros_like(inputs[:, 0]), None) if state is None else state
+        inputs, conv_state = self.conv(inputs, conv_state)
+        decay, added = self.decay_and_input(*self.gates(inputs).chunk(self.n_gates, dim=2))
+        hidden = scan(decay, added, initial_state)
+        return self.out(hidden), (hidden[:, -1], conv_state)
 
 
 class MinRNN(Recurrent):
-    """Predict each next character with blocks around a `MinMixer`; a subclass says which.
+    """Language model with residual blocks around a `MinMixer`.
 
     Args:
         vocab_size: V.
         n_hidden: H.
         n_layers: L.
         options: the other options of `Recurrent`.
+
+    Attributes:
+        mixer: class of the mixer; set by the subclass.
     """
 
     mixer: type[MinMixer]
@@ -82,7 +85,7 @@ class MinRNN(Recurrent):
 
     @classmethod
     def make_layers(cls, n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:
-        """Return the blocks; the state is h, float, (L, B, H), and the convolutions' last inputs, (L, B, 3, H)."""
+        """Return the blocks; the state is h, (L, B, H), and the last inputs of the convolutions, (L, B, 3, H)."""
 
         def make_block() -> Block:
             return Block(cls.mixer(n_hidden), n_hidden, n_inner=2 * n_hidden)

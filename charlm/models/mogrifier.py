@@ -1,15 +1,14 @@
-"""Mogrifier LSTM: before each step, input and past rescale one another.
+"""Mogrifier LSTM (Melis et al. 2020): input and hidden state gate each other before every step.
 
-With x_0 = the input, h_0 = h_{t-1}, and r rounds i = 1..r:
+For rounds i = 1..r, starting from x = x_t and h = h_{t-1}:
 
-    x_i = 2 sigmoid(Q_i h_{i-1}) * x_{i-2}      for odd i
-    h_i = 2 sigmoid(R_i x_{i-1}) * h_{i-2}      for even i
-    h_t, c_t = lstm(the last x, the last h, c_{t-1})
+    x <- 2 sigmoid(Q_i h + b_i) * x             for odd i
+    h <- 2 sigmoid(R_i x + b_i) * h             for even i
 
-where an index that a round skips means the last value there is. Q_i and R_i are products of two thin matrices.
+and then h_t, c_t = lstm(x, h, c_{t-1}). Q_i and R_i are products of two matrices of low rank.
 
-Reference: Melis, Kocisky, Blunsom (2020), arXiv:1909.01792: 1.120 bits per character on the Penn Treebank (LSTM
-1.143), 1.146 on enwik8 (LSTM 1.195), before dynamic evaluation.
+Reference: Melis, Kocisky, Blunsom (2020), Mogrifier LSTM, arXiv:1909.01792 (1.120 bits per character on the Penn
+Treebank, LSTM 1.143; 1.146 on enwik8, LSTM 1.195; without dynamic evaluation).
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
 """
@@ -25,16 +24,16 @@ from charlm.models.awd_lstm import AWDLSTM, WeightDropLSTM
 
 
 class MogrifierLSTM(WeightDropLSTM):
-    """Layers of Mogrifier LSTM, weights dropped and dropout locked as in `WeightDropLSTM`.
+    """Stacked Mogrifier LSTM layers with the dropout of `WeightDropLSTM`.
 
     Args:
         n_embed: E.
-        n_hidden: H, in each layer.
+        n_hidden: H of each layer.
         n_layers: L.
-        dropout: locked, between layers.
-        weight_dropout: share of W_hh set to zero.
+        dropout: locked dropout probability between layers.
+        weight_dropout: dropout probability of W_hh.
         n_rounds: r.
-        rank: inner width of Q_i and R_i.
+        rank: maximum rank of Q_i and R_i.
     """
 
     def __init__(
@@ -57,8 +56,8 @@ class MogrifierLSTM(WeightDropLSTM):
             for n in sizes
         )
 
-    def read_layer(self, i: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Run layer i over x, (B, T, E or H), from h and c, (B, H); return its output, (B, T, H), and new h and c."""
+    def run_layer(self, i: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run layer i over x, (B, T, E or H), from h and c, (B, H); return outputs, (B, T, H), and final h and c."""
         gates, weights, steps = self.gates[i], self.weights(i), []
         assert isinstance(gates, nn.ModuleList)
         for x_t in x.unbind(dim=1):  # (B, E or H)
@@ -73,12 +72,12 @@ class MogrifierLSTM(WeightDropLSTM):
 
 
 class Mogrifier(AWDLSTM):
-    """Predict each next character with a Mogrifier LSTM.
+    """Language model with a Mogrifier LSTM.
 
     Args:
         vocab_size: V.
         n_rounds: r.
-        rank: inner width of Q_i and R_i.
+        rank: maximum rank of Q_i and R_i.
         options: the options of `AWDLSTM`.
     """
 
@@ -87,5 +86,5 @@ class Mogrifier(AWDLSTM):
 
     @staticmethod
     def make_layers(*sizes: Any, **layer_options: Any) -> nn.Module:
-        """Return layers of Mogrifier LSTM."""
+        """Return `MogrifierLSTM`."""
         return MogrifierLSTM(*sizes, **layer_options)

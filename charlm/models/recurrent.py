@@ -1,4 +1,4 @@
-"""The frame around stacked recurrent layers: embed, read, predict.
+"""Base class of recurrent models: embedding, stacked recurrent layers, linear head.
 
     x_t = embedding of the character at step t
     h_t, state = layers(x_t, state)
@@ -17,18 +17,18 @@ from charlm.models.base import CharModel, State
 
 
 class Recurrent(CharModel):
-    """Predict each next character with recurrent layers; a subclass says which.
+    """Recurrent language model; a subclass implements `make_layers`.
 
     Args:
         vocab_size: V.
-        n_embed: E, numbers to describe a character.
-        n_hidden: H, numbers to describe what was read, in each layer.
+        n_embed: E, embedding size.
+        n_hidden: H, hidden size of each layer.
         n_layers: L.
-        dropout: share of the numbers set to zero between layers, while training.
-        head_dropout: the same before the head.
-        tied: the head's last matrix is the embedding itself. Reference: Press and Wolf (2017), arXiv:1608.05859.
-            Where E and H differ, a linear layer from H to E comes before it.
-        layer_options: what a subclass's layers take beyond these.
+        dropout: dropout probability between layers.
+        head_dropout: dropout probability before the head.
+        tied: share the weights of the embedding and the output layer (Press and Wolf, 2017, arXiv:1608.05859).
+            If E != H, a linear layer from H to E precedes the output layer.
+        layer_options: further options of `make_layers`.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Recurrent(CharModel):
     ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab_size, n_embed)
-        # PyTorch warns of dropout between layers where there is no between.
+        # PyTorch warns if dropout is set with a single layer.
         self.layers = self.make_layers(n_embed, n_hidden, n_layers, dropout if n_layers > 1 else 0.0, **layer_options)
         n_last = n_embed if tied else n_hidden
         decoder = nn.Linear(n_last, vocab_size)
         if tied:
-            nn.init.normal_(self.embed.weight, std=n_embed**-0.5)  # N(0, 1) is far too large for logits
+            nn.init.normal_(self.embed.weight, std=n_embed**-0.5)  # std 1 makes the logits far too large
             decoder.weight = self.embed.weight
         self.head = nn.Sequential(
             nn.Dropout(head_dropout),
@@ -59,24 +59,24 @@ class Recurrent(CharModel):
 
     @staticmethod
     def make_layers(*sizes: Any, **layer_options: Any) -> nn.Module:
-        """Return layers that read (B, T, E) and a state and give (B, T, H) and a state.
+        """Return layers, called as `outputs, state = layers(inputs, state)`: (B, T, E) to (B, T, H).
 
         Args:
             sizes: n_embed, n_hidden, n_layers, dropout.
-            layer_options: the rest.
+            layer_options: options of the subclass.
         """
         raise NotImplementedError
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Read a batch of text.
+        """Run the layers over a batch.
 
         Args:
             chars: character indices, long, (B, T).
-            state: h_0, float, (L, B, H), or the pair (h_0, c_0) for an LSTM; zeros when None.
+            state: h_0, float, (L, B, H), or (h_0, c_0) for an LSTM; None for zeros.
 
         Returns:
-            features: the last layer's h_1..h_T, float, (B, T, H).
-            state: h_T, or (h_T, c_T), as above.
+            features: h_1..h_T of the last layer, float, (B, T, H).
+            state: h_T, or (h_T, c_T), shapes as above.
         """
         features, state = self.layers(self.embed(chars), state)
         return features, state

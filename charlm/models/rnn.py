@@ -1,4 +1,4 @@
-"""An Elman RNN by PyTorch's own fused layer.
+"""Elman RNN (Elman 1990): PyTorch's nn.RNN.
 
     h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
 
@@ -18,11 +18,11 @@ from charlm.models.recurrent import Recurrent
 
 
 class RNN(Recurrent):
-    """Predict each next character with `nn.RNN`.
+    """Language model with `nn.RNN`.
 
     Args:
         vocab_size: V.
-        init: "uniform", or "identity": W_hh starts as the identity and the biases as zero.
+        init: "uniform", or "identity" (W_hh is the identity, biases are zero).
         options: the options of `Recurrent`.
     """
 
@@ -34,5 +34,5 @@ class RNN(Recurrent):
 
     @staticmethod
     def make_layers(n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:
-        """Return PyTorch's layers."""
+        """Return `nn.RNN`."""
         return nn.RNN(n_embed, n_hidden, n_layers, batch_first=True, dropout=dropout)

@@ -1,4 +1,4 @@
-"""What is read in parallel is what the papers' formulas give step by step: outputs, states and gradients."""
+"""minGRU, minLSTM and Mamba-2: the parallel form equals the step-by-step formulas in outputs, states and gradients."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ import torch.nn.functional as F
 
 from charlm.models import build
 from charlm.models.layers.blocks import CausalConv
-from charlm.models.layers.scan import cut, scan
+from charlm.models.layers.scan import n_gpu_chunks, scan
 from charlm.models.mamba2 import Mamba2Mixer, state_space
 from charlm.models.min_gru import MinGRUMixer
 from charlm.models.min_lstm import MinLSTMMixer
 
 V, B, E, H = 11, 2, 5, 7
 NAMES = ["min-gru", "min-lstm", "mamba2"]
-LENGTHS_AND_PIECES = [(1, 1), (2, 1), (2, 2), (7, 1), (7, 7), (12, 3), (12, 4), (64, 8), (512, 1), (512, 16)]
+LENGTHS_AND_CHUNKS = [(1, 1), (2, 1), (2, 2), (7, 1), (7, 7), (12, 3), (12, 4), (64, 8), (512, 1), (512, 16)]
 same = torch.testing.assert_close
 
 
@@ -22,7 +22,7 @@ def doubles(*shape):
 
 
 def with_gradients(function, *inputs, parameters=()):
-    """Return what a function gives, and the gradients of a loss that looks at every number of it."""
+    """Return the outputs of a function, and the gradients of a loss that depends on every element of them."""
     leaves = [x.detach().clone().requires_grad_() for x in inputs]
     outputs = function(*leaves)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -54,35 +54,35 @@ def gates(kind, n_steps):
 
 
 @pytest.mark.parametrize("kind", ["drawn", "near 0", "near 1", "0 or 1", "far", "smallest"])
-@pytest.mark.parametrize(("n_steps", "n_pieces"), LENGTHS_AND_PIECES)
-def test_a_scan_is_the_loop_in_outputs_and_gradients(n_steps, n_pieces, kind):
+@pytest.mark.parametrize(("n_steps", "n_chunks"), LENGTHS_AND_CHUNKS)
+def test_a_scan_equals_the_loop_in_outputs_and_gradients(n_steps, n_chunks, kind):
     a, b, first = gates(kind, n_steps), doubles(B, n_steps, H), doubles(B, H)
-    ours = with_gradients(lambda a, b, first: scan(a, b, first, n_pieces), a, b, first)
+    ours = with_gradients(lambda a, b, first: scan(a, b, first, n_chunks), a, b, first)
     same(ours, with_gradients(recurrence, a, b, first), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("n_pieces", [1, 16])
+@pytest.mark.parametrize("n_chunks", [1, 16])
 @pytest.mark.parametrize("kind", ["drawn", "near 0", "near 1", "0 or 1", "far", "smallest"])
-def test_a_scan_in_float32_is_as_exact_as_a_loop_in_float32(kind, n_pieces):
+def test_a_scan_is_as_exact_as_the_loop_in_float32(kind, n_chunks):
     a, b, first = gates(kind, 512).float(), torch.randn(B, 512, H), torch.randn(B, H)
     exact = recurrence(a.double(), b.double(), first.double())
     of_loop, of_scan = (
-        (f.double() - exact).abs().max() for f in (recurrence(a, b, first), scan(a, b, first, n_pieces))
+        (f.double() - exact).abs().max() for f in (recurrence(a, b, first), scan(a, b, first, n_chunks))
     )
     assert of_scan <= 2 * of_loop + 1e-6
 
 
-def test_a_text_is_cut_into_equal_pieces_about_as_many_as_they_are_long():
-    assert [cut(n) for n in (1, 2, 7, 12, 64, 128, 512)] == [1, 1, 1, 3, 8, 8, 16]
+def test_the_number_of_chunks_on_a_gpu_is_the_largest_divisor_up_to_the_square_root():
+    assert [n_gpu_chunks(n) for n in (1, 2, 7, 12, 64, 128, 512)] == [1, 1, 1, 3, 8, 8, 16]
 
 
-def test_a_scan_of_bfloat16_adds_up_in_float32():
+def test_a_scan_of_bfloat16_accumulates_in_float32():
     a, b, first = gates("drawn", 64).bfloat16(), torch.randn(B, 64, H).bfloat16(), torch.randn(B, H)
     same(scan(a, b, first), recurrence(a.float(), b.float(), first))
 
 
 def convolved(conv, x, last):
-    """Return the convolution's outputs, number by number, and its last inputs."""
+    """Compute a causal convolution element by element; return outputs and the last inputs."""
     x = torch.cat([last, x], dim=1)
     outputs = torch.stack(
         [conv.bias + (conv.weight * x[:, t : t + 4]).sum(dim=1) for t in range(x.shape[1] - 3)], dim=1
@@ -91,7 +91,7 @@ def convolved(conv, x, last):
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 9])
-def test_a_convolution_sees_the_last_four_numbers_of_its_channel(n_steps):
+def test_a_causal_convolution_equals_conv1d_with_left_padding(n_steps):
     conv, x, last = CausalConv(H).double(), doubles(B, n_steps, H), doubles(B, 3, H)
     same(conv(x, last), convolved(conv, x, last))
     same(conv(x), convolved(conv, x, torch.zeros_like(last)))
@@ -152,7 +152,7 @@ MIXERS = {
 
 @pytest.mark.parametrize("n_steps", [1, 2, 32, 70])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_mixer_is_its_formula_in_outputs_states_and_gradients(name, n_steps):
+def test_a_mixer_equals_its_formula_in_outputs_states_and_gradients(name, n_steps):
     make, by_hand, shapes = MIXERS[name]
     mixer = make().double()
     inputs = [doubles(B, n_steps, H), *(doubles(*shape) for shape in shapes)]
@@ -169,7 +169,7 @@ def test_a_mixer_is_its_formula_in_outputs_states_and_gradients(name, n_steps):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_mixer_without_a_state_starts_from_zeros(name):
+def test_the_initial_state_of_a_mixer_is_zero(name):
     make, _, shapes = MIXERS[name]
     mixer, x = make().double(), doubles(B, 5, H)
     same(mixer(x), mixer(x, tuple(torch.zeros(*shape, dtype=torch.float64) for shape in shapes)))
@@ -178,21 +178,21 @@ def test_a_mixer_without_a_state_starts_from_zeros(name):
 @torch.no_grad()
 @pytest.mark.parametrize("size", [1e2, 1e5])
 @pytest.mark.parametrize("name", ["min-gru", "min-lstm"])
-def test_gates_far_beyond_what_float32_can_tell_from_0_and_1_change_nothing(name, size):
+def test_saturated_gates_give_finite_and_exact_outputs(name, size):
     make, by_hand, shapes = MIXERS[name]
     mixer = make()
     mixer.gates.weight[:-H] *= size
-    mixer.gates.bias[:-H] -= size / 2  # so that both gates of minLSTM are often 0 at once
+    mixer.gates.bias[:-H] -= size / 2  # both gates of minLSTM are often 0 at once
     inputs = [torch.randn(B, 512, H), *(torch.randn(*shape) for shape in shapes)]
     outputs, state = mixer(inputs[0], tuple(inputs[1:]))
-    if size == 1e2:  # what float64 can still divide
+    if size == 1e2:  # the quotient is still representable in float64
         wanted, hidden, _ = by_hand(mixer.double(), *(x.double() for x in inputs))
         same((outputs, state[0]), (wanted.float(), hidden.float()), rtol=1e-3, atol=1e-3)
     assert outputs.isfinite().all() and state[0].abs().max() < 1e3
 
 
 @pytest.mark.parametrize("name", ["min-gru", "min-lstm"])
-def test_gates_at_their_ends_have_finite_gradients(name):
+def test_saturated_gates_have_finite_gradients(name):
     mixer = MIXERS[name][0]()
     with torch.no_grad():
         mixer.gates.weight[:-H] *= 1e5
@@ -200,18 +200,18 @@ def test_gates_at_their_ends_have_finite_gradients(name):
     assert all(p.grad.isfinite().all() for p in mixer.parameters())
 
 
-def states_one_by_one(x, log_keep, b, c, matrix):
+def state_space_by_steps(x, log_decay, b, c, matrix):
     ys = []
     for t in range(x.shape[1]):
-        keep = log_keep[:, t].exp()[:, :, None, None]
-        matrix = keep * matrix + x[:, t].unsqueeze(3) * b[:, t, None, None, :]
+        decay = log_decay[:, t].exp()[:, :, None, None]
+        matrix = decay * matrix + x[:, t].unsqueeze(3) * b[:, t, None, None, :]
         ys.append((matrix * c[:, t, None, None, :]).sum(dim=3))
     return torch.stack(ys, dim=1), matrix
 
 
 @pytest.mark.parametrize("kind", ["drawn", "near 0", "near 1", "far", "smallest"])
 @pytest.mark.parametrize("n_steps", [1, 2, 33, 128])
-def test_a_state_space_read_as_matrices_is_the_recurrence(n_steps, kind):
+def test_the_matrix_form_of_the_state_space_equals_the_recurrence(n_steps, kind):
     inputs = [
         doubles(B, n_steps, 3, 5),
         gates(kind, n_steps)[:, :, :3].log(),
@@ -219,30 +219,30 @@ def test_a_state_space_read_as_matrices_is_the_recurrence(n_steps, kind):
         doubles(B, n_steps, 4),
         doubles(B, 3, 5, 4),
     ]
-    same(with_gradients(state_space, *inputs), with_gradients(states_one_by_one, *inputs), rtol=1e-11, atol=1e-11)
+    same(with_gradients(state_space, *inputs), with_gradients(state_space_by_steps, *inputs), rtol=1e-11, atol=1e-11)
 
 
-def test_a_state_space_forgets_at_once_and_keeps_what_comes_after():
+def test_a_very_small_decay_does_not_cancel_later_decays():
     n_steps = 32
-    log_keep = torch.full((B, n_steps, 3), -1e-4)
-    log_keep[:, 3] = -1e6  # a difference of two sums with this in them would know nothing of 1e-4
-    inputs = [torch.randn(B, n_steps, 3, 5), log_keep, torch.randn(B, n_steps, 4), torch.randn(B, n_steps, 4)]
+    log_decay = torch.full((B, n_steps, 3), -1e-4)
+    log_decay[:, 3] = -1e6  # the difference of two cumulative sums would lose 1e-4
+    inputs = [torch.randn(B, n_steps, 3, 5), log_decay, torch.randn(B, n_steps, 4), torch.randn(B, n_steps, 4)]
     inputs.append(torch.randn(B, 3, 5, 4))
-    wanted = states_one_by_one(*(x.double() for x in inputs))
+    wanted = state_space_by_steps(*(x.double() for x in inputs))
     same(state_space(*inputs), tuple(x.float() for x in wanted), rtol=1e-4, atol=1e-4)
 
 
-def read_in_pieces(model, chars, lengths):
-    state, pieces = None, []
-    for piece in chars.split(lengths, dim=1):
-        logits, state = model(piece, state)
-        pieces.append(logits)
-    return torch.cat(pieces, dim=1), state
+def in_segments(model, chars, lengths):
+    state, segments = None, []
+    for segment in chars.split(lengths, dim=1):
+        logits, state = model(segment, state)
+        segments.append(logits)
+    return torch.cat(segments, dim=1), state
 
 
 @pytest.mark.parametrize("lengths", [[1] * 45, [2, 3, 1, 37, 2], [32, 13]])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_reads_in_pieces_as_at_once_in_logits_states_and_gradients(name, lengths):
+def test_segments_with_state_equal_one_call_in_logits_states_and_gradients(name, lengths):
     model = build(name, V, n_embed=E, n_hidden=H, n_layers=2).double()
     chars = torch.randint(V, (B, 45))
     weights = list(model.parameters())
@@ -252,24 +252,24 @@ def test_a_model_reads_in_pieces_as_at_once_in_logits_states_and_gradients(name,
         return logits, state, torch.autograd.grad(loss, weights)
 
     whole = loss_and_gradients(*model(chars))
-    same(loss_and_gradients(*read_in_pieces(model, chars, lengths)), whole, rtol=1e-9, atol=1e-9)
+    same(loss_and_gradients(*in_segments(model, chars, lengths)), whole, rtol=1e-9, atol=1e-9)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
-def test_a_long_text_stays_exact_in_float32(name):
+def test_segments_of_a_long_text_equal_one_call_in_float32(name):
     model = build(name, V, n_embed=E, n_hidden=H, n_layers=2)
     chars = torch.randint(V, (B, 2048))
     logits, state = model(chars)
-    steps, state_of_steps = read_in_pieces(model, chars, [512, 1, 1, 1534])
+    steps, state_of_steps = in_segments(model, chars, [512, 1, 1, 1534])
     same((steps, state_of_steps), (logits, state), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
-def test_under_bfloat16_a_state_goes_in_and_out(name):
+def test_the_state_can_be_carried_under_bfloat16_autocast(name):
     model = build(name, V, n_embed=E, n_hidden=H, n_layers=2)
     chars = torch.randint(V, (B, 40))
     with torch.autocast("cpu", torch.bfloat16):
-        logits, _ = read_in_pieces(model, chars, [20, 1, 19])
+        logits, _ = in_segments(model, chars, [20, 1, 19])
     same(logits.float(), model(chars)[0], rtol=0.1, atol=0.1)

@@ -1,15 +1,15 @@
-"""Attention over the nearest positions, told apart by rotation.
+"""Sliding-window attention with rotary position embeddings (RoPE).
 
-    q_t, k_t, v_t = W_q x_t + b_q, W_k x_t + b_k, W_v x_t + b_v     split into heads
-    a_ts = softmax over s of (R_t q_t) . (R_s k_s) / sqrt(D)        s = t - M .. t; a row for each head
-    y_t = W_o (sum over s of a_ts v_s)                              heads side by side again
+    q_t, k_t, v_t = W_q x_t + b_q, W_k x_t + b_k, W_v x_t + b_v     split into N heads
+    a_ts = softmax over s of (R_t q_t) . (R_s k_s) / sqrt(D)        s = t - M .. t; for each head
+    y_t = W_o (sum over s of a_ts v_s)                              heads concatenated
 
-R_t turns each pair of numbers i = 0 .. D/2 - 1 by the angle t 10000^(-2i/D), so that (R_t q_t) . (R_s k_s) depends on
-t - s alone: only distances count, and each piece of a text may count from its own start.
+R_t rotates pair i = 0 .. D/2 - 1 of a query or key by the angle t 10000^(-2i/D). (R_t q_t) . (R_s k_s) depends on t - s
+only, so positions may be counted from any origin.
 
-References: Vaswani et al. (2017), arXiv:1706.03762; rotation: Su et al. (2021), arXiv:2104.09864.
+References: Vaswani et al. (2017), arXiv:1706.03762; RoPE: Su et al. (2021), arXiv:2104.09864.
 
-Shapes: B batch_size, T characters, E n_embed, N heads, D head_size, M n_memory, P characters remembered (at most M).
+Shapes: B batch_size, T characters, E n_embed, N heads, D head_size, M window_size, P cached positions (at most M).
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def rope_angles(first: int, stop: int, head_size: int, like: Tensor) -> Tensor:
-    """Return cosine and sine of the angles of the positions from `first` to `stop`.
+def rope_angles(start: int, stop: int, head_size: int, like: Tensor) -> Tensor:
+    """Return cosine and sine of the angles of positions start .. stop - 1.
 
     Args:
-        first: may be negative.
-        stop: the position after the last one.
+        start: first position; may be negative.
+        stop: last position + 1.
         head_size: D, even.
-        like: gives type and device.
+        like: tensor with the dtype and device of the result.
 
     Returns:
-        float, (2, stop - first, D / 2).
+        float, (2, stop - start, D / 2).
     """
-    positions = torch.arange(first, stop, dtype=like.dtype, device=like.device)
+    positions = torch.arange(start, stop, dtype=like.dtype, device=like.device)
     pairs = torch.arange(0, head_size, 2, dtype=like.dtype, device=like.device)
     angles = positions.unsqueeze(1) * 10_000 ** (-pairs / head_size)
     return torch.stack([angles.cos(), angles.sin()])
 
 
-def apply_rope(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn queries or keys by their positions' angles.
+def apply_rope(x: Tensor, angles: Tensor) -> Tensor:
+    """Rotate queries or keys by the angles of their positions.
 
-    Number i makes a pair with number D/2 + i, which is quicker than with its neighbour, and the same to a network.
+    Pair i is elements i and D/2 + i, which is faster than adjacent elements and equivalent for a trained model.
 
     Args:
         x: float, (..., T, D).
-        rotation: as `rope_angles` returns it, float, (2, T, D / 2).
+        angles: result of `rope_angles`, float, (2, T, D / 2).
 
     Returns:
-        of the type and shape of `x`.
+        rotated `x`, of the same dtype and shape.
     """
-    cos, sin = rotation
+    cos, sin = angles
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).type_as(x)
 
 
 class Attention(nn.Module):
-    """Let each position gather from itself and from the `window_size` before it.
+    """Multi-head attention of each position to itself and the `window_size` positions before it.
 
     Args:
         n_embed: E.
@@ -75,14 +75,14 @@ class Attention(nn.Module):
 
     @torch.no_grad()
     def init_local_attention(self, strength: float = 3.0) -> None:
-        """Set the biases so that head h looks mostly h + 1 positions back, whatever stands there.
+        """Initialise the biases so that head h attends mostly to the position h + 1 steps back.
 
-        With b_k = c in one number of each pair and zero in the other, and b_q = R_-(h+1) b_k, a score has the term
-        c^2 (sum over i of cos((t - s - h - 1) 10000^(-2i/D))), which is largest at s = t - h - 1. Without it, most of
-        a short training goes into finding out that the nearest characters matter most.
+        With b_k = c in the first and 0 in the second element of each pair, and b_q = R_-(h+1) b_k, a score has the term
+        c^2 (sum over i of cos((t - s - h - 1) 10000^(-2i/D))), which is largest at s = t - h - 1. Without this
+        initialisation, a short training is spent mostly on learning to attend to the nearest characters.
 
         Args:
-            strength: c; at 3 and D = 32 that position starts with some six tenths of the weight.
+            strength: c. With c = 3 and D = 32, that position has about 0.6 of the initial attention weight.
         """
         queries, keys, values = self.qkv_proj.bias.view(3, -1, self.head_size)  # each (N, D)
         keys[:, : self.head_size // 2] = strength
@@ -90,29 +90,29 @@ class Attention(nn.Module):
         queries.copy_(apply_rope(keys, rope_angles(-len(keys), 0, self.head_size, keys).flip(1)))
         values.zero_()
 
-    def forward(self, x: Tensor, past: Tensor | None, rotation: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read a piece of text.
+    def forward(self, x: Tensor, cache: Tensor | None, angles: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Process a segment.
 
         Args:
             x: float, (B, T, E).
-            past: keys, not rotated, and values of the P positions before, float, (2, B, N, P, D); None for P = 0.
-            rotation: of P + T positions, float, (2, P + T, D / 2).
-            mask: what each position may attend to, bool, (T, P + T); None for all up to itself.
+            cache: keys (before rotation) and values of the P positions before, float, (2, B, N, P, D); None for P = 0.
+            angles: result of `rope_angles` for the P + T positions, float, (2, P + T, D / 2).
+            mask: True where a position may attend, bool, (T, P + T); None for all positions up to itself.
 
         Returns:
-            gathered: float, (B, T, E).
-            past: keys and values of the last M positions, or of all if they are fewer, as above.
+            outputs: float, (B, T, E).
+            cache: keys and values of the last min(P + T, M) positions, as above.
         """
         n_steps = x.shape[1]
         heads = self.qkv_proj(x).unflatten(2, (3, -1, self.head_size))  # (B, T, 3, N, D)
-        queries, *now = heads.permute(2, 0, 3, 1, 4)  # each (B, N, T, D)
-        known = torch.stack(now) if past is None else torch.cat([past, torch.stack(now)], dim=3)  # (2, B, N, P + T, D)
-        keys, values = known
-        gathered = F.scaled_dot_product_attention(
-            apply_rope(queries, rotation[:, -n_steps:]),
-            apply_rope(keys, rotation),
+        queries, *new = heads.permute(2, 0, 3, 1, 4)  # each (B, N, T, D)
+        cached = torch.stack(new) if cache is None else torch.cat([cache, torch.stack(new)], dim=3)  # (2, B, N, P+T, D)
+        keys, values = cached
+        attended = F.scaled_dot_product_attention(
+            apply_rope(queries, angles[:, -n_steps:]),
+            apply_rope(keys, angles),
             values,
             mask,
-            is_causal=past is None,
+            is_causal=cache is None,
         )
-        return self.out_proj(gathered.transpose(1, 2).flatten(2)), known[..., -self.window_size :, :]
+        return self.out_proj(attended.transpose(1, 2).flatten(2)), cached[..., -self.window_size :, :]

@@ -1,10 +1,9 @@
-"""Residual blocks around a mixer, which alone looks at other characters, and the causal convolution that mixers use.
+"""Pre-norm residual blocks around a sequence mixer, and a causal depthwise convolution.
 
     x = x + mixer(norm(x))
-    x = x + W_2 relu(W_1 norm(x))       the perceptron, where a model has one
+    x = x + W_2 relu(W_1 norm(x))       optional MLP
 
-Reference: the residual connection: He et al. (2015), arXiv:1512.03385; the norm before each branch: Xiong et al.
-(2020), arXiv:2002.04745.
+References: residual connection: He et al. (2015), arXiv:1512.03385; pre-norm: Xiong et al. (2020), arXiv:2002.04745.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, C channels, W width of the convolution.
 """
@@ -17,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MixerState = tuple[Tensor, ...]  # of one layer, each (B, ...)
+MixerState = tuple[Tensor, ...]  # state of one layer; each tensor is (B, ...)
 
 
 class CausalConv(nn.Module):
-    """Give each channel a weighted sum of its last W numbers.
+    """Causal depthwise convolution over time.
 
         y_t = b + sum over k of w_k * x_{t-k}
 
@@ -33,37 +32,37 @@ class CausalConv(nn.Module):
     def __init__(self, n_channels: int, width: int = 4) -> None:
         super().__init__()
         bound = width**-0.5  # as in nn.Conv1d
-        self.weight = nn.Parameter(torch.empty(width, n_channels).uniform_(-bound, bound))  # the oldest first
+        self.weight = nn.Parameter(torch.empty(width, n_channels).uniform_(-bound, bound))  # oldest step first
         self.bias = nn.Parameter(torch.empty(n_channels).uniform_(-bound, bound))
 
-    def forward(self, inputs: Tensor, last: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Read a batch.
+    def forward(self, inputs: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Convolve a batch.
 
         Args:
             inputs: x, float, (B, T, C).
-            last: the inputs before these, float, (B, W - 1, C); zeros when None.
+            state: the W - 1 inputs before these, float, (B, W - 1, C); None for zeros.
 
         Returns:
             outputs: y, float, (B, T, C).
-            last: the last W - 1 inputs.
+            state: the last W - 1 inputs.
         """
         n_steps, n_before = inputs.shape[1], len(self.weight) - 1
-        if last is None:
-            last = inputs.new_zeros(len(inputs), n_before, inputs.shape[2])
-        inputs = torch.cat([last, inputs], dim=1)
+        if state is None:
+            state = inputs.new_zeros(len(inputs), n_before, inputs.shape[2])
+        inputs = torch.cat([state, inputs], dim=1)
         outputs = self.bias
-        for k, weight in enumerate(self.weight):  # on a CPU quicker than conv1d, which wants channels before steps
+        for k, weight in enumerate(self.weight):  # faster on a CPU than conv1d, which requires a transposition
             outputs = outputs + weight * inputs[:, k : k + n_steps]
         return outputs, inputs[:, n_steps:]
 
 
 class Block(nn.Module):
-    """A mixer and, if it has a width, a perceptron, each on what the norm gives and added to what was there.
+    """Pre-norm mixer and optional MLP, each with a residual connection.
 
     Args:
         mixer: called as `outputs, state = mixer(inputs, state)`, inputs and outputs (B, T, H).
         n_hidden: H.
-        n_inner: width of the perceptron; 0 for none.
+        n_inner: hidden size of the MLP; 0 for no MLP.
     """
 
     def __init__(self, mixer: nn.Module, n_hidden: int, n_inner: int = 0) -> None:
@@ -76,7 +75,7 @@ class Block(nn.Module):
             )
 
     def forward(self, inputs: Tensor, state: MixerState | None = None) -> tuple[Tensor, MixerState]:
-        """Read a batch of inputs, float, (B, T, H), from the mixer's state; return the same of both."""
+        """Return outputs, float, (B, T, H), and the mixer's new state, from inputs, float, (B, T, H), and its state."""
         outputs, state = self.mixer(self.norm(inputs), state)
         outputs = inputs + outputs
         if self.mlp is not None:
@@ -85,14 +84,14 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """Blocks one upon another, from embeddings to normed features.
+    """Stack of blocks with an input projection and a final norm.
 
     Args:
-        make_block: called once a layer.
+        make_block: returns a new block; called once a layer.
         n_embed: E.
         n_hidden: H.
         n_layers: L.
-        dropout: share of the numbers set to zero between blocks, while training.
+        dropout: dropout probability between blocks.
     """
 
     def __init__(
@@ -105,11 +104,11 @@ class Blocks(nn.Module):
         self.dropout = dropout
 
     def forward(self, inputs: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, MixerState]:
-        """Read a batch.
+        """Process a batch.
 
         Args:
             inputs: float, (B, T, E).
-            state: each tensor of a mixer's state, those of all layers stacked, (L, B, ...); None starts afresh.
+            state: tensors of the mixer's state, stacked over layers, each (L, B, ...); None for the initial state.
 
         Returns:
             features: float, (B, T, H).

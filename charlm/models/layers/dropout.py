@@ -1,4 +1,4 @@
-"""Dropout for recurrent networks: one mask for a whole sequence, and for whole characters.
+"""Dropout for recurrent networks: locked (variational) dropout and character dropout.
 
 Reference: Gal and Ghahramani (2016), arXiv:1512.05287.
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 
 class LockedDropout(nn.Module):
-    """Set the same numbers to zero at every step of a sequence, so that what is dropped cannot come back.
+    """Dropout with one mask for all steps of a sequence.
 
     Args:
-        p: share set to zero, while training.
+        p: dropout probability.
     """
 
     def __init__(self, p: float) -> None:
@@ -23,17 +23,17 @@ class LockedDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `x`, (B, T, H), with a mask drawn for each row of the batch."""
+        """Return `x`, (B, T, H), multiplied by one mask a row of the batch."""
         if not self.training or self.p == 0:
             return x
         return x * F.dropout(x.new_ones(x.shape[0], 1, x.shape[2]), self.p)
 
 
 class CharDropout(nn.Module):
-    """Hide whole characters: every place of the batch where they stand gets a zero embedding.
+    """Embedding dropout: the embedding of a dropped character is zero at all its positions in the batch.
 
     Args:
-        p: share of the vocabulary that is hidden, while training.
+        p: probability that a character of the vocabulary is dropped.
     """
 
     def __init__(self, p: float) -> None:
@@ -41,7 +41,7 @@ class CharDropout(nn.Module):
         self.p = p
 
     def forward(self, embedded: Tensor, chars: Tensor, vocab_size: int) -> Tensor:
-        """Return `embedded`, (B, T, E), with the characters that were drawn set to zero; `chars` is long, (B, T)."""
+        """Return `embedded`, float, (B, T, E), with dropped characters set to zero; `chars` is long, (B, T)."""
         if not self.training or self.p == 0:
             return embedded
         mask = F.dropout(embedded.new_ones(vocab_size), self.p)

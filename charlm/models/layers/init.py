@@ -1,7 +1,7 @@
-"""The identity start for recurrent weights.
+"""Identity initialisation of recurrent weights (Le et al. 2015).
 
 Reference: Le, Jaitly, Hinton (2015), A simple way to initialize recurrent networks of rectified linear units,
-arXiv:1504.00941. The paper uses it with ReLU; the lesson, and we, also with tanh.
+arXiv:1504.00941. The paper uses it with ReLU; here it is used with tanh, as in the lesson.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def check_init(init: str) -> None:
 
 @torch.no_grad()
 def identity_(module: nn.Module) -> None:
-    """Set the hidden-to-hidden weights of a module to the identity and its hidden biases to zero.
+    """Set the hidden-to-hidden weights of a module to the identity and its biases to zero.
 
     Args:
-        module: a linear layer from hidden to hidden, or layers with PyTorch's names (`weight_hh_l0`, ...).
+        module: a linear layer from hidden to hidden, or layers with the parameter names of `nn.RNN` (`weight_hh_l0`).
     """
     for name, parameter in module.named_parameters():
         if name == "weight" or name.startswith("weight_hh"):
