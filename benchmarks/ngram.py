@@ -61,7 +61,7 @@ if __name__ == "__main__":
     parser.add_argument("--corpus", default="python-docs")
     given = parser.parse_args()
 
-    corpus = make_corpus(named_texts.read(given.corpus), given.corpus, "all")
+    corpus = make_corpus(named_texts.open_texts([given.corpus]), given.corpus, "all")
     ids = torch.from_numpy(markov_text(corpus.ids, given.mb * 1_000_000))
     print(f"{len(ids):,} characters like {given.corpus}, {len(corpus.vocab)} symbols; peak {peak_mb():.0f} MB")
     n_symbols = len(corpus.vocab)

@@ -30,7 +30,7 @@ import torch
 from machine import machine
 
 from charlm.api import read_corpus
-from charlm.data.named_texts import DEFAULT
+from charlm.data.named_texts import DEFAULT_TEXT
 from charlm.generation.generator import load
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream, uniform_streams
 from charlm.generation.torch_stepper import TorchStepper, generate, make_stepper
@@ -171,7 +171,7 @@ def writing(n_seconds: float, n_rounds: int, folder: Path) -> None:
 
 def others(n_seconds: float, n_rounds: int) -> None:
     """Print the table of the models that are no stack of PyTorch's layers."""
-    corpus = read_corpus(Recipe(corpus=(DEFAULT,)))
+    corpus = read_corpus(Recipe(corpus=(DEFAULT_TEXT,)))
     print(f"{'model':14}{'forward':>8}{'steps':>9}  {'ratio':20}{'256, forward':>12}{'steps':>9}  ratio")
     for name, options in OTHERS.items():
         model = build(name, len(corpus.vocab), **options).eval()

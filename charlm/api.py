@@ -54,7 +54,7 @@ def read_corpus(choices: Recipe) -> Corpus:
 
 
 def train(
-    corpus: str | Path = named_texts.DEFAULT,
+    corpus: str | Path = named_texts.DEFAULT_TEXT,
     base: str | Path | Recipe | None = None,
     folder: str | Path | None = None,
     **changes: Any,

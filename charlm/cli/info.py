@@ -49,7 +49,7 @@ def corpora(as_json: bool) -> None:
     for name, text in TEXTS.items():
         found = [str(f / text.file) for f in search_path() if (f / text.file).is_file()] if text.file else []
         report[name] = {
-            "about": text.about,
+            "about": text.description,
             "source": text.source,
             "licence": text.licence,
             "n_bytes": text.n_bytes,

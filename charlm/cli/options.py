@@ -108,17 +108,17 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
         CharlmError: a text that was asked for is not there or cannot be used.
     """
     from charlm.api import read_corpus
-    from charlm.data.named_texts import DEFAULT, FALLBACK
+    from charlm.data.named_texts import DEFAULT_TEXT, FALLBACK_TEXT
 
     if choices.corpus:
         return choices, read_corpus(choices)
     try:
-        named = choices.replace(corpus=[DEFAULT])
+        named = choices.replace(corpus=[DEFAULT_TEXT])
         return named, read_corpus(named)
     except InputNotFoundError as error:
         reason = str(error).split(";")[0]
-        print(f"charlm: {reason}; going on with {FALLBACK}", file=sys.stderr)
-        named = choices.replace(corpus=[FALLBACK])
+        print(f"charlm: {reason}; using {FALLBACK_TEXT} instead", file=sys.stderr)
+        named = choices.replace(corpus=[FALLBACK_TEXT])
         return named, read_corpus(named)
 
 

@@ -1,4 +1,4 @@
-"""Pieces: several files and texts as one stream of bytes that can be read again and again."""
+"""ByteStream: files and byte strings as one stream of bytes that can be read repeatedly."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any, BinaryIO
 
 from charlm.errors import DataError, InputNotFoundError
 
-N_PIECE = 1 << 20  # bytes read at a time: they stay in the processor's cache while they are worked on
-N_WHOLE = 1 << 27  # the most bytes that are kept in memory, of what cannot be read twice
+BLOCK_BYTES = 1 << 20  # read at a time; such a block fits into the processor's cache
+MAX_PIPE_BYTES = 1 << 27  # kept in memory of a source that cannot be read twice
 
 
 class ByteStream:
-    """Files and texts, joined by line breaks, in pieces of some bytes.
+    """Files and byte strings, joined by line breaks, read in blocks.
 
-    Nothing but one piece of a file is in memory. A file that changes between two iterations, or during one, is
-    noticed by its `fingerprint`.
+    Only one block of a file is in memory. `fingerprint` detects a file that changes between or during iterations.
 
     Args:
-        parts: paths of regular files, or texts themselves.
-        n_piece: the most bytes in a piece.
+        parts: paths of regular files, or byte strings.
+        block_bytes: maximum size of a block.
     """
 
-    def __init__(self, parts: Sequence[Path | bytes], n_piece: int = N_PIECE) -> None:
-        self.parts, self.n_piece = list(parts), n_piece
+    def __init__(self, parts: Sequence[Path | bytes], block_bytes: int = BLOCK_BYTES) -> None:
+        self.parts, self.block_bytes = list(parts), block_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the bytes from the beginning.
+        """Yield the blocks from the beginning.
 
         Raises:
             InputNotFoundError: a file cannot be read.
@@ -38,20 +37,20 @@ class ByteStream:
             if i > 0:
                 yield b"\n"
             if isinstance(part, bytes):
-                yield from (part[at : at + self.n_piece] for at in range(0, len(part), self.n_piece))
+                yield from (part[at : at + self.block_bytes] for at in range(0, len(part), self.block_bytes))
                 continue
             try:
                 with part.open("rb", buffering=0) as file:
-                    while piece := file.read(self.n_piece):
-                        yield piece
+                    while block := file.read(self.block_bytes):
+                        yield block
             except OSError as error:
                 raise _unreadable(part, error) from None
 
-    def place(self, offset: int) -> tuple[Path | bytes, int]:
-        """Return the part in which a byte lies, and its offset there.
+    def locate(self, offset: int) -> tuple[Path | bytes, int]:
+        """Return the part that contains the byte at an offset of the stream, and the byte's offset in that part.
 
         Raises:
-            InputNotFoundError: a file is not there any more.
+            InputNotFoundError: a file no longer exists.
         """
         for part in self.parts:
             n_bytes = ByteStream([part]).n_bytes
@@ -62,27 +61,27 @@ class ByteStream:
 
     @property
     def n_bytes(self) -> int:
-        """How many bytes there are.
+        """Length of the stream in bytes.
 
         Raises:
-            InputNotFoundError: a file is not there any more.
+            InputNotFoundError: a file no longer exists.
         """
         sizes = [len(part) if isinstance(part, bytes) else _stat(part).st_size for part in self.parts]
         return sum(sizes) + max(0, len(sizes) - 1)
 
     @property
     def fingerprint(self) -> list[Any]:
-        """What changes whenever the bytes do, without reading them: of a file, its place, size and times.
+        """A value that changes whenever the bytes do: path, inode, size and times of a file, SHA-256 of a byte string.
 
         Raises:
-            InputNotFoundError: a file is not there any more.
+            InputNotFoundError: a file no longer exists.
         """
         fingerprints: list[Any] = []
         for part in self.parts:
             if isinstance(part, bytes):
                 fingerprints.append(hashlib.sha256(part).hexdigest())
             else:
-                s = _stat(part)  # st_ctime_ns, which cannot be set, tells of a change whose st_mtime_ns was set back
+                s = _stat(part)  # st_ctime_ns, which cannot be set, reveals a change whose st_mtime_ns was set back
                 fingerprints.append([str(part.resolve()), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns])
         return fingerprints
 
@@ -99,20 +98,20 @@ def _stat(path: Path) -> os.stat_result:
 
 
 def read_pipe(file: BinaryIO, name: str) -> bytes:
-    """Read what can be read only once, as a pipe, to its end.
+    """Read a source that can be read only once, such as a pipe, to its end.
 
     Raises:
-        DataError: it is too long to be kept in memory; some never end.
+        DataError: it is longer than `MAX_PIPE_BYTES`, possibly endless.
         InputNotFoundError: it cannot be read.
     """
     data = bytearray()
     try:
-        while piece := file.read(N_PIECE):
-            data += piece
-            if len(data) > N_WHOLE:
+        while block := file.read(BLOCK_BYTES):
+            data += block
+            if len(data) > MAX_PIPE_BYTES:
                 raise DataError(
-                    f"{name}: cannot be read twice and is longer than {N_WHOLE >> 20} MB; "
-                    "put its text into a file, and name that"
+                    f"{name}: cannot be read twice and is longer than {MAX_PIPE_BYTES >> 20} MB; "
+                    "save its text to a file and name that file"
                 )
     except OSError as error:
         raise _unreadable(Path(name), error) from None

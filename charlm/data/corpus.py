@@ -1,9 +1,8 @@
 """Corpus: one text, decoded, checked, encoded and split.
 
-A large text is encoded once, into a file of the user's cache folder, and never whole in memory.
-
-The split is contiguous: the first part trains, the next chooses (validation), the last tests. The vocabulary
-comes from the training part alone; any other character is index 0 and is predicted like any other.
+The split is contiguous: training, validation, test. The vocabulary is that of the training part; any other character
+has index 0 and is predicted like the others. A large text is encoded once, into a file of the user's cache folder, and
+is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from charlm.data.encoding import NotUTF8Error, decode_stream, first_occurrences,
 from charlm.data.vocab import Ids, Vocab
 from charlm.errors import DataError
 
-MMAP_THRESHOLD = 1 << 24  # bytes from which on a text is encoded into a file
+MMAP_THRESHOLD = 1 << 24  # bytes; longer texts are encoded into a file
 PARTS = ("train", "valid", "test")
 
-# Shares of the text for train, validation and test. "random20" holds out a random fifth of the *windows* of one
-# undivided text (their characters overlap those that train), as the lesson did: the feed draws them. "nanogpt" is
-# that of nanoGPT's character data, but for rounding: it has no test part.
+# Fractions of the text for training, validation and test. "random20": the feed holds out a random fifth of the
+# *windows* of the whole text, as in the lesson; their characters overlap those of training windows. "nanogpt": the split
+# of nanoGPT's character data, except for rounding; it has no test part.
 SPLITS: dict[str, tuple[float, float, float]] = {
     "standard": (0.8, 0.1, 0.1),
     "tail20": (0.8, 0.2, 0.0),
@@ -40,14 +39,14 @@ MIN_CHARS = 100
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text as indices with the bounds of its parts.
+    """A text as indices, with the bounds of its parts.
 
     Attributes:
-        name: where the text came from, for people.
-        sha256: SHA-256 of the bytes as they were read, hexadecimal.
-        vocab: the vocabulary.
-        ids: the whole text as indices, of the vocabulary's `dtype`, (N,); of a large text a file, memory-mapped.
-        bounds: first and one-past-last position of each part.
+        name: source of the text, for messages.
+        sha256: SHA-256 of the bytes read, hexadecimal.
+        vocab: vocabulary of the training part.
+        ids: indices of the whole text, `vocab.dtype`, (N,); memory-mapped if the text is large.
+        bounds: first and one-past-last position of each part in `ids`.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Corpus:
 
 
 def split_bounds(n: int, split: str) -> dict[str, tuple[int, int]]:
-    """Return first and one-past-last position of each part of a text of `n` characters."""
+    """Return the first and one-past-last position of each part of a text of `n` characters."""
     cuts = [0, *(round(n * share) for share in np.cumsum(SPLITS[split])[:-1]), n]
     return {part: (cuts[i], cuts[i + 1]) for i, part in enumerate(PARTS)}
 
@@ -79,59 +78,56 @@ def make_corpus(
     min_chars: int = MIN_CHARS,
     mmap_threshold: int = MMAP_THRESHOLD,
 ) -> Corpus:
-    """Decode, check, encode and split one text.
+    """Decode, check, encode and split a text.
 
     Args:
-        data: the text, UTF-8, or anything with `as_bytes`.
-        name: where it came from, for messages.
+        data: the text, UTF-8 unless `as_bytes`.
+        name: source of the text, for messages.
         split: a key of `SPLITS`.
-        as_bytes: the symbols are bytes instead of characters.
-        lower: turn the text into lower case first.
-        min_count: characters seen fewer times in the training part are left out of the vocabulary.
-        vocab: use this vocabulary instead of making one.
-        min_chars: the fewest characters that make a text.
-        mmap_threshold: bytes from which on a text that lies in files is encoded into a file.
+        as_bytes: use bytes instead of characters as symbols.
+        lower: convert the text to lower case first.
+        min_count: rarer characters of the training part are left out of the vocabulary.
+        vocab: use this vocabulary; None to build one.
+        min_chars: minimum length of the text in characters.
+        mmap_threshold: bytes; a longer text from files is encoded into a file.
 
     Raises:
-        DataError: the text is empty, too short or not UTF-8, or it changes while it is read.
+        DataError: the text is empty, too short or not UTF-8, or changes while it is read.
         InputNotFoundError: a file cannot be read.
-        OutputError: there is no place for the file of a large text.
+        OutputError: the file for the ids of a large text cannot be written.
     """
-    pieces = ByteStream([data]) if isinstance(data, bytes) else data
+    stream = ByteStream([data]) if isinstance(data, bytes) else data
     given = Vocab.of_bytes() if as_bytes and vocab is None else vocab
 
     def encode(put: Callable[[Ids], object]) -> tuple[str, Vocab]:
-        fingerprint, sha256, n = pieces.fingerprint, hashlib.sha256(), 0
-        known = given
-        if known is None:
-            reached, n = first_occurrences(
-                decode_stream(with_progress(pieces, "reading"), name, as_bytes, lower), min_count
-            )
+        fingerprint, sha256, n, used = stream.fingerprint, hashlib.sha256(), 0, given
+        if used is None:
+            blocks = with_progress(stream, "reading")
+            first, n = first_occurrences(decode_stream(blocks, name, as_bytes, lower), min_count)
             _check_length(n, min_chars, name)
-            known = Vocab(np.flatnonzero(reached < split_bounds(n, split)["train"][1]).tolist())
+            used = Vocab(np.flatnonzero(first < split_bounds(n, split)["train"][1]).tolist())
         n = 0
-        for codepoints in decode_stream(
-            hash_while_reading(with_progress(pieces, "encoding"), sha256), name, as_bytes, lower
-        ):
-            put(known.encode_points(codepoints))
+        blocks = hash_while_reading(with_progress(stream, "encoding"), sha256)
+        for codepoints in decode_stream(blocks, name, as_bytes, lower):
+            put(used.encode_codepoints(codepoints))
             n += len(codepoints)
-        if pieces.fingerprint != fingerprint:
-            raise DataError(f"{name}: changed while it was read; try again when nothing writes to it")
+        if stream.fingerprint != fingerprint:
+            raise DataError(f"{name}: changed while it was read; try again when no program writes to it")
         _check_length(n, min_chars, name)
-        return sha256.hexdigest(), known
+        return sha256.hexdigest(), used
 
     try:
-        if any(isinstance(part, Path) for part in pieces.parts) and pieces.n_bytes >= mmap_threshold:
-            text = {"stamp": pieces.fingerprint, "lower": lower, "as_bytes": as_bytes}
-            sha256, known, ids = cache.load_or_encode(text, {"split": split, "min_count": min_count}, given, encode)
+        if any(isinstance(part, Path) for part in stream.parts) and stream.n_bytes >= mmap_threshold:
+            source = {"fingerprint": stream.fingerprint, "lower": lower, "as_bytes": as_bytes}
+            sha256, used, ids = cache.load_or_encode(source, {"split": split, "min_count": min_count}, given, encode)
         else:
-            whole: list[Ids] = []
-            sha256, known = encode(whole.append)
-            ids = np.concatenate(whole)
+            blocks: list[Ids] = []
+            sha256, used = encode(blocks.append)
+            ids = np.concatenate(blocks)
     except NotUTF8Error as error:
-        part, offset = pieces.place(error.offset)
+        part, offset = stream.locate(error.offset)
         raise NotUTF8Error.at(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
-    return Corpus(name, sha256, known, ids, split_bounds(len(ids), split))
+    return Corpus(name, sha256, used, ids, split_bounds(len(ids), split))
 
 
 def _check_length(n: int, min_chars: int, name: str) -> None:

@@ -1,7 +1,7 @@
-"""Encoding: a stream of bytes to indices, in memory that does not grow with the text.
+"""Encoding: a stream of bytes to code points, in constant memory.
 
-A vocabulary comes from the training part, and how long that is, is known at the text's end. So a text whose
-vocabulary is to be found is read twice: once to find it, once to encode. Shapes: N characters of text.
+The vocabulary comes from the training part, whose length is known only at the end of the text. If the vocabulary has to
+be built, the text is therefore read twice: to find it, and to encode. Shapes: N characters of text.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from charlm.data.vocab import N_CODE_POINTS, Codepoints, code_points
 from charlm.errors import DataError
 
 NEVER = np.iinfo(np.int64).max
-SIGMA = "\u03a3"  # the one capital whose lower case depends on what stands around it
+SIGMA = "\u03a3"  # the only capital whose lower case depends on its neighbours
 
 
 class NotUTF8Error(DataError):
-    """Bytes that are no text.
+    """Bytes that are not UTF-8.
 
     Attributes:
-        byte: the first that is wrong.
-        offset: where it is.
+        byte: the first invalid byte.
+        offset: its offset in the stream.
     """
 
     byte: int
@@ -36,15 +36,15 @@ class NotUTF8Error(DataError):
 
     @classmethod
     def at(cls, name: str, byte: int, offset: int) -> Self:
-        """Return the error for bytes that came from `name`."""
+        """Return the error for the source `name`."""
         what = f"{name}: not UTF-8: byte 0x{byte:02x} at offset {offset}"
         error = cls(f"{what}; convert the file, or train on its bytes with --bytes")
         error.byte, error.offset = byte, offset
         return error
 
 
-def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
-    """Decode UTF-8, keeping byte order mark and line ends as they are.
+def decode(blocks: Iterable[bytes], name: str) -> Iterator[str]:
+    """Decode UTF-8; byte order marks and line ends are kept.
 
     Raises:
         NotUTF8Error: the bytes are not UTF-8.
@@ -52,10 +52,10 @@ def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
     utf8 = codecs.getincrementaldecoder("utf-8")()
     offset = 0  # of the first byte that is not decoded yet
     try:
-        for piece in pieces:
-            held_back = len(utf8.getstate()[0])
-            text = utf8.decode(piece)
-            offset += held_back + len(piece) - len(utf8.getstate()[0])
+        for block in blocks:
+            n_pending = len(utf8.getstate()[0])
+            text = utf8.decode(block)
+            offset += n_pending + len(block) - len(utf8.getstate()[0])
             yield text
         yield utf8.decode(b"", final=True)
     except UnicodeDecodeError as error:
@@ -63,80 +63,81 @@ def decode(pieces: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def lower(texts: Iterable[str]) -> Iterator[str]:
-    """Turn a text that comes in pieces into lower case, as if it came in one.
+    """Convert consecutive parts of a text to lower case; the result does not depend on where the text is cut.
 
-    A capital sigma becomes the letter's form for the end of a word where a letter stands before it and none after;
-    apostrophes, full stops and accents do not count. So a piece must know whether a letter stands before it, and a
-    sigma waits until it is known what comes after.
+    A capital sigma becomes a final sigma if a letter precedes and none follows it; apostrophes, full stops and accents
+    in between do not count. So whether a letter precedes is carried over, and a sigma is held until its successor.
     """
-    before, held_back = "", ""
+    before, pending = "", ""
     for text in texts:
-        text = held_back + text
+        text = pending + text
         cut = text.rfind(SIGMA)
         if cut < 0 or f"a{text[cut:]}".lower()[1] == f"a{text[cut:]}a".lower()[1]:
             cut = len(text)
-        done, held_back = text[:cut], text[cut:]
-        lowered = (before + done + SIGMA).lower()  # the last one tells whether a letter stands before it
+        done, pending = text[:cut], text[cut:]
+        lowered = (before + done + SIGMA).lower()  # the appended sigma shows whether a letter precedes it
         yield lowered[len(before) : -1]
         before = "" if lowered[-1] == "\u03c3" else "a"
-    yield (before + held_back).lower()[len(before) :]
+    yield (before + pending).lower()[len(before) :]
 
 
-def decode_stream(pieces: Iterable[bytes], name: str, as_bytes: bool, lower_case: bool) -> Iterator[Codepoints]:
-    """Turn a stream of bytes into its symbols.
+def decode_stream(blocks: Iterable[bytes], name: str, as_bytes: bool, lower_case: bool) -> Iterator[Codepoints]:
+    """Convert a stream of bytes to code points, or to byte values.
 
     Args:
-        pieces: of the text.
-        name: where it came from, for messages.
-        as_bytes: the symbols are bytes instead of characters.
-        lower_case: turn characters into lower case.
+        blocks: bytes of the text.
+        name: source, for error messages.
+        as_bytes: yield byte values instead of code points.
+        lower_case: convert the text to lower case; ignored for bytes.
 
     Yields:
-        code points, or bytes, (characters of the piece,).
+        code points or byte values, uint8 or uint32, (symbols of the block,).
 
     Raises:
-        DataError: the text is not UTF-8.
+        NotUTF8Error: the bytes are not UTF-8.
     """
     if as_bytes:
-        yield from (np.frombuffer(piece, dtype=np.uint8) for piece in pieces)
+        yield from (np.frombuffer(block, dtype=np.uint8) for block in blocks)
         return
-    texts = decode(pieces, name)
+    texts = decode(blocks, name)
     yield from (code_points(text) for text in (lower(texts) if lower_case else texts))
 
 
 def first_occurrences(codepoints: Iterable[Codepoints], min_count: int = 1) -> tuple[NDArray[np.int64], int]:
-    """Find where each symbol occurs for the `min_count`-th time: it is in the vocabulary of a part that goes so far.
+    """Return the position of each symbol's `min_count`-th occurrence, and the text's length.
+
+    The vocabulary of the first n characters consists of the symbols whose position is below n.
 
     Args:
-        codepoints: a text in pieces.
+        codepoints: consecutive blocks of a text.
         min_count: at least 1.
 
     Returns:
-        positions by code point, `NEVER` for a symbol that is not so frequent, int64; and N.
+        positions by code point, `NEVER` for less frequent symbols, int64, (N_CODE_POINTS,); and N.
     """
     reached = np.full(N_CODE_POINTS, NEVER)
     missing = np.ones(N_CODE_POINTS, dtype=bool)
     counts = np.zeros(N_CODE_POINTS, dtype=np.int64)
-    done, n = b"", 0  # bytes that need not be looked for any more
-    for piece in codepoints:
-        if piece.dtype != np.uint8 or piece.tobytes().translate(None, delete=done):
-            places = np.flatnonzero(missing[piece])
-            places = places[np.argsort(piece[places], kind="stable")]  # by symbol, and then by place
-            symbols, firsts, n_here = np.unique(piece[places], return_index=True, return_counts=True)
+    done, n = b"", 0  # byte values that need no further search; characters so far
+    for block in codepoints:
+        if block.dtype != np.uint8 or block.tobytes().translate(None, delete=done):
+            positions = np.flatnonzero(missing[block])
+            positions = positions[np.argsort(block[positions], kind="stable")]  # by symbol, then by position
+            symbols, firsts, n_here = np.unique(block[positions], return_index=True, return_counts=True)
             enough = counts[symbols] + n_here >= min_count
-            reached[symbols[enough]] = n + places[(firsts + min_count - 1 - counts[symbols])[enough]]
+            reached[symbols[enough]] = n + positions[(firsts + min_count - 1 - counts[symbols])[enough]]
             counts[symbols] += n_here
             missing[symbols[enough]] = False
             done = bytes(np.flatnonzero(~missing[:256]).tolist())
-        n += len(piece)
+        n += len(block)
     return reached, n
 
 
-def with_progress(pieces: ByteStream, what: str) -> Iterator[bytes]:
-    """Yield the pieces under a progress bar on stderr, if it is a terminal and they take more than a second."""
+def with_progress(stream: ByteStream, description: str) -> Iterator[bytes]:
+    """Yield the blocks; show a progress bar on stderr if it is a terminal and reading takes over a second."""
     with tqdm(
-        total=pieces.n_bytes,
-        desc=what,
+        total=stream.n_bytes,
+        desc=description,
         unit="B",
         unit_scale=True,
         delay=1,
@@ -144,13 +145,13 @@ def with_progress(pieces: ByteStream, what: str) -> Iterator[bytes]:
         disable=None,
         dynamic_ncols=True,
     ) as bar:
-        for piece in pieces:
-            yield piece
-            bar.update(len(piece))
+        for block in stream:
+            yield block
+            bar.update(len(block))
 
 
-def hash_while_reading(pieces: Iterable[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    """Yield the pieces, and tell a digest of them."""
-    for piece in pieces:
-        digest.update(piece)
-        yield piece
+def hash_while_reading(blocks: Iterable[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    """Yield the blocks and update a digest with each."""
+    for block in blocks:
+        digest.update(block)
+        yield block

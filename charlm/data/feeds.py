@@ -1,10 +1,10 @@
-"""Feeds: which characters a model sees at which step, and what it must predict.
+"""Feeds: inputs and targets of each training step.
 
-A batch is a pure function of (text, seed, epoch, step). Nothing is hidden in a generator, so going on in the
-middle is a counter, and two runs with one seed read the same batches. The text is one tensor, and batches are where
-it is: on the device, or, if it is too large for that, in a memory-mapped file.
+A batch is a pure function of (text, seed, epoch, step). There is no generator state, so resuming needs only a counter,
+and two runs with the same seed read the same batches. The text is one tensor: on the device, or, if it is too large, in
+a memory-mapped file; batches are made where the text is.
 
-Shapes: N characters of text, B batch_size, T characters a sequence.
+Shapes: N characters of text, B batch_size, T sequence length, P positions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.data.permutation import Places, permute
+from charlm.data.permutation import Positions, permute
 from charlm.data.vocab import Ids
 from charlm.errors import DataError
 
@@ -25,11 +25,11 @@ Batch = tuple[Tensor, Tensor]  # chars (B, T) and targets (B, T) or (B, 1), both
 
 
 class Feed(Protocol):
-    """What the loop needs to know of a feed.
+    """Batches of a text.
 
     Attributes:
-        predicts: "all" positions of a sequence have a target, or the "last" alone.
-        carries_state: the sequences of a batch go on where those of the batch before ended.
+        predicts: positions of a sequence that have a target: "all" or only the "last".
+        carries_state: each sequence continues the one in the same row of the previous batch.
     """
 
     predicts: str
@@ -44,18 +44,18 @@ class Feed(Protocol):
         ...
 
     def row_offsets(self, epoch: int, step: int) -> Tensor:
-        """Return where in the text the rows of that batch begin, long, (B,)."""
+        """Return the positions in the text at which the rows of a batch begin, long, (B,)."""
         ...
 
 
 def to_device_if_fits(ids: Ids, device: torch.device) -> Tensor:
-    """Return a text as a tensor on a device; in memory as it is, if it would take more than a quarter of what is free.
+    """Return ids as a tensor on a device; on the CPU if they exceed a quarter of a GPU's free memory.
 
     Args:
-        ids: indices, (N,).
-        device: where they will be needed.
+        ids: (N,).
+        device: device of the training.
     """
-    with warnings.catch_warnings():  # a mapped file is read-only, and so are we
+    with warnings.catch_warnings():  # a mapped file is read-only; the text is never written to
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         text = torch.from_numpy(ids)
     if device.type == "cuda" and text.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
@@ -65,7 +65,7 @@ def to_device_if_fits(ids: Ids, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class RandomSubset:
-    """Some of 0..n-1, drawn at random: those at the places from `first` to `stop` of a shuffled order."""
+    """A random subset of 0..n-1: the elements at positions `first` to `stop` of a permutation."""
 
     n: int
     seed: int
@@ -73,31 +73,28 @@ class RandomSubset:
     stop: int
 
     def __len__(self) -> int:
-        """Return how many are drawn."""
+        """Return the size of the subset."""
         return self.stop - self.first
 
-    def numbers(self, places: Places) -> Places:
-        """Return those at some places from 0 to `len(self) - 1`, int64, (P,)."""
-        return permute(self.first + places, self.n, self.seed, epoch=-1)
+    def elements(self, positions: Positions) -> Positions:
+        """Return the elements at positions 0 to `len(self) - 1` of the subset, int64, (P,)."""
+        return permute(self.first + positions, self.n, self.seed, epoch=-1)
 
 
-def random_split(n: int, share: float, seed: int) -> tuple[RandomSubset, RandomSubset]:
-    """Divide 0..n-1 at random.
+def random_split(n: int, held_out: float, seed: int) -> tuple[RandomSubset, RandomSubset]:
+    """Split 0..n-1 at random into a training subset and a held-out subset.
 
     Args:
-        n: how many.
-        share: of them to be held out.
-        seed: of the draw.
-
-    Returns:
-        kept, held_out: together 0..n-1.
+        n: number of elements.
+        held_out: fraction of the elements to hold out.
+        seed: seed of the permutation.
     """
-    n_held_out = round(n * share)
+    n_held_out = round(n * held_out)
     return RandomSubset(n, seed, n_held_out, n), RandomSubset(n, seed, 0, n_held_out)
 
 
 class _Rows:
-    """Short pieces of the text, in a new order every epoch."""
+    """Sequences of the text, shuffled anew every epoch."""
 
     carries_state = False
 
@@ -112,7 +109,7 @@ class _Rows:
 
     @property
     def n_rows(self) -> int:
-        """The number of pieces in the text, held-out ones included."""
+        """Number of sequences in the text, including held-out ones."""
         return len(self._rows)
 
     @property
@@ -122,37 +119,37 @@ class _Rows:
     def __len__(self) -> int:
         return -(-self._n_used // self._batch_size)
 
-    def _chosen(self, epoch: int, step: int) -> Tensor:
-        """Return the numbers of the pieces in a batch, int64, (B,)."""
+    def _row_indices(self, epoch: int, step: int) -> Tensor:
+        """Return the indices of the sequences in a batch, int64, (B,)."""
         first = step * self._batch_size
-        places = np.arange(first, min(first + self._batch_size, self._n_used))
-        chosen = permute(places, self._n_used, self._seed, epoch)
+        positions = np.arange(first, min(first + self._batch_size, self._n_used))
+        chosen = permute(positions, self._n_used, self._seed, epoch)
         if self._subset is not None:
-            chosen = self._subset.numbers(chosen)
-        numbers = torch.from_numpy(chosen)
-        if self._rows.device.type == "cuda":  # from pinned memory, so that nobody waits for the copy
-            numbers = numbers.pin_memory()
-        return numbers.to(self._rows.device, non_blocking=True)
+            chosen = self._subset.elements(chosen)
+        indices = torch.from_numpy(chosen)
+        if self._rows.device.type == "cuda":  # a copy from pinned memory is asynchronous
+            indices = indices.pin_memory()
+        return indices.to(self._rows.device, non_blocking=True)
 
     def _pick(self, epoch: int, step: int) -> Tensor:
         """Return the rows of a batch, long, (B, T + 1)."""
-        return self._rows[self._chosen(epoch, step)].long()
+        return self._rows[self._row_indices(epoch, step)].long()
 
     def row_offsets(self, epoch: int, step: int) -> Tensor:
-        """Return where in the text the rows of a batch begin, long, (B,)."""
-        return self._chosen(epoch, step) * self._stride
+        """Return the positions in the text at which the rows of a batch begin, long, (B,)."""
+        return self._row_indices(epoch, step) * self._stride
 
 
 class Windows(_Rows):
-    """Overlapping windows; only the character after the window is predicted.
+    """Overlapping windows; only the character after each window is predicted.
 
     Args:
-        ids: the text as indices, (N,).
+        ids: text, (N,).
         n_context: T, characters in a window.
         batch_size: B; the last batch of an epoch may be smaller.
-        seed: of the order.
-        stride: characters from one window's start to the next one's.
-        subset: the windows to use; all when None.
+        seed: seed of the order.
+        stride: characters between the starts of neighbouring windows.
+        subset: windows to use; None for all.
 
     Raises:
         DataError: the text is shorter than one window.
@@ -178,19 +175,19 @@ class Windows(_Rows):
 
 
 class Chunks(_Rows):
-    """Non-overlapping pieces, shuffled; every position is predicted, the state starts at zero in each.
+    """Non-overlapping chunks in random order; every position is predicted, each chunk starts from the zero state.
 
-    The fewer than `bptt` characters after the last whole piece are left out.
+    The remainder of the text, fewer than `bptt` characters, is left out.
 
     Args:
-        ids: the text as indices, (N,).
-        bptt: T, characters in a piece.
+        ids: text, (N,).
+        bptt: T, characters in a chunk.
         batch_size: B; the last batch of an epoch may be smaller.
-        seed: of the order.
-        subset: the pieces to use; all when None.
+        seed: seed of the order.
+        subset: chunks to use; None for all.
 
     Raises:
-        DataError: the text is shorter than one piece.
+        DataError: the text is shorter than one chunk.
     """
 
     predicts = "all"
@@ -207,14 +204,14 @@ class Chunks(_Rows):
 
 
 class Stream:
-    """The text in `batch_size` contiguous lanes, read side by side; the state is carried (truncated BPTT).
+    """The text in B contiguous lanes, read in parallel; the state is carried over (truncated BPTT).
 
-    The fewer than `batch_size` characters after the last lane are left out; an epoch's last batch is shorter.
+    The remainder of the text, fewer than `batch_size` characters, is left out; the last batch of an epoch is shorter.
 
     Args:
-        ids: the text as indices, (N,).
-        bptt: T, characters from one detachment of the state to the next.
-        batch_size: B, the number of lanes.
+        ids: text, (N,).
+        bptt: T, characters between two detachments of the state.
+        batch_size: B, number of lanes.
 
     Raises:
         DataError: the text is too short for that many lanes.
@@ -224,7 +221,7 @@ class Stream:
     carries_state = True
 
     def __init__(self, ids: Tensor, bptt: int, batch_size: int) -> None:
-        self._n = (len(ids) - 1) // batch_size  # characters predicted in a lane
+        self._n = (len(ids) - 1) // batch_size  # targets in a lane
         if self._n < 1:
             raise DataError(f"the training part has {len(ids)} characters, too few for {batch_size} lanes")
         self._bptt = bptt
@@ -236,10 +233,10 @@ class Stream:
         return -(-self._n // self._bptt)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return chars (B, T) and targets (B, T), long; the same in every epoch."""
+        """Return chars (B, T) and targets (B, T), long; independent of the epoch."""
         here = slice(step * self._bptt, (step + 1) * self._bptt)
         return self._chars[:, here].long(), self._targets[:, here].long()
 
     def row_offsets(self, epoch: int, step: int) -> Tensor:
-        """Return where in the text the rows of a batch begin, long, (B,)."""
+        """Return the positions in the text at which the rows of a batch begin, long, (B,)."""
         return torch.arange(len(self._chars), device=self._chars.device) * self._n + step * self._bptt

@@ -1,16 +1,16 @@
-"""Shuffle: the order of an epoch, computed place by place: what it needs grows as the root of what is shuffled.
+"""Permutation: a pseudo-random order of 0..n-1, computed position by position in memory of O(sqrt(n)).
 
-A place x = L + a R below n <= a b, with digits L < a and R < b, goes through rounds that add to one of the digits a
-number that depends on the other:
+A position x = L + a R < n <= a b, with digits L < a and R < b, passes through rounds that add to one digit a number
+that depends on the other:
 
     L <- (L + F_i(R)) mod a,    then    R <- (R + G_i(L)) mod b
 
-Each round can be undone, so all together permute the a b places. A place that lands at n or beyond goes through them
-again until it lands below: that permutes the n places. With a and b next to the root of n, few do. The F_i and G_i are
-tables of random numbers, drawn anew for every epoch.
+Each round is invertible, so together they permute 0..ab-1. A position that lands at n or above passes through them
+again until it lands below n (cycle walking); this permutes 0..n-1. With a and b near sqrt(n) this is rare. The F_i and
+G_i are tables of random numbers, drawn anew for each epoch.
 
 Reference: Black and Rogaway (2002), Ciphers with arbitrary finite domains, CT-RSA ("generalized Feistel" and "cycle
-walking"). Shapes: P places.
+walking"). Shapes: P positions.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from numpy.typing import NDArray
 
 N_ROUNDS = 4  # of two additions each
 
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 
-@lru_cache(maxsize=4)  # the epoch that trains, what is held out, the validation
-def _tables(a: int, b: int, seed: int, epoch: int) -> list[tuple[Places, Places]]:
+@lru_cache(maxsize=4)  # the current epoch, the held-out subset, validation
+def _tables(a: int, b: int, seed: int, epoch: int) -> list[tuple[Positions, Positions]]:
     """Return F_i, (b,), and G_i, (a,), for each round."""
-    bits = np.random.PCG64([seed, epoch + 1])  # its raw numbers are the same in every version of NumPy
+    bits = np.random.PCG64([seed, epoch + 1])  # its raw output is the same in every version of NumPy
 
-    def draw(n: int, below: int) -> Places:
+    def draw(n: int, below: int) -> Positions:
         return (bits.random_raw(n) % below).astype(np.int64)
 
     return [(draw(b, a), draw(a, b)) for _ in range(N_ROUNDS)]
 
 
-def permute(places: Places, n: int, seed: int, epoch: int) -> Places:
-    """Return which of 0..n-1 stand at some places of an order that depends on n, seed and epoch alone.
+def permute(positions: Positions, n: int, seed: int, epoch: int) -> Positions:
+    """Return the elements at some positions of a permutation of 0..n-1 that depends on n, seed and epoch alone.
 
     Args:
-        places: from 0 to n - 1, int64, (P,).
-        n: how many are shuffled.
+        positions: from 0 to n - 1, int64, (P,).
+        n: length of the permutation.
         seed: at least 0.
         epoch: at least -1.
 
     Returns:
-        the numbers at these places, int64, (P,); all n places together hold each number once.
+        elements at these positions, int64, (P,).
     """
     a = math.isqrt(max(n, 1) - 1) + 1
     b = -(-max(n, 1) // a)
-    numbers = places.copy()
-    beyond = np.arange(len(places))
-    while len(beyond):
-        right, left = np.divmod(numbers[beyond], a)
+    elements = positions.copy()
+    outside = np.arange(len(positions))  # indices of those not below n yet
+    while len(outside):
+        right, left = np.divmod(elements[outside], a)
         for to_left, to_right in _tables(a, b, seed, epoch):
             left = (left + to_left[right]) % a
             right = (right + to_right[left]) % b
-        numbers[beyond] = found = left + a * right
-        beyond = beyond[found >= n]
-    return numbers
+        elements[outside] = found = left + a * right
+        outside = outside[found >= n]
+    return elements

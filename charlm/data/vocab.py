@@ -1,7 +1,7 @@
 """Vocab: text to indices and back.
 
-A vocabulary is a sorted list of symbols, either Unicode characters or bytes. Index 0 is no symbol: it stands
-for padding and for anything unknown. Shapes: N characters.
+A vocabulary is a sorted list of symbols, either Unicode characters or bytes. Index 0 stands for padding and for any
+unknown symbol. Shapes: N characters, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[Any]  # indices: uint8 up to 256 of them, int16 up to 2^15, else int32
-Codepoints = NDArray[Any]  # code points, or bytes: uint8 or uint32
+Ids = NDArray[Any]  # indices: uint8 for V <= 2^8, int16 for V <= 2^15, else int32
+Codepoints = NDArray[Any]  # code points or byte values, uint8 or uint32
 N_CODE_POINTS = 0x110000
-FLUSH = -1  # no index: tells a decoder that the text is over
-OTHER, LETTER, BLANK, BREAK = range(4)  # kinds of symbols
+FLUSH = -1  # passed to a decoder at the end of the text
+OTHER, LETTER, BLANK, BREAK = range(4)  # character classes
 
 
 def code_points(text: str) -> Codepoints:
-    """Return the Unicode code points of a text, uint8 where it is ASCII, else uint32, (N,)."""
+    """Return the Unicode code points of a text, uint8 if it is ASCII, else uint32, (N,)."""
     if text.isascii():
         return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
 class Vocab:
-    """The symbols a model knows, in the order of their indices.
+    """A vocabulary: the symbols of a model in the order of their indices.
 
     Args:
-        codepoints: code points of the symbols (or byte values), ascending; the first gets index 1.
-        is_bytes: symbols are bytes and text is read as UTF-8.
+        codepoints: code points of the symbols, or byte values; the smallest gets index 1.
+        is_bytes: symbols are the bytes of UTF-8 text.
 
     Attributes:
-        dtype: of indices, the smallest of uint8, int16, int32 (PyTorch computes little with uint16).
+        dtype: of indices, the smallest of uint8, int16, int32 (PyTorch supports few operations on uint16).
     """
 
     def __init__(self, codepoints: Iterable[int], is_bytes: bool = False) -> None:
@@ -53,15 +53,15 @@ class Vocab:
 
     @classmethod
     def of_bytes(cls) -> Vocab:
-        """Return the vocabulary of all 256 bytes, in which nothing is unknown."""
+        """Return the vocabulary of all 256 bytes; no text has unknown symbols."""
         return cls(range(256), is_bytes=True)
 
     def __len__(self) -> int:
-        """Return the number of indices, index 0 included: a model's `vocab_size`."""
+        """Return V, the number of indices including 0."""
         return len(self.codepoints) + 1
 
     def __eq__(self, other: object) -> bool:
-        """Two vocabularies are equal if they map every text alike."""
+        """Return whether both map every text to the same indices."""
         if not isinstance(other, Vocab):
             return NotImplemented
         return self.is_bytes == other.is_bytes and np.array_equal(self.codepoints, other.codepoints)
@@ -70,49 +70,49 @@ class Vocab:
 
     @property
     def symbols(self) -> str:
-        """The symbols as one string, in the order of their indices from 1; for bytes as Latin-1."""
+        """The symbols as a string in the order of their indices, from 1; bytes are decoded as Latin-1."""
         return self.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     @property
     def bos_id(self) -> int:
-        """The index that stands before a text's first character: a line break where it is known, else 0."""
+        """Index that precedes the first character of a text: the line break's, or 0 if that is unknown."""
         return int(self._index_of[ord("\n")])
 
     @property
     def char_classes(self) -> NDArray[np.uint8]:
-        """What each index stands for, (V,): LETTER for what makes up words, BREAK for the end of a line, BLANK, OTHER.
+        """Class of each index, uint8, (V,): LETTER (also digits), BREAK (line break), BLANK (other white space), OTHER.
 
-        BLANK is any other white space. A byte beyond ASCII is taken for a part of a letter.
+        Bytes beyond ASCII count as LETTER.
         """
-        char_classes = np.full(len(self), OTHER, dtype=np.uint8)
+        classes = np.full(len(self), OTHER, dtype=np.uint8)
         for index, symbol in enumerate(self.symbols, 1):
             if symbol.isalnum() or (self.is_bytes and not symbol.isascii()):
-                char_classes[index] = LETTER
+                classes[index] = LETTER
             elif symbol.isspace():
-                char_classes[index] = BREAK if symbol == "\n" else BLANK
-        return char_classes
+                classes[index] = BREAK if symbol == "\n" else BLANK
+        return classes
 
     def encode(self, text: str) -> Ids:
-        """Turn text into indices, (N,); what is unknown becomes 0."""
+        """Convert text to indices, (N,); unknown characters become 0."""
         if self.is_bytes:
             return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
-        return self.encode_points(code_points(text))
+        return self.encode_codepoints(code_points(text))
 
     def encode_bytes(self, data: bytes) -> Ids:
-        """Turn bytes into indices, (N,), for a vocabulary of bytes."""
-        return self.encode_points(np.frombuffer(data, dtype=np.uint8))
+        """Convert bytes to indices, (N,), with a vocabulary of bytes."""
+        return self.encode_codepoints(np.frombuffer(data, dtype=np.uint8))
 
-    def encode_points(self, codepoints: Codepoints) -> Ids:
-        """Turn code points, or bytes, into indices, (N,)."""
-        if codepoints.dtype == self.dtype == np.uint8:  # much quicker than indexing
+    def encode_codepoints(self, codepoints: Codepoints) -> Ids:
+        """Convert code points or byte values to indices, (N,)."""
+        if codepoints.dtype == self.dtype == np.uint8:  # much faster than indexing
             return np.frombuffer(bytearray(codepoints).translate(self._index_of[:256].tobytes()), dtype=np.uint8)
         return self._index_of[codepoints]
 
     def decoder(self) -> Callable[[int], str]:
-        """Return a function that turns one index after another into text.
+        """Return an incremental decoder: a function from the next index to text.
 
-        It returns an empty string while a character of several bytes is incomplete; index 0 and invalid UTF-8
-        become U+FFFD. `FLUSH` gives what is left at the end.
+        It returns an empty string while a character of several bytes is incomplete. Index 0 and invalid UTF-8 become
+        U+FFFD. `FLUSH` returns the rest at the end of the text.
         """
         if not self.is_bytes:
             return (dict(enumerate("\ufffd" + self.symbols)) | {FLUSH: ""}).__getitem__
@@ -121,14 +121,14 @@ class Vocab:
         def decode_next(index: int) -> str:
             if index != FLUSH and index != 0:
                 return utf8.decode(bytes([index - 1]))
-            cut_off = utf8.decode(b"", final=True)
+            rest = utf8.decode(b"", final=True)
             utf8.reset()
-            return cut_off + ("\ufffd" if index == 0 else "")
+            return rest + ("\ufffd" if index == 0 else "")
 
         return decode_next
 
     def decode(self, indices: Iterable[int]) -> str:
-        """Turn indices into text; index 0 and invalid UTF-8 become U+FFFD."""
+        """Convert indices to text; index 0 and invalid UTF-8 become U+FFFD."""
         decode_next = self.decoder()
         return "".join(decode_next(int(index)) for index in indices) + decode_next(FLUSH)
 

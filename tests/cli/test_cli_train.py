@@ -121,7 +121,7 @@ def test_without_nietzsche_and_without_a_wish_the_text_is_what_python_brings_alo
     monkeypatch.setitem(named_texts.TEXTS, "python-docs", shorter)
     out, err = call(f"train {TINY} --epochs 1 --json")
     first = err.splitlines()[0]
-    assert first.startswith("charlm: nietzsche") and first.endswith("going on with python-docs")
+    assert first.startswith("charlm: nietzsche") and first.endswith("using python-docs instead")
     assert tomllib.loads((Path(json.loads(out)["run"]) / "recipe.toml").read_text())["corpus"] == ["python-docs"]
 
 

@@ -1,4 +1,4 @@
-"""Files and texts as one stream that can be read again and again, and whose change is noticed."""
+"""ByteStream: joining, blocks, fingerprints; pipes and devices."""
 
 import os
 import threading
@@ -12,19 +12,24 @@ from charlm.data.byte_stream import ByteStream
 from charlm.errors import DataError, InputNotFoundError
 
 
+def read(source):
+    """Return the bytes of one source."""
+    return b"".join(named_texts.open_texts([source]))
+
+
 @given(st.lists(st.binary(max_size=9), max_size=4), st.integers(1, 10))
-def test_texts_are_joined_by_line_breaks_and_no_piece_is_too_long(texts, n_piece):
-    pieces = ByteStream(texts, n_piece)
-    assert b"".join(pieces) == b"".join(pieces) == b"\n".join(texts)
-    assert all(0 < len(piece) <= n_piece for piece in pieces)
-    assert pieces.n_bytes == len(b"\n".join(texts))
+def test_texts_are_joined_by_line_breaks_in_blocks_of_bounded_size(texts, block_bytes):
+    stream = ByteStream(texts, block_bytes)
+    assert b"".join(stream) == b"".join(stream) == b"\n".join(texts)
+    assert all(0 < len(block) <= block_bytes for block in stream)
+    assert stream.n_bytes == len(b"\n".join(texts))
 
 
 def test_files_and_texts_mix(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
-    pieces = ByteStream([b"x", tmp_path / "a"], n_piece=2)
-    assert list(pieces) == [b"x", b"\n", b"12", b"34", b"5"]
-    assert pieces.n_bytes == 7
+    stream = ByteStream([b"x", tmp_path / "a"], block_bytes=2)
+    assert list(stream) == [b"x", b"\n", b"12", b"34", b"5"]
+    assert stream.n_bytes == 7
 
 
 def rewrite(path):
@@ -45,26 +50,26 @@ def replace_with_the_same_time(path):
 
 
 @pytest.mark.parametrize("change", [rewrite, rewrite_and_set_the_time_back, replace_with_the_same_time])
-def test_a_changed_file_has_another_stamp_whatever_its_size_and_time_say(tmp_path, change):
+def test_a_changed_file_has_another_fingerprint_even_with_equal_size_and_time(tmp_path, change):
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     os.utime(path, ns=(10**18, 10**18))
-    pieces = ByteStream([path])
-    before = pieces.fingerprint
-    assert pieces.fingerprint == before
+    stream = ByteStream([path])
+    before = stream.fingerprint
+    assert stream.fingerprint == before
     threading.Event().wait(0.02)  # the clock of the file system ticks
     change(path)
-    assert pieces.fingerprint != before
+    assert stream.fingerprint != before
 
 
-def test_the_stamp_of_a_text_is_of_its_bytes():
+def test_the_fingerprint_of_a_byte_string_depends_on_its_content_alone():
     assert ByteStream([b"a"]).fingerprint == ByteStream([b"a"]).fingerprint != ByteStream([b"b"]).fingerprint
 
 
-def test_a_file_that_has_gone_is_named(tmp_path):
-    for look in (list, lambda pieces: pieces.n_bytes, lambda pieces: pieces.fingerprint):
+def test_a_missing_file_is_named_in_the_error(tmp_path):
+    for use in (list, lambda stream: stream.n_bytes, lambda stream: stream.fingerprint):
         with pytest.raises(InputNotFoundError, match="gone: cannot be read: No such file"):
-            look(ByteStream([tmp_path / "gone"]))
+            use(ByteStream([tmp_path / "gone"]))
 
 
 def written(descriptor, data):
@@ -72,11 +77,11 @@ def written(descriptor, data):
         file.write(data)
 
 
-def test_the_output_of_another_command_is_read_to_its_end():
-    reader, writer = os.pipe()  # what the shell's <(command) gives
+def test_a_pipe_is_read_to_its_end():
+    reader, writer = os.pipe()  # as from the shell's <(command)
     thread = threading.Thread(target=written, args=(writer, b"one\ntwo\n" * 20_000))
     thread.start()
-    assert named_texts.read(f"/dev/fd/{reader}") == b"one\ntwo\n" * 20_000
+    assert read(f"/dev/fd/{reader}") == b"one\ntwo\n" * 20_000
     thread.join()
     os.close(reader)
 
@@ -85,16 +90,16 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     thread = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(b"text"))
     thread.start()
-    assert named_texts.read(str(tmp_path / "pipe")) == b"text"
+    assert read(str(tmp_path / "pipe")) == b"text"
     thread.join()
 
 
-def test_what_has_no_end_is_refused():
+def test_an_endless_source_is_refused():
     with pytest.raises(
-        DataError, match="/dev/zero: cannot be read twice and is longer than 128 MB; put its text into a file"
+        DataError, match="/dev/zero: cannot be read twice and is longer than 128 MB; save its text to a file"
     ):
-        named_texts.read("/dev/zero")
+        read("/dev/zero")
 
 
 def test_an_empty_device_is_an_empty_text():
-    assert named_texts.read("/dev/null") == b""
+    assert read("/dev/null") == b""

@@ -1,4 +1,4 @@
-"""A large text is encoded once; what is stale, damaged or half written is never used."""
+"""Cache: a large text is encoded once; stale, damaged or partial files are not used."""
 
 import os
 import threading
@@ -33,13 +33,18 @@ def text(tmp_path):
 
 
 def encode(*paths, **options):
-    """Return a text that is encoded into a file, however short it is."""
+    """Return a corpus that is encoded into a file, whatever its length."""
     return make_corpus(ByteStream(paths, 100), "text", mmap_threshold=0, **options)
 
 
+def files_of(folder):
+    """Return the files in the folder, except the lock files."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
 def file_of(folder):
-    """Return the one file in the folder."""
-    [path] = folder.iterdir()
+    """Return the only file in the folder."""
+    [path] = files_of(folder)
     return path
 
 
@@ -67,7 +72,7 @@ def test_several_files_and_texts_are_one_text(folder, text):
 
 
 @pytest.mark.parametrize("change", [TEXT[::-1], TEXT[:-1], TEXT + b"!", b"\n" * len(TEXT)])
-def test_a_changed_text_is_encoded_anew_in_the_place_of_the_old_one(folder, text, change):
+def test_a_changed_text_is_encoded_again_and_replaces_the_old_file(folder, text, change):
     old = encode(text)
     before = old.ids.tolist()
     times = text.stat().st_atime_ns, text.stat().st_mtime_ns
@@ -75,7 +80,7 @@ def test_a_changed_text_is_encoded_anew_in_the_place_of_the_old_one(folder, text
     os.utime(text, ns=times)
     assert same(encode(text), make_corpus(change, "text"))
     assert file_of(folder)
-    assert old.ids.tolist() == before  # who reads the old one, reads on in it
+    assert old.ids.tolist() == before  # the old file stays readable
 
 
 @pytest.mark.parametrize(
@@ -89,12 +94,12 @@ def test_a_changed_text_is_encoded_anew_in_the_place_of_the_old_one(folder, text
     ],
     ids=lambda options: next(iter(options)),
 )
-def test_a_text_that_is_wanted_otherwise_is_encoded_otherwise(folder, text, options):
+def test_other_options_encode_the_text_again(folder, text, options):
     for wanted in ({}, options, {}, options):
         assert same(encode(text, **wanted), make_corpus(TEXT, "text", **wanted))
 
 
-def test_the_vocabulary_of_the_training_finds_what_the_training_has_encoded(folder, text):
+def test_a_given_vocabulary_equal_to_the_stored_one_uses_the_stored_file(folder, text):
     trained = encode(text)
     written = file_of(folder).stat()
     assert same(encode(text, vocab=trained.vocab), trained)
@@ -110,11 +115,11 @@ def test_the_vocabulary_of_the_training_finds_what_the_training_has_encoded(fold
         lambda data: data[1:],
         lambda data: b"x" * len(data),
         lambda data: data[:-8] + (10**9).to_bytes(8, "little"),
-        lambda data: data.replace(b'"points"', b'"pointy"'),
-        lambda data: data.replace(b'"format": 1', b'"format": 0'),
+        lambda data: data.replace(b'"codepoints"', b'"codepointy"'),
+        lambda data: data.replace(b'"format": 2', b'"format": 0'),
     ],
 )
-def test_a_damaged_file_is_made_anew(folder, text, damage):
+def test_a_damaged_file_is_written_again(folder, text, damage):
     encode(text)
     path = file_of(folder)
     path.write_bytes(damage(path.read_bytes()))
@@ -122,7 +127,7 @@ def test_a_damaged_file_is_made_anew(folder, text, damage):
     assert same(encode(text), make_corpus(TEXT, "text"))
 
 
-def test_what_a_killed_process_left_is_overwritten(folder, text):
+def test_a_partial_file_of_a_killed_process_is_overwritten(folder, text):
     encode(text)
     whole = file_of(folder).read_bytes()
     file_of(folder).rename(file_of(folder).with_suffix(".part"))
@@ -131,43 +136,43 @@ def test_what_a_killed_process_left_is_overwritten(folder, text):
     assert file_of(folder).read_bytes() == whole
 
 
-class Failing(ByteStream):
-    """Pieces that end in an error, or do something first."""
+class Disturbed(ByteStream):
+    """A stream that calls a function before its fourth block."""
 
-    def __init__(self, parts, do):
+    def __init__(self, parts, disturb):
         super().__init__(parts, 100)
-        self.do = do
+        self.disturb = disturb
 
     def __iter__(self):
-        for i, piece in enumerate(super().__iter__()):
+        for i, block in enumerate(super().__iter__()):
             if i == 3:
-                self.do()
-            yield piece
+                self.disturb()
+            yield block
 
 
 def interrupt():
     raise KeyboardInterrupt
 
 
-def test_an_interrupted_encoding_leaves_nothing(folder, text):
+def test_an_interrupted_encoding_leaves_no_file(folder, text):
     with pytest.raises(KeyboardInterrupt):
-        make_corpus(Failing([text], interrupt), "text", mmap_threshold=0)
-    assert list(folder.iterdir()) == []
+        make_corpus(Disturbed([text], interrupt), "text", mmap_threshold=0)
+    assert files_of(folder) == []
     assert same(encode(text), make_corpus(TEXT, "text"))
 
 
 @pytest.mark.parametrize("mmap_threshold", [0, 10**9], ids=["in a file", "in memory"])
-def test_a_text_that_changes_while_it_is_read_is_refused(folder, text, mmap_threshold):
+def test_a_text_that_changes_during_reading_is_refused(folder, text, mmap_threshold):
     def grow():
         with text.open("ab") as file:
             file.write(b"!")
 
     with pytest.raises(DataError, match="text: changed while it was read; try again"):
-        make_corpus(Failing([text], grow), "text", mmap_threshold=mmap_threshold)
-    assert not folder.exists() or list(folder.iterdir()) == []
+        make_corpus(Disturbed([text], grow), "text", mmap_threshold=mmap_threshold)
+    assert not folder.exists() or files_of(folder) == []
 
 
-def test_a_text_that_is_bad_or_too_short_leaves_nothing(folder, text):
+def test_an_invalid_or_short_text_leaves_no_file(folder, text):
     text.write_bytes(TEXT + b"\xff")
     with pytest.raises(DataError, match=f"0xff at offset {len(TEXT)}"):
         encode(text)
@@ -175,17 +180,17 @@ def test_a_text_that_is_bad_or_too_short_leaves_nothing(folder, text):
     for options in ({}, {"vocab": Vocab.of_text("abc")}):
         with pytest.raises(DataError, match="only 5 characters"):
             encode(text, **options)
-    assert list(folder.iterdir()) == []
+    assert files_of(folder) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(folder, text):
+def test_an_unwritable_folder_is_named_with_the_remedy(folder, text):
     folder.parent.write_text("a file where the folder should be")
     with pytest.raises(OutputError, match="charlm: the encoded text cannot be written: .*XDG_CACHE_HOME"):
         encode(text)
 
 
-def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text, capsys):
-    fingerprint = {"stamp": ByteStream([text]).fingerprint, "lower": False, "as_bytes": False}
+def test_one_process_encodes_a_text_and_the_others_wait(folder, text, capsys):
+    source = {"fingerprint": ByteStream([text]).fingerprint, "lower": False, "as_bytes": False}
     has_begun, may_end, n_encoded = threading.Event(), threading.Event(), []
 
     def encode_slowly(put):
@@ -197,7 +202,7 @@ def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text,
 
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(cache.load_or_encode(fingerprint, {}, None, encode_slowly)))
+        threading.Thread(target=lambda: found.append(cache.load_or_encode(source, {}, None, encode_slowly)))
         for _ in range(3)
     ]
     threads[0].start()
@@ -211,21 +216,21 @@ def test_of_two_that_want_one_text_one_encodes_and_the_other_waits(folder, text,
         thread.join()
     assert [ids.tolist() for _, _, ids in found] == [[0, 1, 2, 3, 4]] * 3
     assert len(n_encoded) == 1
-    assert file_of(folder).suffix == ".codes"
+    assert file_of(folder).suffix == ".ids"
     assert "another process is encoding this text; waiting for it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "choice", [{}, {"feed": "chunks"}, {"feed": "windows", "split": "random20", "n_context": 8}], ids=str
 )
-def test_a_training_reads_the_mapped_text_as_it_would_read_one_in_memory(folder, text, choice):
+def test_training_on_a_mapped_text_equals_training_in_memory(folder, text, choice):
     common = {"model": "rnn", "epochs": 1, "batch_size": 32, "bptt": 8, "device": "cpu"}
     recipe = Recipe().replace(**common | choice, options={"n_hidden": 8, "n_embed": 4})
     models = []
     for mmap_threshold in (0, 10**9):
         corpus = make_corpus(ByteStream([text]), "text", recipe.split, mmap_threshold=mmap_threshold)
         if mmap_threshold == 0:
-            text.write_bytes(b"another text")  # the training has its own copy
+            text.write_bytes(b"another text")  # the encoded file is a copy
             models.append(session.train(recipe, corpus))
             text.write_bytes(TEXT)
         else:

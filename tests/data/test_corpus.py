@@ -1,4 +1,4 @@
-"""One text: decoded, checked, encoded, and split so that nothing is lost and nothing leaks."""
+"""Corpus: decoding, checks, vocabulary and split."""
 
 import hashlib
 
@@ -38,13 +38,9 @@ def test_the_parts_are_contiguous_and_cover_the_text(n, split, as_bytes):
         ("all", (200, 0, 0)),
     ],
 )
-def test_a_split_has_the_shares_that_its_name_says(split, sizes):
+def test_the_parts_of_each_split_have_its_sizes(split, sizes):
     corpus = make_corpus(ALPHABET, "x", split)
     assert tuple(len(corpus.part(part)) for part in PARTS) == sizes
-
-
-def test_every_split_uses_the_whole_text_once():
-    assert {split: sum(shares) for split, shares in SPLITS.items()} == dict.fromkeys(SPLITS, pytest.approx(1.0))
 
 
 def test_the_vocabulary_comes_from_the_training_part_alone():
@@ -66,34 +62,34 @@ def test_byte_order_mark_and_line_ends_are_kept():
     assert corpus.vocab.decode(corpus.ids) == text
 
 
-def test_lower_turns_the_text_into_lower_case_before_anything_is_counted():
+def test_lower_converts_the_text_before_counting():
     text = "ÄbCd" * 30
     corpus = make_corpus(text.encode(), "x", lower=True)
     assert corpus.vocab.symbols == "bcdä"
     assert corpus.vocab.decode(corpus.ids) == text.lower()
 
 
-def test_lower_case_may_have_another_length_and_the_parts_fit_that_one():
+def test_the_split_uses_the_length_after_conversion_to_lower_case():
     corpus = make_corpus("İ".encode() * 100, "x", lower=True)  # one character becomes two
     assert len(corpus.ids) == 200
     assert corpus.bounds["test"] == (180, 200)
 
 
-def test_bytes_are_codes_from_one_and_may_be_anything():
+def test_every_byte_has_the_index_of_its_value_plus_one():
     data = bytes(range(256))
     corpus = make_corpus(data, "x", as_bytes=True)
     assert corpus.vocab == Vocab.of_bytes()
     assert corpus.ids.tolist() == list(range(1, 257))
 
 
-def test_a_given_vocabulary_is_used_as_it_is():
+def test_a_given_vocabulary_is_used_unchanged():
     vocab = Vocab.of_text("a")
     corpus = make_corpus(ALPHABET, "x", vocab=vocab)
     assert corpus.vocab is vocab
     assert corpus.ids.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0] * 20
 
 
-def test_the_sha256_is_of_the_bytes_as_they_were_read():
+def test_the_sha256_is_that_of_the_original_bytes():
     for lower in (False, True):
         assert make_corpus(b"Ab" * 60, "x", lower=lower).sha256 == hashlib.sha256(b"Ab" * 60).hexdigest()
 
@@ -107,7 +103,7 @@ def test_the_sha256_is_of_the_bytes_as_they_were_read():
         ("utf-16".encode("utf-16-le") * 30 + b"\x00\xd8", "byte 0xd8 at offset 361"),
     ],
 )
-def test_what_is_not_utf8_is_named_with_its_place_and_a_way_out(data, what):
+def test_invalid_utf8_is_reported_with_its_offset_and_the_remedy(data, what):
     with pytest.raises(DataError) as error:
         make_corpus(data, "book.txt")
     assert what in str(error.value)

@@ -1,4 +1,4 @@
-"""Fetching a named text over https, from a server on this machine whose certificate is made here."""
+"""Download of a named text over https, from a local server with a generated certificate."""
 
 import hashlib
 import socketserver
@@ -17,8 +17,13 @@ BOOK = b"a book that is not long, but is the right one\n" * 4
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
 
 
+def read(source):
+    """Return the bytes of one source."""
+    return b"".join(named_texts.open_texts([source]))
+
+
 class Canned(socketserver.StreamRequestHandler):
-    """Answer every request with bytes that were laid out before."""
+    """Answer every request with prepared bytes."""
 
     def handle(self):
         path = self.rfile.readline().split()[1].decode()
@@ -52,7 +57,7 @@ class Server(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
-    """Return a certificate authority of our own and the file with its certificate."""
+    """Return a certificate authority and the file with its certificate."""
     made = trustme.CA()
     file = tmp_path_factory.mktemp("ca") / "ca.pem"
     made.cert_pem.write_to_path(str(file))
@@ -75,20 +80,20 @@ def http():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch, authority):
-    """Return the cache folder of an empty machine that trusts our authority and goes through no proxy."""
+    """Return an empty cache folder; trust the authority and use no proxy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CHARLM_CORPORA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("SSL_CERT_FILE", str(authority[1]))
-    urllib.request.install_opener(None)  # it may hold certificates from before
+    urllib.request.install_opener(None)  # it may hold older certificates
     yield tmp_path / "cache" / "charlm"
     urllib.request.install_opener(None)
 
 
 @pytest.fixture
 def offer(https, monkeypatch):
-    """Return a function that registers "book" as a text of our server that answers in a certain way."""
+    """Return a function that registers "book" as a named text of the server and sets the answer."""
 
     def register(answer, url=None):
         https.answers["/book.txt"] = answer
@@ -101,19 +106,19 @@ def offer(https, monkeypatch):
     return register
 
 
-def test_a_text_is_fetched_once_and_kept_under_its_name(cache, offer, https):
+def test_a_text_is_downloaded_once_and_saved_under_its_name(cache, offer, https):
     offer(OK + b"Content-Length: %d\r\n\r\n" % len(BOOK) + BOOK)
-    assert named_texts.read("book") == BOOK
+    assert read("book") == BOOK
     assert [(file.name, file.read_bytes()) for file in cache.iterdir()] == [("book.txt", BOOK)]
-    assert named_texts.read("book") == BOOK
+    assert read("book") == BOOK
     assert https.asked == ["/book.txt"]
 
 
-def test_nothing_is_fetched_where_the_file_lies_in_corpora(cache, offer, https, tmp_path):
+def test_a_file_in_corpora_is_used_without_a_download(cache, offer, https, tmp_path):
     offer(OK + b"\r\n" + BOOK)
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "book.txt").write_bytes(BOOK)
-    assert named_texts.read("book") == BOOK
+    assert read("book") == BOOK
     assert https.asked == []
 
 
@@ -122,10 +127,10 @@ def test_nothing_is_fetched_where_the_file_lies_in_corpora(cache, offer, https, 
     [(BOOK + b"x", "longer than"), (BOOK * 100_000, "longer than"), (BOOK.upper(), "SHA-256"), (BOOK[:-1], "SHA-256")],
     ids=["longer", "far longer", "another", "cut off"],
 )
-def test_what_is_not_the_promised_text_is_refused_and_not_kept(body, what, cache, offer):
+def test_another_content_is_refused_and_not_saved(body, what, cache, offer):
     offer(OK + b"\r\n" + body)
     with pytest.raises(DataError, match=what):
-        named_texts.read("book")
+        read("book")
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
@@ -139,10 +144,10 @@ def test_what_is_not_the_promised_text_is_refused_and_not_kept(body, what, cache
     ],
     ids=["not there", "nothing", "no HTTP", "cut off in a chunk"],
 )
-def test_a_server_that_does_not_give_the_text_is_an_input_that_is_not_there(answer, cache, offer, https):
+def test_a_failed_download_is_an_input_not_found_error(answer, cache, offer, https):
     offer(answer)
-    with pytest.raises(InputNotFoundError, match=f"{https.url}/book.txt cannot be fetched"):
-        named_texts.read("book")
+    with pytest.raises(InputNotFoundError, match=f"{https.url}/book.txt cannot be downloaded"):
+        read("book")
     assert not cache.exists() or list(cache.iterdir()) == []
 
 
@@ -150,28 +155,28 @@ def test_a_redirect_to_http_is_refused(cache, offer, http):
     http.answers["/book.txt"] = OK + b"\r\n" + BOOK
     offer(b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: " + f"{http.url}/book.txt\r\n\r\n".encode())
     with pytest.raises(InputNotFoundError, match="not https"):
-        named_texts.read("book")
+        read("book")
     assert not cache.exists()
 
 
 def test_a_redirect_to_https_is_followed(cache, offer, https):
     https.answers["/elsewhere"] = OK + b"\r\n" + BOOK
     offer(b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /elsewhere\r\n\r\n")
-    assert named_texts.read("book") == BOOK
+    assert read("book") == BOOK
     assert (cache / "book.txt").read_bytes() == BOOK
 
 
-def test_a_server_with_a_certificate_that_nobody_vouches_for_is_refused(cache, offer, tmp_path, monkeypatch):
+def test_an_untrusted_certificate_is_refused(cache, offer, tmp_path, monkeypatch):
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(str(stranger))
     monkeypatch.setenv("SSL_CERT_FILE", str(stranger))
     offer(OK + b"\r\n" + BOOK)
     with pytest.raises(InputNotFoundError, match="(?i)certificate"):
-        named_texts.read("book")
+        read("book")
 
 
-def test_plain_http_is_not_used_even_if_the_registry_says_so(cache, offer, http):
+def test_a_registered_http_url_is_refused(cache, offer, http):
     http.answers["/book.txt"] = OK + b"\r\n" + BOOK
     offer(b"", url=http.url)
     with pytest.raises(InputNotFoundError, match="not https"):
-        named_texts.read("book")
+        read("book")

@@ -1,4 +1,4 @@
-"""A text that comes in pieces is encoded as if it came in one, whether it is kept in memory or in a file."""
+"""Encoding: the result does not depend on the block size, nor on memory or file."""
 
 import hashlib
 import tempfile
@@ -17,7 +17,7 @@ from charlm.errors import DataError
 
 slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 patient = settings(deadline=None, max_examples=40, suppress_health_check=slow)
-LETTERS = "aA\u03a3\u03c3\u0130\u00df'.\u0301\u00ad \n-\u4e2d\U0001f600"  # with sigma and what may stand around it
+LETTERS = "aA\u03a3\u03c3\u0130\u00df'.\u0301\u00ad \n-\u4e2d\U0001f600"  # sigma and its possible neighbours
 texts = st.text(
     alphabet=st.one_of(st.sampled_from("ab\r\n\ufeff" + LETTERS), st.characters(codec="utf-8")), max_size=80
 )
@@ -28,8 +28,8 @@ texts = st.text(
 @example(["\u0391\u03a3", "\u0391"])
 @example(["\u0391", "'\u03a3", "'", "."])
 @example(["\u03a3", "", "a\u03a3"])
-def test_lower_case_does_not_depend_on_where_a_text_is_cut(pieces):
-    assert "".join(lower(pieces)) == "".join(pieces).lower()
+def test_lower_case_does_not_depend_on_where_a_text_is_cut(parts):
+    assert "".join(lower(parts)) == "".join(parts).lower()
 
 
 def expected(text, split, lower_case, min_count):
@@ -45,21 +45,23 @@ def expected(text, split, lower_case, min_count):
     split=st.sampled_from(list(SPLITS)),
     lower_case=st.booleans(),
     min_count=st.integers(1, 4),
-    n_piece=st.integers(1, 9),
+    block_bytes=st.integers(1, 9),
 )
 @example("a" * 300 + "b\r\n", "standard", False, 1, 1)
 @pytest.mark.parametrize("in_file", [False, True])
-def test_a_text_is_encoded_as_the_definition_says(monkeypatch, in_file, text, split, lower_case, min_count, n_piece):
+def test_ids_and_vocabulary_follow_the_definition(
+    monkeypatch, in_file, text, split, lower_case, min_count, block_bytes
+):
     data = text.encode()
     vocab, ids = expected(text, split, lower_case, min_count)
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setenv("XDG_CACHE_HOME", folder)
         path = Path(folder) / "text"
         path.write_bytes(data)
-        pieces = ByteStream([path], n_piece)
+        stream = ByteStream([path], block_bytes)
         for _ in range(2):  # the second time from the cache
             corpus = make_corpus(
-                pieces, "x", split, False, lower_case, min_count, min_chars=1, mmap_threshold=0 if in_file else 10**9
+                stream, "x", split, False, lower_case, min_count, min_chars=1, mmap_threshold=0 if in_file else 10**9
             )
             assert isinstance(corpus.ids, np.memmap) == in_file
             assert corpus.vocab == vocab
@@ -73,20 +75,20 @@ def test_a_text_is_encoded_as_the_definition_says(monkeypatch, in_file, text, sp
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 9))
 @example(b"ok \xed\xa0\x80 half a pair", 4)
 @example("é".encode() * 20 + b"\xe2\x82", 3)
-def test_what_is_not_utf8_is_found_at_the_same_offset_in_pieces_of_any_size(data, n_piece):
+def test_invalid_utf8_is_found_at_the_same_offset_with_every_block_size(data, block_bytes):
     try:
         n_chars = len(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         with pytest.raises(DataError, match=f"x: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start};"):
-            make_corpus(ByteStream([data], n_piece), "x", min_chars=1)
+            make_corpus(ByteStream([data], block_bytes), "x", min_chars=1)
     else:
-        assert len(make_corpus(ByteStream([data], n_piece), "x", min_chars=1).ids) == n_chars
-    whole = make_corpus(ByteStream([data], n_piece), "x", as_bytes=True, min_chars=1)
+        assert len(make_corpus(ByteStream([data], block_bytes), "x", min_chars=1).ids) == n_chars
+    whole = make_corpus(ByteStream([data], block_bytes), "x", as_bytes=True, min_chars=1)
     assert whole.ids.tolist() == [byte + 1 for byte in data]
 
 
 @pytest.mark.parametrize(("n_symbols", "dtype"), [(200, np.uint8), (300, np.int16), (40_000, np.int32)])
-def test_an_index_takes_as_many_bytes_as_the_vocabulary_needs(n_symbols, dtype, tmp_path, monkeypatch):
+def test_ids_have_the_smallest_type_for_the_vocabulary(n_symbols, dtype, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = "".join(chr(0x10000 + i) for i in range(n_symbols)) + "a" * 50
     (tmp_path / "text").write_bytes(text.encode())

@@ -1,4 +1,4 @@
-"""Which characters are seen and predicted when, counted in texts whose characters are all different."""
+"""Feeds: inputs and targets, checked on texts whose characters are all different."""
 
 import numpy as np
 import pytest
@@ -27,8 +27,8 @@ def predicted(feed, epoch=0):
     return sorted(int(i) for _, targets in epoch_of(feed, epoch) for i in targets.flatten())
 
 
-def numbers(drawn):
-    return drawn.numbers(np.arange(len(drawn))).tolist()
+def elements(subset):
+    return subset.elements(np.arange(len(subset))).tolist()
 
 
 @pytest.fixture(params=["windows", "chunks", "stream"])
@@ -39,7 +39,7 @@ def kind(request):
 @patient
 @given(**sizes)
 @pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
-def test_a_target_is_the_character_after(kind, n, t, b):
+def test_a_target_is_the_next_character(kind, n, t, b):
     feed = make(kind, torch.arange(n), t, b)
     for chars, targets in epoch_of(feed):
         assert chars.dtype == targets.dtype == torch.long
@@ -54,7 +54,7 @@ def test_a_target_is_the_character_after(kind, n, t, b):
 
 @patient
 @given(**sizes, epoch=st.integers(0, 3))
-def test_windows_predict_every_character_but_the_first_window_once(n, t, b, epoch):
+def test_windows_predict_each_character_after_the_first_window_once(n, t, b, epoch):
     feed = Windows(torch.arange(n), t, b)
     assert predicted(feed, epoch) == list(range(t, n))
     assert [len(chars) for chars, _ in epoch_of(feed)][:-1] == [b] * (len(feed) - 1)
@@ -62,7 +62,7 @@ def test_windows_predict_every_character_but_the_first_window_once(n, t, b, epoc
 
 @patient
 @given(**sizes, epoch=st.integers(0, 3))
-def test_chunks_predict_every_character_once_but_fewer_than_bptt(n, t, b, epoch):
+def test_chunks_predict_each_character_once_except_a_rest_below_bptt(n, t, b, epoch):
     positions = predicted(Chunks(torch.arange(n), t, b), epoch)
     assert positions == list(range(1, len(positions) + 1))
     assert 0 <= n - 1 - len(positions) < t
@@ -70,7 +70,7 @@ def test_chunks_predict_every_character_once_but_fewer_than_bptt(n, t, b, epoch)
 
 @patient
 @given(**sizes, epoch=st.integers(0, 3))
-def test_a_stream_predicts_every_character_once_but_fewer_than_its_lanes(n, t, b, epoch):
+def test_a_stream_predicts_each_character_once_except_a_rest_below_the_batch_size(n, t, b, epoch):
     positions = predicted(Stream(torch.arange(n), t, b), epoch)
     assert positions == list(range(1, len(positions) + 1))
     assert 0 <= n - 1 - len(positions) < b
@@ -87,20 +87,20 @@ def test_windows_begin_a_stride_apart(n, t, stride):
 
 @patient
 @given(**sizes)
-def test_lanes_of_a_stream_go_on_from_batch_to_batch(n, t, b):
+def test_the_lanes_of_a_stream_continue_from_batch_to_batch(n, t, b):
     batches = [chars for chars, _ in epoch_of(Stream(torch.arange(n), t, b))]
     assert [len(chars) for chars in batches] == [b] * len(batches)
     for before, after in zip(batches, batches[1:], strict=False):
         assert before.shape[1] == t
         assert (after[:, 0] == before[:, -1] + 1).all()
     lanes = torch.cat(batches, dim=1)
-    assert (lanes[1:, 0] == lanes[:-1, -1] + 1).all()  # and each lane begins where the one before it ends
+    assert (lanes[1:, 0] == lanes[:-1, -1] + 1).all()  # each lane begins where the previous one ends
 
 
 @patient
 @given(**sizes, epoch=st.integers(0, 3))
 @pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
-def test_the_places_are_where_the_rows_begin(kind, n, t, b, epoch):
+def test_row_offsets_are_the_positions_of_the_first_characters(kind, n, t, b, epoch):
     feed = make(kind, torch.arange(n), t, b)
     for step in range(len(feed)):
         assert feed.row_offsets(epoch, step).tolist() == feed.batch(epoch, step)[0][:, 0].tolist()
@@ -125,7 +125,7 @@ def test_a_feed_does_not_touch_the_global_random_generator(kind):
 
 
 @pytest.mark.parametrize("kind", ["windows", "chunks"])
-def test_seeds_and_epochs_give_other_orders(kind):
+def test_seeds_and_epochs_give_different_orders(kind):
     ids = torch.arange(400)
     orders = {
         tuple(chars[0, 0].item() for chars, _ in epoch_of(make(kind, ids, 4, 1, seed), epoch))
@@ -141,15 +141,15 @@ def test_a_stream_is_the_same_in_every_epoch():
 
 
 @patient
-@given(n=st.integers(0, 300), share=st.floats(0, 1), seed=st.integers(0, 2**32))
-def test_holding_out_divides_without_rest(n, share, seed):
-    kept, held_out = random_split(n, share, seed)
-    assert len(held_out) == round(n * share)
-    assert sorted([*numbers(kept), *numbers(held_out)]) == list(range(n))
+@given(n=st.integers(0, 300), held_out=st.floats(0, 1), seed=st.integers(0, 2**32))
+def test_a_random_split_is_a_partition(n, held_out, seed):
+    train, valid = random_split(n, held_out, seed)
+    assert len(valid) == round(n * held_out)
+    assert sorted([*elements(train), *elements(valid)]) == list(range(n))
 
 
 @pytest.mark.parametrize("kind", [Windows, Chunks])
-def test_held_out_pieces_are_never_trained_on(kind):
+def test_held_out_rows_are_not_trained_on(kind):
     ids, (kept, held_out) = torch.arange(101), random_split(kind(torch.arange(101), 4, 7).n_rows, 0.2, seed=1)
     train, valid = kind(ids, 4, 7, subset=kept), kind(ids, 4, 7, subset=held_out)
     assert set(predicted(train)).isdisjoint(predicted(valid))
@@ -157,26 +157,26 @@ def test_held_out_pieces_are_never_trained_on(kind):
     assert predicted(train, epoch=0) == predicted(train, epoch=1)
 
 
-def test_another_seed_holds_out_others():
-    assert numbers(random_split(100, 0.2, seed=0)[1]) != numbers(random_split(100, 0.2, seed=1)[1])
+def test_another_seed_gives_another_split():
+    assert elements(random_split(100, 0.2, seed=0)[1]) != elements(random_split(100, 0.2, seed=1)[1])
 
 
-def test_a_text_in_a_read_only_file_is_taken_as_it_is_and_gives_the_same_batches(kind, tmp_path):
+def test_a_read_only_mapped_text_is_used_without_a_copy_and_gives_the_same_batches(kind, tmp_path):
     ids = np.arange(200, dtype=np.int16)
-    ids.tofile(tmp_path / "codes")
-    mapped = np.memmap(tmp_path / "codes", np.int16, "r")
+    ids.tofile(tmp_path / "ids")
+    mapped = np.memmap(tmp_path / "ids", np.int16, "r")
     text = to_device_if_fits(mapped, torch.device("cpu"))
     assert text.data_ptr() == mapped.ctypes.data
     torch.testing.assert_close(epoch_of(make(kind, text, 5, 2)), epoch_of(make(kind, torch.arange(200), 5, 2)))
 
 
 @pytest.mark.parametrize(("kind", "shortest"), [("windows", 6), ("chunks", 6), ("stream", 4)])
-def test_a_text_that_is_too_short_is_a_data_error(kind, shortest):
+def test_a_short_text_is_a_data_error(kind, shortest):
     with pytest.raises(DataError, match=f"the training part has {shortest - 1} characters"):
         make(kind, torch.arange(shortest - 1), 5, 3)
     assert len(make(kind, torch.arange(shortest), 5, 3)) == 1
 
 
-def test_a_text_of_bytes_is_read_as_indices(kind):
+def test_batches_are_long_whatever_the_type_of_the_ids(kind):
     chars, targets = make(kind, torch.arange(200, dtype=torch.uint8), 5, 2).batch(0, 0)
     assert chars.dtype == targets.dtype == torch.long

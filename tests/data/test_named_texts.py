@@ -1,4 +1,4 @@
-"""The named texts: made by our own code, found in folders, checked by their SHA-256."""
+"""Named texts: generated, found in folders, checked by their SHA-256; files and folders."""
 
 import hashlib
 import os
@@ -13,18 +13,23 @@ BOOK = b"a book that is not long, but is the right one\n" * 4
 OTHER = b"x" * len(BOOK)
 
 
+def read(source):
+    """Return the bytes of one source."""
+    return b"".join(named_texts.open_texts([source]))
+
+
 @pytest.fixture
-def shelves(tmp_path, monkeypatch):
-    """Return the three places of a named text, empty, and register "book", which nobody serves."""
-    places = {"corpora": tmp_path / "corpora", "named": tmp_path / "mine", "cache": tmp_path / "cache" / "charlm"}
-    for place in places.values():
-        place.mkdir(parents=True)
+def search_folders(tmp_path, monkeypatch):
+    """Return the three folders that are searched, empty, and register "book", whose URL is dead."""
+    folders = {"corpora": tmp_path / "corpora", "named": tmp_path / "mine", "cache": tmp_path / "cache" / "charlm"}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CHARLM_CORPORA", os.pathsep.join([str(tmp_path / "nothing"), str(places["named"])]))
+    monkeypatch.setenv("CHARLM_CORPORA", os.pathsep.join([str(tmp_path / "nothing"), str(folders["named"])]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
     book = NamedText(
-        about="a book",
+        description="a book",
         source="https://localhost:1/book.txt",
         licence="CC0",
         file="book.txt",
@@ -32,7 +37,7 @@ def shelves(tmp_path, monkeypatch):
         sha256=hashlib.sha256(BOOK).hexdigest(),
     )
     monkeypatch.setitem(named_texts.TEXTS, "book", book)
-    return places
+    return folders
 
 
 @pytest.mark.parametrize(
@@ -73,64 +78,68 @@ def test_no_two_numbers_are_spelled_alike():
     assert len({spell(n) for n in range(20_000)}) == 20_000
 
 
-def test_the_human_numbers_are_the_text_of_the_registry():
-    data = named_texts.read("human-numbers")
+def test_human_numbers_have_their_registered_sha256():
+    data = read("human-numbers")
     assert len(data) == named_texts.TEXTS["human-numbers"].n_bytes
     assert hashlib.sha256(data).hexdigest() == named_texts.TEXTS["human-numbers"].sha256
     assert data.decode().splitlines()[-1] == "nine thousand nine hundred ninety-nine"
 
 
-def test_the_argument_of_human_numbers_says_where_they_end():
-    assert named_texts.read("human-numbers:3") == b"one\ntwo\nthree\n"
+def test_the_argument_of_human_numbers_is_the_last_number():
+    assert read("human-numbers:3") == b"one\ntwo\nthree\n"
     assert len(human_numbers("500").splitlines()) == 500
 
 
 @pytest.mark.parametrize("argument", ["0", "-1", "1.5", "many", "10000001", "³"])
-def test_an_argument_that_is_no_number_in_range_is_refused(argument):
+def test_an_argument_out_of_range_is_refused(argument):
     with pytest.raises(DataError, match="from 1 to 10000000"):
-        named_texts.read(f"human-numbers:{argument}")
+        read(f"human-numbers:{argument}")
 
 
 @pytest.mark.parametrize("source", ["python-docs:5", "book:5"])
-def test_an_argument_to_a_text_that_takes_none_is_refused(source, shelves):
-    (shelves["corpora"] / "book.txt").write_bytes(BOOK)
+def test_an_unexpected_argument_is_refused(source, search_folders):
+    (search_folders["corpora"] / "book.txt").write_bytes(BOOK)
     with pytest.raises((DataError, InputNotFoundError), match=source):
-        named_texts.read(source)
+        read(source)
 
 
-def test_the_docs_of_python_are_long_english_prose():
+def test_python_docs_are_long_english_prose():
     text = python_docs()
     assert len(text) > 200_000
     words = text.split()
     assert sum(words.count(word) for word in ("the", "a", "is", "of", "to")) / len(words) > 0.1
-    assert named_texts.read("python-docs").decode() == text
+    assert read("python-docs").decode() == text
 
 
 @pytest.mark.parametrize("first", ["corpora", "named", "cache"])
-def test_a_named_text_is_taken_from_the_first_place_that_has_it(first, shelves):
-    for place in list(shelves)[list(shelves).index(first) + 1 :]:
-        (shelves[place] / "book.txt").write_bytes(OTHER)  # would be refused
-    (shelves[first] / "book.txt").write_bytes(BOOK)
-    assert named_texts.read("book") == BOOK
+def test_a_named_text_is_read_from_the_first_folder_that_contains_it(first, search_folders):
+    for later in list(search_folders)[list(search_folders).index(first) + 1 :]:
+        (search_folders[later] / "book.txt").write_bytes(OTHER)  # reading it would fail
+    (search_folders[first] / "book.txt").write_bytes(BOOK)
+    assert read("book") == BOOK
 
 
-def test_a_file_that_only_has_the_name_of_the_text_is_refused(shelves):
-    (shelves["corpora"] / "book.txt").write_bytes(OTHER)
+def test_a_file_with_another_sha256_is_refused(search_folders):
+    (search_folders["corpora"] / "book.txt").write_bytes(OTHER)
     with pytest.raises(DataError, match=r"corpora/book\.txt.*SHA-256") as error:
-        named_texts.read("book")
+        read("book")
     assert hashlib.sha256(BOOK).hexdigest()[:12] in str(error.value)
     assert hashlib.sha256(OTHER).hexdigest()[:12] in str(error.value)
 
 
-def test_a_named_text_that_is_nowhere_says_what_was_tried(shelves):
+def test_the_error_for_a_missing_named_text_lists_what_was_searched(search_folders):
     with pytest.raises(InputNotFoundError) as error:
-        named_texts.read("book")
-    for tried in ("corpora", *(str(shelves[name]) for name in ("named", "cache")), "https://localhost:1/book.txt"):
+        read("book")
+    for tried in (
+        "corpora",
+        *(str(search_folders[name]) for name in ("named", "cache")),
+        "https://localhost:1/book.txt",
+    ):
         assert tried in str(error.value)
     assert "refused" in str(error.value)
 
 
-def test_the_cache_is_below_the_home_folder_where_nothing_else_is_said(tmp_path, monkeypatch):
+def test_the_default_cache_folder_is_below_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert named_texts.cache_folder() == tmp_path / ".cache" / "charlm"
@@ -138,27 +147,27 @@ def test_the_cache_is_below_the_home_folder_where_nothing_else_is_said(tmp_path,
 
 def test_a_file_is_read_byte_for_byte(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"\xef\xbb\xbfa\r\n\x00\xff")
-    assert named_texts.read(str(tmp_path / "x.bin")) == b"\xef\xbb\xbfa\r\n\x00\xff"
+    assert read(str(tmp_path / "x.bin")) == b"\xef\xbb\xbfa\r\n\x00\xff"
 
 
-def test_a_folder_is_its_txt_files_in_order_joined_by_line_breaks(tmp_path):
+def test_the_txt_files_of_a_folder_are_joined_in_order_by_line_breaks(tmp_path):
     (tmp_path / "b").mkdir()
     for name, data in [("c.txt", b"3"), ("b/z.txt", b"2"), ("a.txt", b"1"), ("b/notes.md", b"no"), ("b/y.txt", b"")]:
         (tmp_path / name).write_bytes(data)
-    assert named_texts.read(str(tmp_path)) == b"1\n\n2\n3"
+    assert read(str(tmp_path)) == b"1\n\n2\n3"
 
 
-def test_a_folder_whose_name_ends_in_txt_is_no_text(tmp_path):
+def test_a_folder_whose_name_ends_in_txt_is_not_read_as_a_file(tmp_path):
     (tmp_path / "old.txt").mkdir()
     (tmp_path / "old.txt" / "a.txt").write_bytes(b"1")
     (tmp_path / "z.txt").write_bytes(b"2")
-    assert named_texts.read(str(tmp_path)) == b"1\n2"
+    assert read(str(tmp_path)) == b"1\n2"
 
 
 def test_a_folder_without_texts_is_refused(tmp_path):
     (tmp_path / "readme.md").write_text("no text")
     with pytest.raises(DataError, match=r"no \.txt files"):
-        named_texts.read(str(tmp_path))
+        read(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -167,38 +176,38 @@ def test_a_folder_without_texts_is_refused(tmp_path):
 )
 def test_a_near_miss_of_a_name_gets_a_suggestion(source, hint):
     with pytest.raises(InputNotFoundError, match=f"did you mean {hint}"):
-        named_texts.read(source)
+        read(source)
 
 
 @pytest.mark.parametrize("source", ["no/such/file.txt", "x" * 300, "nul\x00byte"])
-def test_a_missing_path_is_named(source):
+def test_a_missing_path_is_named_in_the_error(source):
     with pytest.raises(InputNotFoundError) as error:
-        named_texts.read(source)
+        read(source)
     assert str(error.value).startswith(source)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+def test_an_unreadable_file_is_named_in_the_error(tmp_path):
     (tmp_path / "secret.txt").write_bytes(BOOK)
     (tmp_path / "secret.txt").chmod(0)
     for source in (tmp_path / "secret.txt", tmp_path):
         with pytest.raises(InputNotFoundError, match=r"secret\.txt: cannot be read: Permission denied"):
-            named_texts.read(str(source))
+            read(str(source))
 
 
 @pytest.mark.parametrize("name", list(named_texts.TEXTS))
-def test_every_text_says_what_it_is_where_from_and_under_which_licence(name):
+def test_every_named_text_has_description_source_and_licence(name):
     text = named_texts.TEXTS[name]
-    assert text.about and text.source and text.licence
+    assert text.description and text.source and text.licence
     assert (text.make is None) == (text.file is not None)
     assert text.make is not None or (text.n_bytes and len(text.sha256 or "") == 64)
 
 
-def test_the_registry_knows_nietzsche(nietzsche, monkeypatch):
+def test_nietzsche_is_read_from_its_file(nietzsche, monkeypatch):
     monkeypatch.setenv("CHARLM_CORPORA", str(nietzsche.parent))
-    assert named_texts.read("nietzsche") == nietzsche.read_bytes()
+    assert read("nietzsche") == nietzsche.read_bytes()
 
 
 def test_the_default_and_its_fallback_are_named_texts_and_the_fallback_needs_no_network():
-    assert named_texts.DEFAULT in named_texts.TEXTS
-    assert named_texts.TEXTS[named_texts.FALLBACK].make is not None
+    assert named_texts.DEFAULT_TEXT in named_texts.TEXTS
+    assert named_texts.TEXTS[named_texts.FALLBACK_TEXT].make is not None

@@ -1,4 +1,4 @@
-"""The order of an epoch: every number once, in no order that can be seen, and any place of it at once."""
+"""Permutation: a bijection that looks random, computed at any position."""
 
 import numpy as np
 import pytest
@@ -20,18 +20,18 @@ def order(n, seed=0, epoch=0):
 @example(1, 2**64 - 1, -1)
 @example(2**10, 0, 0)
 @example(2**10 + 1, 0, 0)
-def test_every_number_comes_once(n, seed, epoch):
+def test_every_element_occurs_once(n, seed, epoch):
     assert sorted(order(n, seed, epoch).tolist()) == list(range(n))
 
 
 @patient
 @given(st.data(), st.integers(1, 500))
-def test_a_place_has_the_same_number_whoever_else_is_asked_for(data, n):
+def test_the_element_at_a_position_does_not_depend_on_the_other_positions(data, n):
     places = data.draw(st.lists(st.integers(0, n - 1)))
     np.testing.assert_array_equal(permute(np.array(places, dtype=np.int64), n, 1, 2), order(n, 1, 2)[places])
 
 
-def test_of_billions_a_batch_is_found_at_once_and_no_number_comes_twice():
+def test_batches_of_a_trillion_elements_are_distinct_and_uniform():
     n = 10**12 + 39
     numbers = np.concatenate([permute(np.arange(at, at + 512), n, 0, 0) for at in range(0, 100_000, 512)])
     assert len(np.unique(numbers)) == len(numbers)
@@ -39,8 +39,8 @@ def test_of_billions_a_batch_is_found_at_once_and_no_number_comes_twice():
     assert numbers.mean() / n == pytest.approx(0.5, abs=0.005)
 
 
-def signs_of_order(numbers):
-    """Return how many standard deviations each statistic is from what random orders have."""
+def deviations(numbers):
+    """Return the deviation of each statistic from a random order's, in standard deviations."""
     n = len(numbers)
     places = np.arange(n)
     steps = np.abs(np.diff(numbers))
@@ -48,19 +48,19 @@ def signs_of_order(numbers):
     pairs = np.bincount(numbers[:-1] * 8 // n * 8 + numbers[1:] * 8 // n, minlength=64)
     return {
         "fixed points": (numbers == places).sum() - 1,
-        "places and numbers go together": abs(np.corrcoef(places, numbers)[0, 1]) * n**0.5,
-        "neighbours go together": abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) * n**0.5,
-        "numbers that are neighbours stay so": ((steps == 1).sum() - 2) / 2**0.5,
-        "the first thousand are of one place": np.abs(tenths - 100).max() / 90**0.5,
-        "one eighth follows another": np.abs(pairs - n / 64).max() / (n / 64) ** 0.5,
+        "correlation of position and element": abs(np.corrcoef(places, numbers)[0, 1]) * n**0.5,
+        "correlation of neighbours": abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) * n**0.5,
+        "neighbours that stay neighbours": ((steps == 1).sum() - 2) / 2**0.5,
+        "uneven first thousand": np.abs(tenths - 100).max() / 90**0.5,
+        "uneven pairs of eighths": np.abs(pairs - n / 64).max() / (n / 64) ** 0.5,
     }
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_an_order_looks_like_one_drawn_at_random(seed):
-    theirs = signs_of_order(np.random.default_rng(seed).permutation(N))
-    assert max(theirs.values()) < 5
-    assert max(signs_of_order(order(N, seed, epoch=seed)).values()) < 5
+def test_an_order_is_statistically_random(seed):
+    reference = deviations(np.random.default_rng(seed).permutation(N))
+    assert max(reference.values()) < 5
+    assert max(deviations(order(N, seed, epoch=seed)).values()) < 5
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,21 @@ def test_an_order_looks_like_one_drawn_at_random(seed):
     ],
     ids=["sorted", "backwards", "rolled", "strides", "columns", "blocks"],
 )
-def test_an_order_that_does_not_would_be_found(other):
+def test_the_statistics_detect_a_regular_order(other):
     assert sorted(other) == list(range(N))
-    assert max(signs_of_order(other).values()) > 5
+    assert max(deviations(other).values()) > 5
 
 
-def test_orders_of_other_epochs_and_seeds_have_nothing_in_common():
+def test_orders_of_different_epochs_and_seeds_are_independent():
     orders = [order(N, seed, epoch) for seed in (0, 1, 2**63) for epoch in (-1, 0, 1)]
     for i, one in enumerate(orders):
         for other in orders[:i]:
-            assert (one == other).sum() < 10  # 1 on the average
+            assert (one == other).sum() < 10  # 1 on average
             assert abs(np.corrcoef(one, other)[0, 1]) * N**0.5 < 5
             assert (one - other == (one - other)[0]).sum() < 20
 
 
-def test_each_number_is_as_likely_at_the_first_place():
+def test_every_element_is_equally_likely_at_the_first_position():
     firsts = [permute(np.array([0]), 10, 0, epoch)[0] for epoch in range(2000)]
     counts = np.bincount(firsts, minlength=10)
     assert np.abs(counts - 200).max() < 6 * 180**0.5

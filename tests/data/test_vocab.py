@@ -1,4 +1,4 @@
-"""Text to indices and back: nothing is lost of what is known, nothing is hidden of what is not."""
+"""Vocab: known text survives encoding and decoding; unknown symbols become index 0."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ KNOWN = "aé\n€\U0001f600\U0010ffff\x00\r\ufeff\ufffd"
 @given(st.text())
 @example("\ufeffone\r\ntwo\x00\U0001f600e\u0301\u2028")
 @example("\ud800 is half a pair, \udfff the other half")
-def test_text_of_known_characters_comes_back_as_it_was(text):
+def test_known_text_is_unchanged_by_encoding_and_decoding(text):
     vocab = Vocab.of_text(text)
     ids = vocab.encode(text)
     assert ids.all()
@@ -25,10 +25,10 @@ def test_text_of_known_characters_comes_back_as_it_was(text):
 
 @patient
 @given(st.text(alphabet=KNOWN), st.text(alphabet=KNOWN + "bß\u4e2d\U0001f601"))
-def test_known_characters_come_back_and_unknown_ones_as_replacement(seen, text):
+def test_unknown_characters_decode_to_the_replacement_character(seen, text):
     vocab = Vocab.of_text(seen)
     ids = vocab.encode(text)
-    assert [code == 0 for code in ids] == [char not in seen for char in text]
+    assert [index == 0 for index in ids] == [char not in seen for char in text]
     assert vocab.decode(ids) == "".join(char if char in seen else "\ufffd" for char in text)
     assert vocab.unknown(text) == "".join(sorted(set(text) - set(seen)))
 
@@ -36,7 +36,7 @@ def test_known_characters_come_back_and_unknown_ones_as_replacement(seen, text):
 @patient
 @given(st.text())
 @example("ä€\U0001f600\ufeff\r\n\x00")
-def test_utf8_comes_back_from_the_bytes(text):
+def test_text_is_unchanged_by_encoding_and_decoding_its_bytes(text):
     vocab = Vocab.of_bytes()
     ids = vocab.encode(text)
     assert ids.tolist() == [byte + 1 for byte in text.encode("utf-8")]
@@ -54,7 +54,7 @@ def test_any_bytes_decode_as_python_decodes_them(data):
     assert vocab.decode(ids) == data.decode("utf-8", "replace")
 
 
-def test_an_unknown_index_among_bytes_ends_the_character_that_it_interrupts():
+def test_index_zero_interrupts_a_character_of_several_bytes():
     start, middle, end = Vocab.of_bytes().encode("€").tolist()
     assert Vocab.of_bytes().decode([start, 0, middle, end, start, middle, end]) == "\ufffd" * 4 + "€"
 
@@ -62,10 +62,18 @@ def test_an_unknown_index_among_bytes_ends_the_character_that_it_interrupts():
 def test_a_character_of_several_bytes_appears_with_its_last_byte():
     vocab = Vocab.of_bytes()
     decode_next = vocab.decoder()
-    assert [decode_next(int(code)) for code in vocab.encode("é\U0001f600!")] == ["", "é", "", "", "", "\U0001f600", "!"]
+    assert [decode_next(int(index)) for index in vocab.encode("é\U0001f600!")] == [
+        "",
+        "é",
+        "",
+        "",
+        "",
+        "\U0001f600",
+        "!",
+    ]
 
 
-def test_two_decoders_of_one_vocabulary_do_not_disturb_each_other():
+def test_decoders_of_one_vocabulary_are_independent():
     vocab = Vocab.of_bytes()
     first, second = vocab.decoder(), vocab.decoder()
     start, end = vocab.encode("é").tolist()
@@ -96,37 +104,37 @@ def test_the_empty_text_has_an_empty_vocabulary():
 @pytest.mark.parametrize(
     ("n_symbols", "dtype"), [(84, np.uint8), (255, np.uint8), (256, np.int16), (2**15 - 1, np.int16), (2**15, np.int32)]
 )
-def test_codes_take_one_byte_two_or_four_as_the_largest_index_needs(n_symbols, dtype):
+def test_ids_have_the_smallest_type_for_the_largest_index(n_symbols, dtype):
     vocab = Vocab(range(n_symbols))
     ids = vocab.encode(vocab.symbols)
     assert ids.dtype == dtype
     assert ids.tolist() == list(range(1, n_symbols + 1))
 
 
-def test_vocabularies_are_equal_if_they_map_every_text_alike():
+def test_vocabularies_are_equal_if_their_symbols_are():
     assert Vocab([3, 1, 2, 1]) == Vocab([1, 2, 3]) == Vocab.of_text("\x03\x02\x01")
     assert Vocab.of_text("ab") != Vocab.of_text("abc")
     assert Vocab(range(256)) != Vocab.of_bytes()
     assert Vocab.of_text("ab") != "ab"
 
 
-def test_a_vocabulary_cannot_be_the_key_of_a_dictionary():
+def test_a_vocabulary_is_not_hashable():
     with pytest.raises(TypeError):
         hash(Vocab.of_text("ab"))
 
 
 @pytest.mark.parametrize(
-    ("vocab", "start"), [(Vocab.of_text("a\nb"), 1), (Vocab.of_text("ab"), 0), (Vocab.of_bytes(), 11)]
+    ("vocab", "bos_id"), [(Vocab.of_text("a\nb"), 1), (Vocab.of_text("ab"), 0), (Vocab.of_bytes(), 11)]
 )
-def test_a_text_starts_after_a_line_break_where_one_is_known(vocab, start):
-    assert vocab.bos_id == start
+def test_bos_id_is_the_line_break_or_zero(vocab, bos_id):
+    assert vocab.bos_id == bos_id
 
 
 def test_code_points_are_those_of_python():
     assert code_points(KNOWN).tolist() == [ord(char) for char in KNOWN]
 
 
-def test_kinds_tell_letters_from_white_space_and_from_all_else():
+def test_char_classes_distinguish_letters_white_space_and_others():
     vocab = Vocab.of_text("aZ9é\n \t.-文")
     char_classes = dict(zip("\ufffd" + vocab.symbols, vocab.char_classes.tolist(), strict=True))
     assert all(char_classes[char] == LETTER for char in "aZ9é文")

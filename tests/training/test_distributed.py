@@ -142,7 +142,7 @@ def decided():
     ended("signal", listed)
     value = distributed.run_on_rank0(lambda: os.getpid() if first else 1 / 0)
     try:
-        distributed.run_on_rank0(lambda: named_texts.read("no-such-text"))
+        distributed.run_on_rank0(lambda: named_texts.open_texts(["no-such-text"]))
     except Exception as error:
         found["error"] = str(error)
     return found | {"value": value}
