@@ -24,8 +24,8 @@ MMAP_THRESHOLD = 1 << 24  # bytes; longer texts are encoded into a file
 PARTS = ("train", "valid", "test")
 
 # Fractions of the text for training, validation and test. "random20": the feed holds out a random fifth of the
-# *windows* of the whole text, as in the lesson; their characters overlap those of training windows. "nanogpt": the split
-# of nanoGPT's character data, except for rounding; it has no test part.
+# *windows* of the whole text, as in the lesson; their characters overlap those of training windows. "nanogpt": the
+# split of nanoGPT's character data, except for rounding; it has no test part.
 SPLITS: dict[str, tuple[float, float, float]] = {
     "standard": (0.8, 0.1, 0.1),
     "tail20": (0.8, 0.2, 0.0),
