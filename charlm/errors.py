@@ -1,4 +1,4 @@
-"""The errors a user can cause or mend, each with the exit code of the command line."""
+"""Errors that a user can cause or fix, each with its exit code on the command line."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable
 
 
 class CharlmError(Exception):
-    """Something went wrong; the message is one line: what, where, how to mend it."""
+    """Base class. The message is one line: what is wrong, where, and the remedy."""
 
     exit_code = 1
 
 
 class UsageError(CharlmError):
-    """An option or an argument that cannot be meant."""
+    """An invalid option or argument."""
 
     exit_code = 2
 
 
 class DataError(CharlmError):
-    """A text or a file whose content cannot be used."""
+    """A text or a file with unusable content."""
 
     exit_code = 65
 
 
 class CheckpointError(DataError):
-    """A checkpoint that is damaged, cut off, foreign or of a newer format."""
+    """A checkpoint that is damaged, truncated, not from charlm, or of a newer format."""
 
 
 class InputNotFoundError(CharlmError):
@@ -41,10 +41,10 @@ class OutputError(CharlmError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that asks the program to end.
+    """A signal that terminates the program.
 
     Args:
-        number: of the signal.
+        number: number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -53,6 +53,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the nearest known word, or an empty string."""
+    """Return "; did you mean X?" for the most similar known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that one process writes at a time."""
+"""Files: atomic writes, and exclusive locks on folders."""
 
 from __future__ import annotations
 
@@ -17,44 +17,48 @@ from filelock import FileLock, Timeout
 
 from charlm.errors import OutputError
 
-TEMPORARY = ".tmp"  # the names of half-written files end so, and begin with a dot
+TEMP_SUFFIX = ".tmp"  # of partial files; their names begin with a dot
 LOCK, OWNER = ".lock", ".owner.json"
 
 
 def atomic_write(path: Path, data: bytes | bytearray) -> None:
-    """Write beside the final name, flush, rename, and flush the folder: whole or absent, also after a power cut.
+    """Write a file so that it is complete or unchanged, also after a power failure.
+
+    The data goes to a temporary file in the same folder, which is flushed and renamed; then the folder is flushed.
 
     Raises:
-        OutputError: it cannot be written; what was there before is still there.
+        OutputError: the file cannot be written; the previous file, if any, is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
     try:
         try:
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
             try:
-                left = memoryview(data)
-                while left:
-                    left = left[os.write(file, left) :]
+                rest = memoryview(data)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
                 os.fsync(file)
             finally:
                 os.close(file)
             os.replace(temporary, path)
-        except BaseException:  # Ctrl-C, too
+        except BaseException:  # including Ctrl-C
             with suppress(OSError):
                 os.unlink(temporary)
             raise
         fsync_dir(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}{_room(path, len(data), error)}") from error
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror}{_free_space(path, len(data), error)}"
+        ) from error
 
 
 def fsync_dir(folder: Path) -> None:
-    """Have the names in a folder written to the disk.
+    """Flush a folder, so that renamed files survive a power failure.
 
     Raises:
-        OSError: that failed.
+        OSError: flushing failed.
     """
-    if os.name == "nt":  # has no such thing
+    if os.name == "nt":  # Windows cannot flush folders
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -64,30 +68,30 @@ def fsync_dir(folder: Path) -> None:
 
 
 def remove_temp_files(folder: Path) -> None:
-    """Remove what was half-written in a folder when a process was killed; nobody else may be writing there."""
-    for path in folder.glob(f".*{TEMPORARY}"):
+    """Remove partial files that a killed process left in a folder; no other process may be writing there."""
+    for path in folder.glob(f".*{TEMP_SUFFIX}"):
         with suppress(OSError):
             path.unlink()
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Be the only one to write in a folder; the system ends this with the process, however that ends.
+    """Hold an exclusive lock on a run folder; the OS releases it when the process dies.
 
     Raises:
-        OutputError: somebody else is, or the folder cannot be written.
+        OutputError: another process holds it, or the folder cannot be written.
     """
     lock = FileLock(folder / LOCK, blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(f"{folder}: {_owner(folder)} is training there; wait for its end, or stop it") from None
+        raise OutputError(f"{folder}: {_owner(folder)} is training there; wait until it ends, or stop it") from None
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
         remove_temp_files(folder)
         me = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        with suppress(OutputError):  # only to tell others
+        with suppress(OutputError):  # only for error messages
             atomic_write(folder / OWNER, json.dumps(me).encode())
         yield
     finally:
@@ -95,18 +99,18 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def _owner(folder: Path) -> str:
-    """Return who writes in a folder, for a message."""
+    """Return a description of the process that holds the lock of a folder."""
     try:
         return "process {process} on {host}, since {since},".format(**json.loads((folder / OWNER).read_text("utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
 
 
-def _room(path: Path, n_bytes: int, error: OSError) -> str:
-    """Return what a message about a full disk says of the room there is."""
+def _free_space(path: Path, n_bytes: int, error: OSError) -> str:
+    """Return the needed and the free space if the disk is full, for a message."""
     if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return ""
     with suppress(OSError):
         free = shutil.disk_usage(path.parent).free
-        return f"; it takes {n_bytes / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free"
+        return f"; {n_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
     return ""

@@ -1,7 +1,7 @@
-"""Recipe: all the choices of a run, from a TOML file and from the command line.
+"""Recipe: all hyper-parameters of a run, from a TOML file and the command line.
 
-The fields below are at once the keys of a TOML file and the options of `charlm train`; what a model's constructor
-takes stands in the file's `[options]` table. Nothing here imports torch, so that `--help` answers at once.
+The fields of `Recipe` are both the keys of a TOML file and the options of `charlm train`. Options of the model's
+constructor are in the file's `[options]` table.
 """
 
 from __future__ import annotations
@@ -22,68 +22,82 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-MAX_CONTEXT = 1 << 20  # characters in a window
-MAX_FILE = 1 << 20  # characters of a recipe
-DEFAULT = "quick"  # the recipe of those who name neither a recipe nor a model
+MAX_CONTEXT = 1 << 20  # characters of a window
+MAX_FILE_CHARS = 1 << 20
+DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given
 
 
 def _key(default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices, "least": minimum})
+    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The choices of a run. Each field's help says what it means and in which unit.
+    """Hyper-parameters of a run; each field's help describes it.
 
     Raises:
-        UsageError: a value out of its range.
+        UsageError: a value is out of range.
     """
 
-    model: str = _key("gru", "Architecture; `charlm models` lists them.")
+    model: str = _key("gru", "Architecture; see `charlm models`.")
     options: dict[str, Any] = field(default_factory=dict)
 
     corpus: tuple[str, ...] = _key(
         (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input."
     )
-    split: str = _key("standard", "How the text is divided into training, validation and test.", SPLITS)
-    bytes: bool = _key(False, "Predict bytes instead of characters.")
-    lower: bool = _key(False, "Turn the text into lower case.")
-    min_count: int = _key(1, "Characters seen fewer times are unknown.", minimum=1)
+    split: str = _key("standard", "Split into training, validation and test part.", SPLITS)
+    bytes: bool = _key(False, "Use bytes instead of characters as symbols.")
+    lower: bool = _key(False, "Convert the text to lower case.")
+    min_count: int = _key(1, "Minimum count of a character in the vocabulary; rarer ones are unknown.", minimum=1)
 
-    feed: str | None = _key(None, "In which order the text is read; by default what suits the model.", FEEDS)
-    n_context: int = _key(8, "Characters in a window (windows).", minimum=1)
-    stride: int = _key(1, "Characters from one window to the next (windows).", minimum=1)
-    bptt: int = _key(64, "Characters a sequence (chunks, stream).", minimum=1)
-    batch_size: int | None = _key(None, "Sequences in a batch; by default 512 for windows, 32 otherwise.", minimum=1)
-
-    optimizer: str = _key("adam", "Optimiser from torch.optim.", OPTIMIZERS)
-    learning_rate: float | None = _key(None, "Peak learning rate; by default what suits the model.", minimum=0)
-    momentum: float = _key(0.9, "Momentum (sgd, rmsprop); one-cycle moves that of sgd unless it is 0.", minimum=0)
-    weight_decay: float = _key(0.0, "Weight decay; decoupled with adamw, L2 otherwise.", minimum=0)
-    clip: float | None = _key(None, "Largest L2 norm of the gradient.", minimum=0)
-    accumulate: int = _key(1, "Pieces in which a batch is read, one after another, to save memory.", minimum=1)
-    label_smoothing: float = _key(0.0, "Share of a target's probability spread over all symbols.", minimum=0)
-    ar: float = _key(0.0, "Penalty on large features (AWD-LSTM: 2).", minimum=0)
-    tar: float = _key(0.0, "Penalty on features that change from step to step (AWD-LSTM: 1).", minimum=0)
-    skip_nonfinite: bool = _key(False, "Leave out steps whose gradient is not finite, instead of stopping.")
-    ema: float | None = _key(
-        None, "Decay a step of a moving average of the weights, which is then the model.", minimum=0
+    feed: str | None = _key(
+        None,
+        "Batches: overlapping windows, shuffled chunks, or a stream with carried state. Default: depends on the model.",
+        FEEDS,
     )
-    schedule: str = _key("one-cycle", "Learning rate over the training.", SCHEDULES)
+    n_context: int = _key(8, "Window length in characters (feed windows).", minimum=1)
+    stride: int = _key(1, "Characters between the starts of neighbouring windows (feed windows).", minimum=1)
+    bptt: int = _key(
+        64, "Sequence length in characters for truncated backpropagation (feeds chunks, stream).", minimum=1
+    )
+    batch_size: int | None = _key(None, "Sequences per batch. Default: 512 for windows, else 32.", minimum=1)
+
+    optimizer: str = _key("adam", "Optimiser, from torch.optim.", OPTIMIZERS)
+    learning_rate: float | None = _key(None, "Peak learning rate. Default: depends on the model.", minimum=0)
+    momentum: float = _key(
+        0.9, "Momentum (sgd, rmsprop); the one-cycle schedule varies that of sgd unless it is 0.", minimum=0
+    )
+    weight_decay: float = _key(0.0, "Weight decay; decoupled for adamw, else L2 penalty.", minimum=0)
+    clip: float | None = _key(None, "Clip the gradient to this L2 norm.", minimum=0)
+    accumulate: int = _key(1, "Pieces in which a batch is read, one after another, to save memory.", minimum=1)
+    label_smoothing: float = _key(
+        0.0, "Label smoothing: probability mass distributed uniformly over all symbols.", minimum=0
+    )
+    ar: float = _key(0.0, "Activation regularisation: weight of the L2 penalty on features (AWD-LSTM: 2).", minimum=0)
+    tar: float = _key(
+        0.0, "Temporal activation regularisation: weight of the L2 penalty on their changes (AWD-LSTM: 1).", minimum=0
+    )
+    skip_nonfinite: bool = _key(False, "Skip steps with a non-finite gradient instead of stopping.")
+    ema: float | None = _key(
+        None, "Decay per step of an exponential moving average of the weights, used as the model.", minimum=0
+    )
+    schedule: str = _key("one-cycle", "Learning rate schedule.", SCHEDULES)
     warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", minimum=0)
-    hold_epochs: float = _key(0.0, "Epochs at the peak before the schedule.", minimum=0)
-    drop_epochs: tuple[float, ...] = _key((), "Epochs after which the rate is divided by 10 (steps).", minimum=0)
-    n_cycles: int = _key(4, "Cycles, each twice as long as the one before (restarts).", minimum=1)
-    epochs: int | None = _key(10, "Passes over the training part.", minimum=1)
-    minutes: float | None = _key(None, "Stop after so many minutes of training.", minimum=0)
-    patience: int | None = _key(None, "Stop after so many epochs without a better validation.", minimum=1)
+    hold_epochs: float = _key(0.0, "Epochs at the peak learning rate before the schedule.", minimum=0)
+    drop_epochs: tuple[float, ...] = _key(
+        (), "Epochs after which the learning rate is divided by 10 (schedule steps).", minimum=0
+    )
+    n_cycles: int = _key(4, "Number of cycles, each twice as long as the previous one (schedule restarts).", minimum=1)
+    epochs: int | None = _key(10, "Epochs: passes over the training part.", minimum=1)
+    minutes: float | None = _key(None, "Time limit in minutes of training; replaces the limit in epochs.", minimum=0)
+    patience: int | None = _key(None, "Early stopping: epochs without improvement of the validation loss.", minimum=1)
 
-    save_steps: int | None = _key(None, "Save every so many steps, to resume from.", minimum=1)
-    save_minutes: float = _key(10.0, "Save every so many minutes, to resume from.", minimum=0)
+    save_steps: int | None = _key(None, "Save a checkpoint for resuming every N steps.", minimum=1)
+    save_minutes: float = _key(10.0, "Save a checkpoint for resuming every N minutes.", minimum=0)
 
-    seed: int = _key(0, "Seed of weights, order and dropout.", minimum=0)
-    device: str = _key("auto", "Where to compute; auto takes cuda, then mps, then cpu.", DEVICES)
-    bf16: bool = _key(False, "Forward pass in bfloat16 on a GPU that has it.")
+    seed: int = _key(0, "Seed of initial weights, order and dropout.", minimum=0)
+    device: str = _key("auto", "Device; auto selects cuda, mps or cpu, in this order.", DEVICES)
+    bf16: bool = _key(False, "Forward pass in bfloat16, on GPUs that support it.")
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -94,7 +108,7 @@ class Recipe:
             if meta["choices"] and value not in meta["choices"]:
                 hint = did_you_mean(str(value), meta["choices"])
                 raise UsageError(f"{key.name} is {value!r}{hint}; it is one of: {', '.join(meta['choices'])}")
-            minimum = meta["least"]
+            minimum = meta["minimum"]
             for number in value if isinstance(value, tuple) else (value,):
                 if minimum is not None and not (minimum <= number < math.inf):
                     raise UsageError(f"{key.name} is {number}; it must be at least {minimum} and finite")
@@ -107,15 +121,15 @@ class Recipe:
                 raise UsageError(f"{name} is {value}; it must be below 1")
         for name in ("learning_rate", "clip", "minutes"):
             if getattr(self, name) == 0:
-                raise UsageError(f"{name} is 0; it must be more")
+                raise UsageError(f"{name} is 0; it must be positive")
         if self.epochs is None and self.minutes is None:
-            raise UsageError("neither epochs nor minutes says when to stop; give one of them")
+            raise UsageError("neither epochs nor minutes is given; give at least one")
 
     def replace(self, **changes: Any) -> Recipe:
-        """Return this recipe with other values; `options` are merged, a minutes limit lifts the epochs'.
+        """Return a copy with other values; `options` are merged; `minutes` without `epochs` removes the limit in epochs.
 
         Raises:
-            UsageError: an unknown key, or a value of the wrong type or out of its range.
+            UsageError: an unknown key, or a value of the wrong type or out of range.
         """
         known = {key.name: key for key in fields(self)}
         for name, value in changes.items():
@@ -130,7 +144,7 @@ class Recipe:
         return replace(self, options=options, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the keys that are set, `options` last, as JSON and TOML have them."""
+        """Return the keys that are not None, `options` last, in types of JSON and TOML."""
         values = {key.name: getattr(self, key.name) for key in fields(self) if key.name != "options"}
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
         return values | {"options": self.options}
@@ -145,12 +159,12 @@ class Recipe:
 
 
 def _toml(value: Any) -> str:
-    """Return a string, number, truth value or list as TOML, which writes them as JSON does."""
+    """Return a string, number, Boolean or list in TOML, whose syntax for them is that of JSON."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
-    """Return `value` if it is of the annotated type, with int for float and list for tuple let pass."""
+    """Return `value` if it has the annotated type; convert int to float and list to tuple."""
     wanted = str(annotation).split(" | ")
     if value is None and "None" in wanted:
         return None
@@ -166,32 +180,32 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
 
 
 def names() -> list[str]:
-    """Return the names of the recipes that come with the package."""
+    """Return the names of the packaged recipes."""
     folder = resources.files("charlm.recipes")
     return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
 
 
 def load(name_or_path: str) -> Recipe:
-    """Read a recipe: one that comes with the package, by name, or a TOML file.
+    """Read a packaged recipe, by name, or a TOML file.
 
     Raises:
-        InputNotFoundError: there is neither.
-        DataError: the file is not TOML.
-        UsageError: an unknown key or a value out of its range.
+        InputNotFoundError: there is no such recipe or file.
+        DataError: the file is not valid TOML.
+        UsageError: an unknown key, or a value of the wrong type or out of range.
     """
     if name_or_path in names():
         text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     else:
         try:
             with Path(name_or_path).open(encoding="utf-8") as file:
-                text = file.read(MAX_FILE + 1)
+                text = file.read(MAX_FILE_CHARS + 1)
         except UnicodeDecodeError as error:
             raise DataError(f"recipe {name_or_path}: not UTF-8 at offset {error.start}") from None
         except OSError as error:
-            hint = did_you_mean(name_or_path, names()) or "; `charlm recipes` lists those that come with charlm"
+            hint = did_you_mean(name_or_path, names()) or "; see `charlm recipes`"
             raise InputNotFoundError(f"no recipe {name_or_path!r}: {error.strerror}{hint}") from None
-    if len(text) > MAX_FILE:
-        raise DataError(f"recipe {name_or_path}: longer than {MAX_FILE:,} characters, which no recipe is")
+    if len(text) > MAX_FILE_CHARS:
+        raise DataError(f"recipe {name_or_path}: longer than {MAX_FILE_CHARS:,} characters; this is not a recipe")
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -203,15 +217,15 @@ def load(name_or_path: str) -> Recipe:
 
 
 def default(changes: Mapping[str, Any]) -> Recipe:
-    """Return where to start if no recipe is named: with a model, from its defaults, else from the recipe `DEFAULT`.
+    """Return the base recipe if none is given: the plain defaults if a model is chosen, else `DEFAULT_RECIPE`.
 
     Args:
-        changes: keys of the recipe that will be changed.
+        changes: keys that will be replaced.
     """
-    return Recipe() if "model" in changes else load(DEFAULT)
+    return Recipe() if "model" in changes else load(DEFAULT_RECIPE)
 
 
-def about(name: str) -> str:
-    """Return what a recipe of the package says of itself in its first line."""
+def description(name: str) -> str:
+    """Return the description of a packaged recipe: the comment in its first line."""
     text = resources.files("charlm.recipes").joinpath(f"{name}.toml").read_text("utf-8")
     return text.splitlines()[0].removeprefix("#").strip()

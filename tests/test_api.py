@@ -10,7 +10,7 @@ import torch
 import charlm
 from charlm.data.named_texts import human_numbers
 from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
-from charlm.recipe import DEFAULT, Recipe
+from charlm.recipe import DEFAULT_RECIPE, Recipe
 
 TINY = {"options": {"n_embed": 8, "n_hidden": 16}, "bptt": 16, "batch_size": 8, "epochs": 1}
 VARIANTS = [
@@ -130,8 +130,8 @@ def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
 
 
 def test_where_neither_a_model_nor_a_recipe_is_named_it_is_the_default_recipe():
-    named, default = (charlm.train("human-numbers:100", *base, **TINY).metadata.recipe for base in ([DEFAULT], []))
-    assert default == named
+    named = charlm.train("human-numbers:100", DEFAULT_RECIPE, **TINY)
+    assert charlm.train("human-numbers:100", **TINY).metadata.recipe == named.metadata.recipe
     of_model = charlm.train("human-numbers:100", model=named["model"], **TINY).metadata.recipe
     assert named["learning_rate"] != of_model["learning_rate"]
 

@@ -1,4 +1,4 @@
-"""A folder has one owner, and what a killed process left half-written is swept."""
+"""Files: locks on folders, partial files of killed processes, atomic writes."""
 
 import os
 import signal
@@ -11,12 +11,13 @@ from charlm import files
 from charlm.errors import OutputError
 
 
-def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path):
-    program = "import sys, charlm.files as f\nwith f.owned(f.Path(sys.argv[1])): print('mine', flush=True), input()"
+def test_a_locked_folder_is_refused_and_the_process_that_holds_it_is_named(tmp_path):
+    program = "import sys, charlm.files as f\nwith f.exclusive_lock(f.Path(sys.argv[1])):\n"
+    program += "    print('locked', flush=True), input()"
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as first:
-        assert first.stdout.readline() == "mine\n"
+        assert first.stdout.readline() == "locked\n"
         with (
             pytest.raises(OutputError, match=f"{tmp_path}: process {first.pid} on .*, since 20.*, is training there"),
             files.exclusive_lock(tmp_path),
@@ -24,11 +25,11 @@ def test_a_second_owner_is_refused_and_told_who_the_first_is(tmp_path):
             pass
         first.send_signal(signal.SIGKILL)
         first.wait()
-        with files.exclusive_lock(tmp_path):  # the system ended its ownership
+        with files.exclusive_lock(tmp_path):  # the OS released the lock
             pass
 
 
-def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+def test_partial_files_are_removed_and_no_others(tmp_path):
     for name in (".last.safetensors.0a1b2c3d.tmp", ".x.tmp", "notes.tmp", ".hidden", "last.safetensors"):
         (tmp_path / name).write_text("x")
     with files.exclusive_lock(tmp_path):
@@ -39,7 +40,7 @@ def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
         ]
 
 
-def test_ctrl_c_within_a_write_leaves_what_was_there(tmp_path, monkeypatch):
+def test_ctrl_c_during_a_write_leaves_the_previous_file(tmp_path, monkeypatch):
     def interrupted(handle):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""All choices of a run: read, checked, changed, written, and read again."""
+"""Recipe: reading, checking, replacing values, writing TOML."""
 
 import math
 import tomllib
@@ -19,17 +19,17 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", recipe.names())
-def test_a_recipe_of_the_package_loads_and_resolves(name):
+def test_a_packaged_recipe_builds_a_model(name):
     resolved = resolve(recipe.load(name), CPU)
     model = models.build(resolved.model, 10, **resolved.options)
     assert resolved.feed in recipe.FEEDS
     assert resolved.batch_size
     assert model.n_context in (None, resolved.n_context)
-    assert 20 < len(recipe.about(name)) < 120
+    assert 20 < len(recipe.description(name)) < 120
 
 
 @pytest.mark.parametrize("name", recipe.names())
-def test_a_recipe_of_the_package_comes_back_from_toml(name, tmp_path):
+def test_a_packaged_recipe_is_unchanged_by_writing_and_reading_toml(name, tmp_path):
     resolved = resolve(recipe.load(name), CPU)
     (tmp_path / "r.toml").write_text(resolved.to_toml(), "utf-8")
     assert recipe.load(str(tmp_path / "r.toml")) == resolved
@@ -50,20 +50,20 @@ def test_a_recipe_of_the_package_comes_back_from_toml(name, tmp_path):
     ],
     ids=str,
 )
-def test_any_recipe_comes_back_from_toml(changes, tmp_path):
+def test_a_recipe_is_unchanged_by_writing_and_reading_toml(changes, tmp_path):
     made = Recipe().replace(**changes)
     (tmp_path / "r.toml").write_text(made.to_toml(), "utf-8")
     assert recipe.load(str(tmp_path / "r.toml")) == made
     assert Recipe().replace(**made.to_dict()) == made
 
 
-def test_toml_has_the_options_in_a_table_of_their_own():
+def test_toml_contains_the_options_in_their_own_table():
     values = tomllib.loads(Recipe().replace(model="gru", options={"n_hidden": 8}).to_toml())
     assert values["model"] == "gru"
     assert values["options"] == {"n_hidden": 8}
 
 
-def test_there_is_a_recipe_for_every_step_of_the_lesson():
+def test_every_step_of_the_lesson_has_a_recipe():
     assert {f"lesson-{step}" for step in STEPS} <= set(recipe.names())
     for choice in PROTOCOL.values():
         resolve(Recipe().replace(**choice), CPU)
@@ -106,31 +106,31 @@ def test_there_is_a_recipe_for_every_step_of_the_lesson():
         ({"minutes": 0}, "minutes is 0"),
         ({"minutes": math.inf}, "finite"),
         ({"drop_epochs": [1, -1]}, "drop_epochs is -1"),
-        ({"epochs": None}, "neither epochs nor minutes"),
+        ({"epochs": None}, "neither epochs nor minutes is given"),
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_meant_is_refused(changes, message):
+def test_an_invalid_value_is_refused(changes, message):
     with pytest.raises(UsageError) as error:
         Recipe().replace(**changes)
     assert message in str(error.value)
 
 
-def test_a_minutes_limit_lifts_that_of_the_epochs_unless_both_are_given():
+def test_minutes_remove_the_limit_in_epochs_unless_both_are_given():
     assert Recipe().replace(minutes=2).epochs is None
     assert Recipe().replace(minutes=2, epochs=3).epochs == 3
     assert Recipe(epochs=5, minutes=1.0).replace(seed=1).epochs == 5
     assert Recipe().replace(seed=1).epochs == Recipe().epochs
 
 
-def test_options_are_merged_and_the_recipe_before_is_as_it_was():
+def test_replace_merges_options_and_leaves_the_original_unchanged():
     before = Recipe().replace(options={"n_hidden": 8, "n_layers": 2})
     after = before.replace(options={"n_hidden": 16})
     assert after.options == {"n_hidden": 16, "n_layers": 2}
     assert before.options == {"n_hidden": 8, "n_layers": 2}
 
 
-def test_whole_numbers_pass_for_floats_and_lists_for_tuples():
+def test_integers_are_accepted_as_floats_and_lists_as_tuples():
     made = Recipe().replace(learning_rate=1, corpus=["a"], drop_epochs=[1, 2])
     assert made.learning_rate == 1.0
     assert isinstance(made.learning_rate, float)
@@ -138,7 +138,7 @@ def test_whole_numbers_pass_for_floats_and_lists_for_tuples():
     assert made.drop_epochs == (1, 2)
 
 
-def test_a_recipe_can_be_a_file(tmp_path):
+def test_a_recipe_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('model = "gru"\nminutes = 5\n\n[options]\nn_hidden = 8\n')
     assert recipe.load(str(path)) == Recipe().replace(model="gru", minutes=5, options={"n_hidden": 8})
@@ -156,7 +156,7 @@ def test_a_recipe_can_be_a_file(tmp_path):
     ],
     ids=str,
 )
-def test_a_file_that_is_no_recipe_is_named_with_its_fault(content, error, message, tmp_path, monkeypatch):
+def test_an_invalid_recipe_file_is_reported_with_its_name_and_the_error(content, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_bytes(content)
     with pytest.raises(error) as raised:
@@ -170,13 +170,13 @@ def test_an_unknown_recipe_gets_a_suggestion_or_the_list(name, hint):
         recipe.load(name)
 
 
-def test_the_choices_of_a_recipe_are_those_that_exist():
+def test_the_choices_of_a_recipe_match_the_implementations():
     assert set(recipe.SPLITS) == set(corpus.SPLITS)
     assert set(recipe.SCHEDULES) == set(schedules.SCHEDULES)
     assert {name.lower() for name in vars(feeds)} >= set(recipe.FEEDS)
     assert Recipe().model in models.MODELS
 
 
-def test_every_key_says_what_it_means():
+def test_every_key_has_a_help_text():
     for key in fields(Recipe):
         assert key.name == "options" or len(key.metadata["help"]) > 5

@@ -75,7 +75,7 @@ def recipes(name: str | None) -> None:
     if name is not None:
         print(recipe.load(name).to_toml(), end="")
         return
-    _list([(n, recipe.about(n)) for n in recipe.names()])
+    _list([(n, recipe.description(n)) for n in recipe.names()])
 
 
 @click.command(help="What is in a checkpoint: RUN in the folder of runs, or a file.")

@@ -41,7 +41,7 @@ def recipe_options(command: Command) -> Command:
         "-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other option of the model."
     )(command)
     command = some_recipe_options(*[key.name for key in fields(Recipe) if key.name != "options"])(command)
-    about = f"Recipe to start from: a name or a TOML file. [default: {recipe.DEFAULT}, unless a --model is named]"
+    about = f"Base recipe: a name or a TOML file. [default: {recipe.DEFAULT_RECIPE}, unless --model is given]"
     return click.option("--recipe", "base", help=about)(command)
 
 

@@ -23,7 +23,7 @@ from charlm.storage import checkpoint
 
 TINY = "--n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8"
 TRAIN = f"train --corpus human-numbers:100 {TINY} --epochs 1"
-DEFAULT = recipe.load(recipe.DEFAULT).model
+DEFAULT = recipe.load(recipe.DEFAULT_RECIPE).model
 RUNS = Path("checkpoints")
 
 
