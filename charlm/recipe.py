@@ -126,7 +126,7 @@ class Recipe:
             raise UsageError("neither epochs nor minutes is given; give at least one")
 
     def replace(self, **changes: Any) -> Recipe:
-        """Return a copy with other values; `options` are merged; `minutes` without `epochs` removes the limit in epochs.
+        """Return a copy with changes; `options` are merged; `minutes` without `epochs` removes the limit in epochs.
 
         Raises:
             UsageError: an unknown key, or a value of the wrong type or out of range.
