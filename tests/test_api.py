@@ -129,9 +129,9 @@ def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
     assert charlm.train("human-numbers:100", made, seed=2).metadata.recipe["seed"] == 2
 
 
-def test_where_neither_a_model_nor_a_recipe_is_named_it_is_the_default_recipe():
-    named = charlm.train("human-numbers:100", DEFAULT_RECIPE, **TINY)
-    assert charlm.train("human-numbers:100", **TINY).metadata.recipe == named.metadata.recipe
+def test_without_model_and_recipe_the_default_recipe_is_used():
+    named = charlm.train("human-numbers:100", DEFAULT_RECIPE, **TINY).metadata.recipe
+    assert charlm.train("human-numbers:100", **TINY).metadata.recipe == named
     of_model = charlm.train("human-numbers:100", model=named["model"], **TINY).metadata.recipe
     assert named["learning_rate"] != of_model["learning_rate"]
 
