@@ -1,4 +1,4 @@
-"""What the README says is so: its commands parse, its model can be added, its map is complete."""
+"""README and docs: their commands parse, the files that they name exist, and the example model works."""
 
 import re
 import shlex
@@ -14,7 +14,10 @@ from charlm.models.base import CharModel
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [path for folder in (".", "docs", "benchmarks", "corpora") for path in sorted((ROOT / folder).glob("*.md"))]
+BLOCKS = [
+    block for page in PAGES for block in re.findall(r"```(\w*)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+]
 COMMANDS = [
     line.split("#")[0].split(" | ")[-1].strip()
     for kind, block in BLOCKS
@@ -24,12 +27,20 @@ COMMANDS = [
 ]
 
 
-def test_there_are_commands_to_check():
-    assert len(COMMANDS) > 10
+def test_the_readme_and_the_docs_contain_commands():
+    assert len(COMMANDS) > 20
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text("utf-8")
+    linked = [page.parent / link for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)]
+    named = [ROOT / name for name in re.findall(r"\b(?:tests|benchmarks|docs)/[\w./-]*\w", text)]
+    assert [str(path) for path in linked + named if not path.exists()] == []
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_readme_has_options_that_exist(line):
+def test_the_options_of_a_documented_command_exist(line):
     _, name, *arguments = shlex.split(line)
     parent = cli.make_context("charlm", [name])
     command = cli.get_command(parent, name)
@@ -51,9 +62,9 @@ def test_the_model_of_the_readme_is_one_class_and_one_line(monkeypatch):
     assert charlm.models.options_of("mine") == {"n_embed": 42, "keep": 0.8}
 
 
-def test_the_map_names_every_module():
-    modules = [path.name for path in (ROOT / "charlm").glob("*.py") if not path.name.startswith("__")]
-    assert [name for name in modules if name not in README] == []
+def test_the_readme_lists_every_folder_of_the_package():
+    folders = {path.parent.name for path in (ROOT / "charlm").glob("*/__init__.py")} - {"recipes"}
+    assert set(re.findall(r"^\| `(\w+)/` \|", README, flags=re.MULTILINE)) == folders
 
 
 def test_ci_runs_the_test_command_of_the_readme():
