@@ -22,6 +22,8 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+FORMAT = 2  # of the recipe in a run's folder
+RENAMED_OPTIONS = {"transformer": {"n_memory": "window_size"}}  # since format 1: {model: {old: new}}
 MAX_CONTEXT = 1 << 20  # characters of a window
 MAX_FILE_CHARS = 1 << 20
 DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given
@@ -150,8 +152,8 @@ class Recipe:
         return values | {"options": self.options}
 
     def to_toml(self) -> str:
-        """Return the recipe as a TOML file."""
-        values = self.to_dict()
+        """Return the recipe as a TOML file, with its format."""
+        values = {"format": FORMAT} | self.to_dict()
         options = values.pop("options")
         lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
         lines += ["", "[options]"] + [f"{name} = {_toml(value)}" for name, value in options.items()]
@@ -190,9 +192,18 @@ def load(name_or_path: str) -> Recipe:
 
     Raises:
         InputNotFoundError: there is no such recipe or file.
-        DataError: the file is not valid TOML.
+        DataError: the file is not valid TOML, or of a newer format.
         UsageError: an unknown key, or a value of the wrong type or out of range.
     """
+    values = read_toml(name_or_path)
+    try:
+        return Recipe().replace(**values)
+    except UsageError as error:
+        raise UsageError(f"recipe {name_or_path}: {error}") from None
+
+
+def read_toml(name_or_path: str) -> dict[str, Any]:
+    """Read the keys of a recipe, in the current format but otherwise unchecked; see `load`."""
     if name_or_path in names():
         text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     else:
@@ -210,10 +221,19 @@ def load(name_or_path: str) -> Recipe:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"recipe {name_or_path}: {error}") from None
-    try:
-        return Recipe().replace(**values)
-    except UsageError as error:
-        raise UsageError(f"recipe {name_or_path}: {error}") from None
+    version = values.pop("format", 1)  # recipes of format 1 lack this key; in those written by hand it is optional
+    if version not in (1, FORMAT):
+        raise DataError(f"recipe {name_or_path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
+    return from_format_1(values) if version == 1 else values
+
+
+def from_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a recipe of format 1 in the current format: without `accumulate`, with renamed options."""
+    upgraded = {name: value for name, value in values.items() if name != "accumulate"}
+    if isinstance(options := values.get("options"), dict):
+        renamed = RENAMED_OPTIONS.get(str(values.get("model")), {})
+        upgraded["options"] = {renamed.get(name, name): value for name, value in options.items()}
+    return upgraded
 
 
 def default(changes: Mapping[str, Any]) -> Recipe:

@@ -180,3 +180,17 @@ def test_the_choices_of_a_recipe_match_the_implementations():
 def test_every_key_has_a_help_text():
     for key in fields(Recipe):
         assert key.name == "options" or len(key.metadata["help"]) > 5
+
+
+def test_a_written_recipe_has_a_format_and_a_newer_one_is_refused(tmp_path):
+    text = Recipe().to_toml()
+    assert tomllib.loads(text)["format"] == recipe.FORMAT
+    (tmp_path / "r.toml").write_text(text.replace(f"format = {recipe.FORMAT}", "format = 9"))
+    with pytest.raises(DataError, match=f"has format 9; this charlm reads {recipe.FORMAT}; upgrade charlm"):
+        recipe.load(str(tmp_path / "r.toml"))
+
+
+def test_a_recipe_of_format_1_loads_with_its_options_renamed(tmp_path):
+    (tmp_path / "r.toml").write_text('model = "transformer"\naccumulate = 2\n\n[options]\nn_memory = 64\n')
+    loaded = recipe.load(str(tmp_path / "r.toml"))
+    assert loaded == Recipe().replace(model="transformer", options={"window_size": 64})

@@ -1,8 +1,7 @@
-"""Checkpoints: one safetensors file with weights and all that is needed to use them.
+"""Checkpoints: one safetensors file with the weights and everything needed to use them.
 
-The file's metadata holds one JSON object: format version, architecture and options, vocabulary, feed, recipe,
-counters, results, corpus SHA-256, library versions, and a SHA-256 over the whole file with that hash's own digits
-as zeros. No pickle is read. A file is written beside its final name, flushed, and renamed, so it is whole or absent.
+The metadata of the file holds one JSON object: the fields of `Metadata`, the format, and a SHA-256 over the whole file,
+computed with the digits of the hash itself set to zero. No pickle is read. Files are written atomically.
 """
 
 from __future__ import annotations
@@ -21,37 +20,38 @@ from charlm.data.vocab import N_CODE_POINTS, Vocab
 from charlm.errors import CheckpointError, InputNotFoundError
 from charlm.files import atomic_write
 from charlm.recipe import MAX_CONTEXT
+from charlm.storage import migration
 
-if TYPE_CHECKING:  # what only reads a file, to write text with it, does without torch
+if TYPE_CHECKING:  # reading a file for the numpy generator needs no torch
     import torch
     from torch import Tensor
 
     from charlm.models import CharModel
 
-FORMAT = 1
+FORMAT = 2  # files of format 1 are upgraded by `migration`
 KEY = "charlm"
-# The header begins with the length (8 bytes), then our one metadata entry, whose JSON begins with the hash.
+# A file begins with the length of its header (8 bytes) and our metadata entry, whose JSON begins with the hash.
 _HASH_AT = 8 + len(b'{"__metadata__":{"charlm":"{\\"sha256\\":\\"')
 _NO_HASH = "0" * 64
 
 
 @dataclass
 class Metadata:
-    """What is in a file beside the weights.
+    """Content of a checkpoint in addition to the weights.
 
     Attributes:
         model: architecture, a key of `MODELS`.
         options: of its constructor.
-        vocab_size: V, index 0 included.
+        vocab_size: V, including index 0.
         symbols: code points of the vocabulary.
-        is_bytes: they are bytes.
-        n_context: characters in a window; None for a model that carries its state.
-        recipe: as resolved.
+        is_bytes: the symbols are bytes.
+        n_context: window length in characters; None for a model that carries its state.
+        recipe: with all defaults filled in.
         corpus: name, sha256 and n_chars of the text.
         counters: epoch, step, n_chars, seconds.
-        result: valid_nats, test_nats and the like, as far as they are known.
+        result: valid_nats, test_nats and others, as far as known.
         versions: of charlm and torch.
-        resume: what a training needs to go on; empty where it is not to go on. Its tensors are beside the weights.
+        resume: training state for resuming, or empty; its tensors are stored with the weights.
     """
 
     model: str
@@ -68,16 +68,16 @@ class Metadata:
     resume: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what was read from a file.
+        """Check the fields.
 
         Raises:
-            ValueError: a value of the wrong type, or values that do not go together.
+            ValueError: a value of the wrong type, or inconsistent values.
         """
-        char_classes: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
-        char_classes["int | None"] = (int, NoneType)
+        types: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+        types["int | None"] = (int, NoneType)
         for key in fields(self):
             kind = str(key.type).split("[")[0]
-            if not isinstance(getattr(self, key.name), char_classes[kind]):
+            if not isinstance(getattr(self, key.name), types[kind]):
                 raise ValueError(f"{key.name} is not {kind}")
         n_points = 256 if self.is_bytes else N_CODE_POINTS
         if not all(type(point) is int and 0 <= point < n_points for point in self.symbols):
@@ -104,10 +104,10 @@ def save(
 
     Args:
         path: file to write or to replace.
-        model: whose weights are saved.
+        model: its weights are saved.
         metadata: everything else.
-        dtype: convert weights that are no whole numbers, to half the size for instance; None keeps them.
-        extra_tensors: tensors of `metadata.resume`, by names with a slash, which no weight has.
+        dtype: convert floating-point weights to this type, for example to half the size; None keeps them.
+        extra_tensors: tensors of `metadata.resume`. Their names contain "/", names of weights never do.
 
     Raises:
         OutputError: the file cannot be written.
@@ -124,7 +124,7 @@ def save(
     text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(metadata), separators=(",", ":"))
     data = bytearray(to_bytes(weights, {KEY: text}))
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
-    assert data[digits] == _NO_HASH.encode(), "safetensors lays out its header in another way"
+    assert data[digits] == _NO_HASH.encode(), "safetensors has changed the layout of its header"
     data[digits] = hashlib.sha256(data).hexdigest().encode()
     atomic_write(path, data)
 
@@ -136,15 +136,15 @@ def _to_torch(data: bytes) -> dict[str, Tensor]:
 
 
 def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch) -> tuple[Metadata, dict[str, Any]]:
-    """Read a checkpoint's description and tensors: the weights and, with a slash in their names, what `resume` needs.
+    """Read the metadata and the tensors of a checkpoint: weights, and those of `resume` with "/" in their names.
 
     Args:
-        path: of the file.
-        load_tensors: from a file's bytes, by safetensors; for PyTorch unless another one is given.
+        path: path of the file.
+        load_tensors: safetensors function from the bytes of a file to tensors; default: to PyTorch's.
 
     Raises:
-        InputNotFoundError: there is no such file, or it cannot be opened.
-        CheckpointError: it is no checkpoint of ours, damaged, cut off, or of a newer format.
+        InputNotFoundError: the file does not exist or cannot be opened.
+        CheckpointError: the file is not a charlm checkpoint, damaged, truncated, or of a newer format.
     """
     try:
         if path.exists() and not path.is_file():  # a device may have no end
@@ -158,11 +158,11 @@ def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch
 def parse(
     content: bytes | bytearray, path: str, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch
 ) -> tuple[Metadata, dict[str, Any]]:
-    """Return what is in the bytes of a checkpoint file; see `read`.
+    """Return the metadata and the tensors in the bytes of a checkpoint file; see `read`.
 
     Args:
-        content: the whole file.
-        path: for messages.
+        content: bytes of the whole file.
+        path: path for messages.
         load_tensors: see `read`.
 
     Raises:
@@ -174,14 +174,16 @@ def parse(
         raise CheckpointError(f"{path}: is not a charlm checkpoint")
     found, data[digits] = bytes(data[digits]), _NO_HASH.encode()
     if hashlib.sha256(data).hexdigest().encode() != found:
-        raise CheckpointError(f"{path}: is damaged or cut off (its SHA-256 does not fit); take another copy")
+        raise CheckpointError(f"{path}: is damaged or truncated (wrong SHA-256); use another copy")
     try:
         n_header = int.from_bytes(data[:8], "little")
         metadata = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
         weights = load_tensors(bytes(data))
         del metadata["sha256"]
         version = metadata.pop("format")
-        if version != FORMAT:
+        if version == 1:
+            metadata, weights = migration.upgrade(metadata, weights)
+        elif version != FORMAT:
             raise CheckpointError(f"{path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
         return Metadata(**metadata), weights
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
@@ -189,24 +191,24 @@ def parse(
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Metadata]:
-    """Read a checkpoint and make its model, in float32 and evaluation mode.
+    """Read a checkpoint and build its model, in float32 and evaluation mode.
 
     Raises:
-        InputNotFoundError: there is no such file, or it cannot be opened.
-        CheckpointError: the file is damaged or foreign, or its weights do not fit its architecture.
+        InputNotFoundError: the file does not exist or cannot be opened.
+        CheckpointError: the file is not a valid checkpoint, or its weights do not match its architecture.
     """
     import torch
 
     from charlm.models import build
     from charlm.storage.weights import check_sizes, set_weights
 
-    checkpoint, tensors = read(path)
+    metadata, tensors = read(path)
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
-        check_sizes(checkpoint.model, checkpoint.vocab_size, checkpoint.options, weights)
-        with torch.random.fork_rng(devices=[]):  # fresh weights are drawn, then overwritten
-            model = build(checkpoint.model, checkpoint.vocab_size, **checkpoint.options)
+        check_sizes(metadata.model, metadata.vocab_size, metadata.options, weights)
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            model = build(metadata.model, metadata.vocab_size, **metadata.options)
         set_weights(model, weights)
     except Exception as error:
-        raise CheckpointError(f"{path}: its weights do not fit its architecture: {error}") from None
-    return model.to(device).eval(), checkpoint
+        raise CheckpointError(f"{path}: its weights do not match its architecture: {error}") from None
+    return model.to(device).eval(), metadata

@@ -1,4 +1,4 @@
-"""Where runs and checkpoints lie: `checkpoints/<run>/`, and the model in the box."""
+"""Runs: folders `checkpoints/<run>/` with recipe.toml, metrics.jsonl and checkpoints; the packaged model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FOLDER = Path("checkpoints")
 METRICS = "metrics.jsonl"
 
 
-def boxed() -> Path:
-    """Return the model that comes with the package: installed inside it, or in the repository beside it."""
+def packaged_model() -> Path:
+    """Return the checkpoint of the packaged model: in the package, or in the repository that contains it."""
     inside = Path(__file__).parents[1] / "box" / "nietzsche.safetensors"
     return inside if inside.exists() else Path(__file__).parents[2] / "checkpoints" / "nietzsche.safetensors"
 
@@ -25,7 +25,7 @@ def all_runs(folder: Path = FOLDER) -> list[Path]:
 
 
 def new_run(name: str, folder: Path = FOLDER) -> Path:
-    """Return a folder for a new run: the name, with a number after it where it is taken."""
+    """Return an unused folder for a run: the name, with a number appended if it is taken."""
     path, n = folder / name, 1
     while path.exists():
         n += 1
@@ -34,10 +34,10 @@ def new_run(name: str, folder: Path = FOLDER) -> Path:
 
 
 def find_run(name: str, folder: Path = FOLDER) -> Path:
-    """Return the folder of a run given by name or path.
+    """Return the folder of a run, given its name or path.
 
     Raises:
-        InputNotFoundError: there is none.
+        InputNotFoundError: there is no such run.
     """
     for path in (Path(name), folder / name):
         if (path / METRICS).is_file():
@@ -47,40 +47,39 @@ def find_run(name: str, folder: Path = FOLDER) -> Path:
 
 
 def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
-    """Return the checkpoint file of a run (its best, else its last), or the file itself.
+    """Return the checkpoint of a run: its best, else its last.
 
     Args:
-        name: a run, a file, or "nietzsche" for the model in the box; None takes the newest run, else the box.
-        folder: where the runs are.
+        name: a run, a file, or "nietzsche" for the packaged model; None for the newest run, else the packaged model.
+        folder: folder of the runs.
 
     Raises:
-        InputNotFoundError: there is none.
+        InputNotFoundError: there is no such run or file.
     """
     if name is not None and Path(name).is_file():
         return Path(name)
     if name is None:
         for run in reversed(all_runs(folder)):
-            if (file := _weights(run)) is not None:
+            if (file := _checkpoint(run)) is not None:
                 return file
-    elif (file := _weights(Path(name)) or _weights(folder / name)) is not None:
+    elif (file := _checkpoint(Path(name)) or _checkpoint(folder / name)) is not None:
         return file
-    if name in (None, "nietzsche") and boxed().is_file():
-        return boxed()
+    if name in (None, "nietzsche") and packaged_model().is_file():
+        return packaged_model()
     known = [run.name for run in all_runs(folder)] + ["nietzsche"]
-    raise InputNotFoundError(
-        f"no run or checkpoint {name or 'here'!r}{did_you_mean(name or '', known)}; `charlm compare` lists the runs"
-    )
+    what = f"no run or checkpoint {name!r}{did_you_mean(name, known)}" if name else f"no run in {folder}"
+    raise InputNotFoundError(f"{what}; see `charlm compare`")
 
 
-def _weights(run: Path) -> Path | None:
+def _checkpoint(run: Path) -> Path | None:
     files = (run / "best.safetensors", run / "last.safetensors")
     return next((file for file in files if file.is_file()), None)
 
 
 def result_of(run: Path) -> dict[str, Any]:
-    """Return what a run's metrics.jsonl says of its end; what its last line of training says, if it has no end.
+    """Return the result of a run from its metrics.jsonl; of an unfinished run, its latest measurements.
 
-    A last line that was cut off is passed over.
+    Incomplete lines are skipped.
     """
     result: dict[str, Any] = {}
     for line in (run / METRICS).read_text("utf-8").splitlines():

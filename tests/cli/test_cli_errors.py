@@ -86,7 +86,7 @@ MISUSES = [
     ("sample mede", 66, "did you mean 'made'?"),
     ("sample garbage.safetensors", 65, "garbage.safetensors: is not a charlm checkpoint"),
     ("sample foreign.safetensors", 65, "foreign.safetensors: is not a charlm checkpoint"),
-    ("sample cut.safetensors", 65, "cut.safetensors: is damaged or cut off"),
+    ("sample cut.safetensors", 65, "cut.safetensors: is damaged or truncated"),
     ("sample made --temperature -1", 2, "temperature is -1"),
     ("sample made --temperature nan", 2, "temperature is nan"),
     ("sample made --temperature inf", 2, "temperature is inf"),

@@ -14,11 +14,11 @@ from charlm.storage import runs
 
 @pytest.fixture(scope="module")
 def box():
-    return charlm.load(runs.boxed())
+    return charlm.load(runs.packaged_model())
 
 
 def test_the_box_is_at_most_two_megabytes():
-    assert runs.boxed().stat().st_size <= 2_000_000
+    assert runs.packaged_model().stat().st_size <= 2_000_000
 
 
 def test_the_box_is_found_by_name_and_where_there_are_no_runs(box, tmp_path, monkeypatch):
@@ -38,7 +38,18 @@ def test_the_box_writes_on_after_supposing(box):
 def test_the_box_writes_without_torch(box):
     code = "import sys; from charlm.cli import main;\ntry: main()\n"
     code += "finally: print('torch' in sys.modules, file=sys.stderr)"
-    options = ["sample", str(runs.boxed()), "--seed", "3", "--length", "60", "--prime", "supposing", "--num", "2"]
+    options = [
+        "sample",
+        str(runs.packaged_model()),
+        "--seed",
+        "3",
+        "--length",
+        "60",
+        "--prime",
+        "supposing",
+        "--num",
+        "2",
+    ]
     done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=True)
     assert done.stderr == "False\n"
     texts = ["supposing" + box.sample("supposing", 60, temperature=0.8, seed=seed) + "\n" for seed in (3, 4)]

@@ -98,7 +98,7 @@ def texts_of(model, length, stop):
 
 @pytest.mark.parametrize(("length", "stop"), [(0, None), (50, None), (50, "e")])
 def test_a_checkpoint_writes_the_same_with_several_processes(length, stop, monkeypatch):
-    model = generator.load(runs.boxed())
+    model = generator.load(runs.packaged_model())
     alone = texts_of(model, length, stop)
     monkeypatch.setattr(workers, "n_workers", lambda *_: 2)
     monkeypatch.setattr(generator, "N_TEXTS", 2)  # four at once, then one
@@ -108,14 +108,14 @@ def test_a_checkpoint_writes_the_same_with_several_processes(length, stop, monke
 
 @pytest.mark.parametrize("length", [workers.N_BLOCK - 2, workers.N_BLOCK - 1])
 def test_what_may_be_the_beginning_of_the_stop_is_not_lost_at_the_end(length, monkeypatch):
-    model = generator.load(runs.boxed())
+    model = generator.load(runs.packaged_model())
     alone = texts_of(model, length, None)
     monkeypatch.setattr(workers, "n_workers", lambda *_: 2)
     assert texts_of(model, length, alone[0][-1] + "#") == alone
 
 
 def test_a_checkpoint_that_was_written_anew_is_told(monkeypatch):
-    model = generator.load(runs.boxed())
+    model = generator.load(runs.packaged_model())
     model.metadata.counters["step"] = -1
     monkeypatch.setattr(workers, "n_workers", lambda *_: 2)
     with pytest.raises(CheckpointError, match="written anew by a training"):

@@ -1,6 +1,7 @@
-"""One file a model: what is read is what was written."""
+"""Checkpoints: what is read is what was written; files of format 1 load."""
 
 import ast
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -26,7 +27,7 @@ VARIANTS = [(name, {key: SMALL[key] for key in SMALL.keys() & options_of(name)})
 
 
 def make(name="gru", options=None):
-    """Return a model and all that its checkpoint says."""
+    """Return a model and its metadata."""
     options = {"n_embed": 4, "n_hidden": 6} if options is None else options
     vocab = Vocab.of_text(SYMBOLS)
     torch.manual_seed(1)
@@ -50,12 +51,12 @@ def make(name="gru", options=None):
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_weights_and_description_come_back_as_they_were(name, options, tmp_path):
+def test_weights_and_metadata_are_unchanged_by_saving_and_loading(name, options, tmp_path):
     model, metadata = make(name, options)
     checkpoint.save(tmp_path / "x.safetensors", model, metadata)
-    loaded, told = checkpoint.load(tmp_path / "x.safetensors")
-    assert told == metadata
-    assert told.vocab == Vocab.of_text(SYMBOLS)
+    loaded, read = checkpoint.load(tmp_path / "x.safetensors")
+    assert read == metadata
+    assert read.vocab == Vocab.of_text(SYMBOLS)
     assert not loaded.training
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for key, weight in model.state_dict().items():
@@ -64,7 +65,7 @@ def test_weights_and_description_come_back_as_they_were(name, options, tmp_path)
     assert torch.equal(loaded(chars)[0], model.eval()(chars)[0])
 
 
-def test_a_tied_matrix_is_stored_once_and_is_still_tied_after_loading(tmp_path):
+def test_a_tied_matrix_is_stored_once_and_tied_after_loading(tmp_path):
     model, metadata = make("gru", {"n_embed": 6, "n_hidden": 6, "tied": True})
     checkpoint.save(tmp_path / "x.safetensors", model, metadata)
     assert sum(weight.numel() for weight in checkpoint.read(tmp_path / "x.safetensors")[1].values()) == sum(
@@ -76,7 +77,7 @@ def test_a_tied_matrix_is_stored_once_and_is_still_tied_after_loading(tmp_path):
     assert not list(loaded.head.parameters())[0].any()
 
 
-def test_half_precision_rounds_the_weights_and_loads_as_float32(tmp_path):
+def test_half_precision_rounds_the_weights_and_is_loaded_as_float32(tmp_path):
     model, metadata = make("gru", {"n_embed": 16, "n_hidden": 32})
     for name, dtype in (("full", None), ("half", torch.float16)):
         checkpoint.save(tmp_path / name, model, metadata, dtype)
@@ -88,7 +89,7 @@ def test_half_precision_rounds_the_weights_and_loads_as_float32(tmp_path):
     assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
 
 
-def test_the_same_content_is_the_same_file(tmp_path):
+def test_equal_content_gives_equal_files(tmp_path):
     for name in ("a", "b"):
         checkpoint.save(tmp_path / name, *make())
     checkpoint.save(tmp_path / "c", *checkpoint.load(tmp_path / "a"))
@@ -102,13 +103,13 @@ def test_other_tools_can_read_the_weights(tmp_path):
     assert weights.keys() == dict(model.named_parameters()).keys()
 
 
-def test_a_missing_file_or_a_folder_is_an_input_that_is_not_there(tmp_path):
+def test_a_missing_file_or_a_folder_is_an_input_not_found_error(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(InputNotFoundError, match="cannot be read"):
             checkpoint.load(path)
 
 
-def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
+def test_saving_replaces_the_file_and_leaves_no_other_file(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"old")
     checkpoint.save(path, *make())
@@ -116,7 +117,7 @@ def test_saving_replaces_the_file_and_leaves_nothing_else(tmp_path):
     checkpoint.load(path)
 
 
-def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
+def test_an_unwritable_path_is_reported_and_leaves_no_file(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "folder" / "inner").mkdir(parents=True)
     for path in (tmp_path / "none" / "x", tmp_path / "file" / "x", tmp_path / "folder"):
@@ -125,15 +126,15 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_cannot_be_written_into(tmp_path):
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_folder_without_write_permission_is_reported(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         checkpoint.save(tmp_path / "x", *make())
     tmp_path.chmod(0o700)
 
 
-def test_loading_leaves_the_random_generator_alone(tmp_path):
+def test_loading_does_not_advance_the_random_generator(tmp_path):
     checkpoint.save(tmp_path / "x", *make())
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -142,17 +143,61 @@ def test_loading_leaves_the_random_generator_alone(tmp_path):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_the_description_is_json_in_the_metadata(tmp_path):
+def metadata_of(data):
+    """Return the JSON object in the bytes of a checkpoint."""
+    n_header = int.from_bytes(data[:8], "little")
+    return json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"]["charlm"])
+
+
+def test_the_metadata_are_json_in_the_header(tmp_path):
     checkpoint.save(tmp_path / "x", *make("char3"))
-    good = (tmp_path / "x").read_bytes()
-    n_header = int.from_bytes(good[:8], "little")
-    metadata = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
-    assert metadata["format"] == checkpoint.FORMAT
-    assert metadata["model"] == "char3"
-    assert "".join(map(chr, metadata["symbols"])) == SYMBOLS
+    stored = metadata_of((tmp_path / "x").read_bytes())
+    assert stored["format"] == checkpoint.FORMAT
+    assert stored["model"] == "char3"
+    assert "".join(map(chr, stored["symbols"])) == SYMBOLS
 
 
-def test_nothing_in_the_package_can_read_a_pickle():
+def write_format_1(path, old_weights, old_options):
+    """Rewrite a checkpoint as one of format 1, given the old names of weights and options, {new: old}."""
+    stored = metadata_of(path.read_bytes()) | {"sha256": "0" * 64, "format": 1, "resume": {"epoch": 1}}
+    stored["options"] = {old_options.get(key, key): value for key, value in stored["options"].items()}
+    stored["recipe"] |= {"accumulate": 1, "options": stored["options"]}
+    weights = {"resume/0": torch.ones(2)}
+    for name, weight in safetensors.torch.load_file(path).items():
+        for new, old in old_weights.items():
+            name = name.replace(new, old)
+        weights[name] = weight
+    text = json.dumps(stored, separators=(",", ":"))
+    data = safetensors.torch.save(weights, {"charlm": text})
+    before, after = data.split(b"0" * 64, 1)
+    path.write_bytes(before + hashlib.sha256(data).hexdigest().encode() + after)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "old_weights", "old_options"),
+    [
+        ("gru", {"n_embed": 4, "n_hidden": 6}, {}, {}),
+        (
+            "transformer",
+            {"n_embed": 8, "window_size": 5},
+            {"qkv_proj": "to_heads", "out_proj": "from_heads"},
+            {"window_size": "n_memory"},
+        ),
+        ("word-ngram", {"order": 2}, {"char_classes": "kinds"}, {}),
+        ("lstm-ngram", {"n_embed": 4, "n_hidden": 6, "order": 2}, {"char_classes": "kinds"}, {}),
+    ],
+)
+def test_a_file_of_format_1_loads_without_training_state(name, options, old_weights, old_options, tmp_path):
+    model, metadata = make(name, options)
+    checkpoint.save(tmp_path / "x", model, metadata)
+    write_format_1(tmp_path / "x", old_weights, old_options)
+    loaded, read = checkpoint.load(tmp_path / "x")
+    assert read == metadata
+    chars = torch.randint(len(SYMBOLS), (2, 9))
+    assert torch.equal(loaded(chars)[0], model.eval()(chars)[0])
+
+
+def test_the_package_reads_no_pickle():
     for path in Path(charlm.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:

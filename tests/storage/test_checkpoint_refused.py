@@ -1,4 +1,4 @@
-"""A file that is damaged, cut off, foreign, of a newer format or inconsistent is one kind of error."""
+"""Damaged, truncated, foreign, newer and inconsistent checkpoints raise CheckpointError."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def trained():
 
 @pytest.fixture(scope="module")
 def good(trained, tmp_path_factory):
-    """Return the bytes of a small checkpoint that is as it should be."""
+    """Return the bytes of a small valid checkpoint."""
     path = tmp_path_factory.mktemp("good") / "x.safetensors"
     trained.save(path)
     return path.read_bytes()
@@ -35,13 +35,13 @@ def good(trained, tmp_path_factory):
 
 @pytest.fixture
 def forge(trained):
-    """Return a function that makes a file with a correct hash but with another description or weights than ours."""
+    """Return a function that makes a file with a correct hash and changed metadata or weights."""
 
     def make(changes, change_text=str, change_weights=len):
         weights = {name: parameter.detach() for name, parameter in trained.model.named_parameters()}
         change_weights(weights)
-        told = {"sha256": "0" * 64, "format": checkpoint.FORMAT} | asdict(trained.metadata) | changes
-        data = safetensors.torch.save(weights, {"charlm": change_text(json.dumps(told, separators=(",", ":")))})
+        metadata = {"sha256": "0" * 64, "format": checkpoint.FORMAT} | asdict(trained.metadata) | changes
+        data = safetensors.torch.save(weights, {"charlm": change_text(json.dumps(metadata, separators=(",", ":")))})
         before, after = data.split(b"0" * 64, 1)
         return before + hashlib.sha256(data).hexdigest().encode() + after
 
@@ -49,7 +49,7 @@ def forge(trained):
 
 
 def refuse(path, data):
-    """Assert that a file of these bytes is refused, with PyTorch and without, and return the message."""
+    """Assert that a file is refused with PyTorch and without, and return the message."""
     path.write_bytes(data)
     assert generator.load(path) is None
     with pytest.raises(CheckpointError) as error:
@@ -67,7 +67,7 @@ def is_refused(data):
         return str(error).startswith("x: is ")
 
 
-def test_every_flipped_bit_is_noticed(good):
+def test_every_flipped_bit_is_detected(good):
     assert not is_refused(good)
     data = bytearray(good)
     for position in range(len(good)):
@@ -77,15 +77,14 @@ def test_every_flipped_bit_is_noticed(good):
             data[position] ^= 1 << bit
 
 
-def test_a_file_cut_off_anywhere_or_longer_is_noticed(good):
+def test_every_truncation_or_extension_is_detected(good):
     assert all(is_refused(good[:length]) for length in range(len(good)))
     assert all(is_refused(good + extra) for extra in [bytes([i]) for i in range(256)] + [good, good[:8], bytes(4096)])
 
 
 def test_a_damaged_file_is_named(good, tmp_path):
-    assert refuse(tmp_path / "x", good[:-1]).endswith(
-        "x: is damaged or cut off (its SHA-256 does not fit); take another copy"
-    )
+    message = refuse(tmp_path / "x", good[:-1])
+    assert message.endswith("x: is damaged or truncated (wrong SHA-256); use another copy")
 
 
 @pytest.mark.parametrize(
@@ -93,13 +92,13 @@ def test_a_damaged_file_is_named(good, tmp_path):
     [b"", b"\0" * 5000, b"PK\x03\x04" * 100, b"<html>" * 100, safetensors.torch.save({"w": torch.ones(3)})]
     + [safetensors.torch.save({"w": torch.ones(3)}, {"format": "pt"})]
     + [safetensors.torch.save({"w": torch.ones(3)}, {"charlm": "{}"})],
-    ids=["empty", "zeros", "zip", "web page", "without metadata", "of others", "with an empty description"],
+    ids=["empty", "zeros", "zip", "web page", "without metadata", "other metadata", "empty metadata"],
 )
 def test_a_foreign_file_is_refused(data, tmp_path):
     refuse(tmp_path / "x", data)
 
 
-def test_a_file_put_together_by_hand_is_read_if_it_is_right(trained, forge, tmp_path):
+def test_a_valid_file_made_by_other_means_is_read(trained, forge, tmp_path):
     (tmp_path / "x").write_bytes(forge({}))
     assert checkpoint.load(tmp_path / "x")[1] == trained.metadata
 
@@ -110,7 +109,7 @@ def test_a_newer_format_asks_for_an_upgrade(forge, tmp_path):
 
 
 @pytest.mark.parametrize("key", [field.name for field in fields(checkpoint.Metadata)])
-def test_a_description_of_the_wrong_kind_is_refused(key, forge, tmp_path):
+def test_metadata_of_the_wrong_type_are_refused(key, forge, tmp_path):
     refuse(tmp_path / "x", forge({key: [{}]}))
 
 
@@ -140,11 +139,11 @@ def test_a_description_of_the_wrong_kind_is_refused(key, forge, tmp_path):
     ],
     ids=str,
 )
-def test_a_description_that_does_not_hold_together_is_refused(changes, forge, tmp_path):
+def test_inconsistent_metadata_are_refused(changes, forge, tmp_path):
     refuse(tmp_path / "x", forge(changes))
 
 
-def test_a_description_without_end_is_refused(forge, tmp_path):
+def test_deeply_nested_or_incomplete_json_is_refused(forge, tmp_path):
     refuse(tmp_path / "x", forge({"result": "@"}, lambda text: text.replace('"@"', "[" * 100_000 + "]" * 100_000)))
     refuse(tmp_path / "x", forge({}, lambda text: text[:-1]))
 
@@ -157,7 +156,7 @@ def test_a_description_without_end_is_refused(forge, tmp_path):
         (lambda weights: weights.update({"embed.weight": torch.zeros(19, 5)}), "(19, 5)"),
         (lambda weights: weights.clear(), "missing"),
     ],
-    ids=["one missing", "one too many", "another shape", "none"],
+    ids=["one missing", "one in excess", "another shape", "none"],
 )
-def test_weights_that_do_not_fit_the_architecture_are_refused(change, what, forge, tmp_path):
+def test_weights_that_do_not_match_the_architecture_are_refused(change, what, forge, tmp_path):
     assert what in refuse(tmp_path / "x", forge({}, change_weights=change))

@@ -1,0 +1,32 @@
+"""Migration: checkpoints of format 1 in the current format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charlm.recipe import from_format_1
+
+# Renamed parts of weight names, by architecture: {old: new}.
+WEIGHTS: dict[str, dict[str, str]] = {
+    "transformer": {".to_heads.": ".qkv_proj.", ".from_heads.": ".out_proj."},
+    "word-ngram": {"head.kinds": "head.char_classes"},
+    "lstm-ngram": {"head.kinds": "head.char_classes"},
+}
+
+
+def upgrade(metadata: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the metadata and weights of a checkpoint of format 1 in the current format, without training state.
+
+    Args:
+        metadata: the fields of `Metadata`.
+        tensors: by name.
+    """
+    renamed = WEIGHTS.get(metadata["model"], {})
+    weights = {}
+    for name, weight in tensors.items():
+        for old, new in renamed.items():
+            name = name.replace(old, new)
+        if "/" not in name:
+            weights[name] = weight
+    options = from_format_1({"model": metadata["model"], "options": metadata["options"]})["options"]
+    return metadata | {"options": options, "recipe": from_format_1(metadata["recipe"]), "resume": {}}, weights
