@@ -1,8 +1,8 @@
-"""Run every benchmark, one after another, and write what they print into one Markdown file.
+"""Run every benchmark and write their output to one Markdown file.
 
     python benchmarks/all.py results.md
 
-Some half an hour on two quiet cores. The machine should have nothing else to do.
+About half an hour on two idle cores.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMANDS = [
 
 
 def main(path: Path) -> None:
-    """Run and write; a benchmark that fails is told of in its place."""
+    """Run all commands; a failure is reported at its place in the file."""
     with path.open("w", encoding="utf-8") as file:
         for command in COMMANDS:
             print(command, file=sys.stderr, flush=True)

@@ -1,12 +1,12 @@
-"""What a large text costs: speed of encoding, time to the first step, memory of training.
+"""Large texts: speed of encoding, time to the first step, memory of training.
 
     python benchmarks/bigtext.py --gb 1
 
-Speed: encoding beside `cat` and beside Python's own reading and decoding in pieces, taking turns in one run, each file
-in the page cache as far as it fits. Memory: what is private to the process (RssAnon of /proc, looked at 50 times a
-second), less that of `import torch`; pages of the mapped file, which the kernel takes back when it needs them, are in
-the resident size that is printed beside it (VmHWM). The process encodes, trains some steps by each feed, and evaluates
-some characters of the validation part, in one lane and in 32. Linux only.
+Speed: encoding against `cat` and against Python's own reading and decoding, in alternation, with the file in the page
+cache as far as it fits. Memory: private memory of the process (RssAnon of /proc, sampled 50 times a second) minus that
+of `import torch`. The resident size (VmHWM), printed with it, also includes pages of the mapped file, which the kernel
+can reclaim. The process encodes, trains some steps with each feed, and evaluates some characters of the validation
+part, in one lane and in 32. Linux only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import tempfile
 import time
 from pathlib import Path
 
-N_PIECE = 1 << 20  # bytes, for everybody
+READ_SIZE = 1 << 20  # characters per read
 LINE = "{:012d} the quick brown fox jumps over the lazy dog, again and again; {}\n"
 
 
 def generate(path: Path, n_bytes: int) -> None:
-    """Write lines that differ a little from each other."""
+    """Write a text of lines that differ slightly."""
     block = "".join(LINE.format(i * 7919, "abcdefghijklmnop"[i % 16] * (i % 40)) for i in range(20_000)).encode()
     with path.open("wb") as file:
         for at in range(0, n_bytes, len(block)):
@@ -40,7 +40,7 @@ def cat(path: Path) -> None:
 
 def decode(path: Path) -> None:
     with path.open(encoding="utf-8", newline="") as file:
-        while file.read(N_PIECE):
+        while file.read(READ_SIZE):
             pass
 
 
@@ -72,8 +72,8 @@ def speeds(path: Path, n_rounds: int) -> None:
     print(f"encode, by seconds on a core: {mb / statistics.median(encode_on_core):,.0f} MB/s")
 
 
-def watched(arguments: list[str]) -> tuple[float, float, str]:
-    """Run Python; return the peaks of private and of resident memory, MB, and what it printed."""
+def run_measured(arguments: list[str]) -> tuple[float, float, str]:
+    """Run Python; return peak private memory, MB, peak resident memory, MB, and standard output."""
     child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
     peak = {"RssAnon": 0, "VmHWM": 0}
     while child.poll() is None:
@@ -92,7 +92,7 @@ def watched(arguments: list[str]) -> tuple[float, float, str]:
 
 
 def train(path: str, n_steps: int, n_chars: int) -> None:
-    """Encode, train and evaluate; print the clock at the first step."""
+    """Encode, train and evaluate; print the time of the first step."""
     from charlm.api import read_corpus
     from charlm.evaluation.metrics import evaluate
     from charlm.recipe import Recipe
@@ -118,11 +118,11 @@ def train(path: str, n_steps: int, n_chars: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gb", type=float, default=1.0, help="size of the text, 10^9 bytes")
-    parser.add_argument("--rounds", type=int, default=3, help="of measuring speeds")
-    parser.add_argument("--steps", type=int, default=50, help="of training by each feed")
-    parser.add_argument("--chars", type=int, default=50_000, help="to evaluate")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where there is place for twice the text")
-    parser.add_argument("--train", help=argparse.SUPPRESS)  # what this file calls itself with
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of the speed measurement")
+    parser.add_argument("--steps", type=int, default=50, help="training steps with each feed")
+    parser.add_argument("--chars", type=int, default=50_000, help="characters to evaluate")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="folder with space for twice the text")
+    parser.add_argument("--train", help=argparse.SUPPRESS)  # for the subprocess
     given = parser.parse_args()
     if given.train:
         train(given.train, given.steps, given.chars)
@@ -130,7 +130,7 @@ if __name__ == "__main__":
 
     n_bytes = int(given.gb * 1e9)
     if shutil.disk_usage(given.folder).free < 2.1 * n_bytes:
-        sys.exit(f"{given.folder} has no place for twice {given.gb} GB; choose a smaller --gb or another --folder")
+        sys.exit(f"{given.folder} has no space for twice {given.gb} GB; use a smaller --gb or another --folder")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
         text = Path(folder) / "text.txt"
@@ -138,11 +138,11 @@ if __name__ == "__main__":
         print(f"{n_bytes:,} bytes of ASCII", flush=True)
         speeds(text, given.rounds)
         shutil.rmtree(f"{folder}/cache")
-        torch_private, torch_resident, _ = watched(["-c", "import torch"])
+        torch_private, torch_resident, _ = run_measured(["-c", "import torch"])
         print(f"import torch: {torch_private:.0f} MB private, {torch_resident:.0f} MB resident", flush=True)
         for run in ("first run", "cached"):
             began = time.time()
-            private, resident, out = watched(
+            private, resident, out = run_measured(
                 [__file__, "--train", str(text), "--steps", str(given.steps), "--chars", str(given.chars)]
             )
             print(

@@ -1,9 +1,9 @@
-"""What the package costs beside its work: time to start, and memory beyond `import torch`.
+"""Time to start, and memory of training beyond `import torch`.
 
     python benchmarks/cost.py
 
-Start: the shortest of several calls. Memory: the largest resident size of `charlm train` up to then, from smaller
-models to larger ones, less that of `import torch`.
+Start: the minimum of several calls. Memory: peak resident size of `charlm train`, from smaller to larger models, minus
+that of `import torch`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 
+from common import require_text
+
 LARGEST = ["--recipe", "lesson-lstm", "--hold-epochs", "0"]
 CHARLM = [sys.executable, "-m", "charlm"]
 
 
 def seconds(command: list[str], n_times: int = 7) -> float:
-    """Return the shortest wall-clock seconds of a command."""
+    """Return the minimum wall-clock seconds of a command."""
     best = float("inf")
     for _ in range(n_times):
         began = time.perf_counter()
@@ -30,7 +32,7 @@ def seconds(command: list[str], n_times: int = 7) -> float:
 
 
 def peak_mb(command: list[str]) -> float:
-    """Return the largest resident size, MB, of this and of all commands run before by this function."""
+    """Return the peak resident size, MB, of this command and all earlier commands of this function."""
     subprocess.run(command, check=True, capture_output=True)
     scale = 1 << 20 if sys.platform == "darwin" else 1 << 10  # bytes on macOS, KB on Linux
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / scale
@@ -38,8 +40,9 @@ def peak_mb(command: list[str]) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", default="nietzsche", help="a short one gives the same memory sooner")
+    parser.add_argument("--corpus", default="nietzsche", help="a short text gives the same memory sooner")
     corpus = parser.parse_args().corpus
+    require_text(corpus)
 
     torch_mb = peak_mb([sys.executable, "-c", "import torch"])
     for choice in (["--model", "rnn"], ["--model", "gru"], ["--model", "lstm"], ["--recipe", "lesson-concat"], LARGEST):

@@ -1,10 +1,10 @@
-"""How speed grows: characters a second over model size, batch, bptt and text length, as a picture.
+"""Speed over hidden size, batch size, bptt and text length, as a plot.
 
     python benchmarks/growth.py docs/speed.png
 
-Each point is the median of a few steps of training (forward, loss, backward, Adam) from a feed, or of a few hundred
-characters of writing. Along each axis the other three stay at 256 hidden units, a batch of 64, bptt 64 and a text of
-a million characters.
+Each point is the median of a few training steps (forward, loss, backward, Adam) from a feed, or of a few hundred
+sampled characters. The defaults of the other axes are 256 hidden units, batch size 64, bptt 64 and a text of a million
+characters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from charlm.models.base import detach
 
 V = 85
 CELLS = ("rnn", "gru", "lstm")
-USUAL = {"hidden units": 256, "batch": 64, "bptt": 64, "characters of text": 1_000_000}
+DEFAULTS = {"hidden units": 256, "batch": 64, "bptt": 64, "characters of text": 1_000_000}
 AXES = {
     "hidden units": [64, 128, 256, 512, 1024],
     "batch": [8, 16, 32, 64, 128, 256],
@@ -37,7 +37,7 @@ AXES = {
 
 
 def median_seconds(work: Callable[[], object], n_seconds: float = 0.6) -> float:
-    """Return the median of what calls take, in so many seconds or three calls."""
+    """Return the median seconds of a call, measured for `n_seconds` and at least three calls."""
     work()
     took: list[float] = []
     while len(took) < 3 or sum(took) < n_seconds:
@@ -48,7 +48,7 @@ def median_seconds(work: Callable[[], object], n_seconds: float = 0.6) -> float:
 
 
 def training_speed(cell: str, sizes: dict[str, int]) -> float:
-    """Return the characters a second of training."""
+    """Return characters/s of training."""
     torch.manual_seed(0)
     model = build(cell, V, n_hidden=sizes["hidden units"])
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
@@ -67,8 +67,8 @@ def training_speed(cell: str, sizes: dict[str, int]) -> float:
     return sizes["batch"] * sizes["bptt"] / median_seconds(work)
 
 
-def writing_speed(cell: str, n_hidden: int) -> float:
-    """Return the characters a second of writing one text."""
+def sampling_speed(cell: str, n_hidden: int) -> float:
+    """Return characters/s of sampling one text."""
     indices = generate(build(cell, V, n_hidden=n_hidden), [1], seed=0)
     return 200 / median_seconds(lambda: list(islice(indices, 200)))
 
@@ -79,17 +79,17 @@ def main(path: Path) -> None:
     panels = figure.subplots(1, 5, sharey=True)
     for panel, (axis, values) in zip(panels, AXES.items(), strict=False):
         for cell in CELLS:
-            speeds = [training_speed(cell, USUAL | {axis: value}) for value in values]
-            told = ", ".join(f"{value:,}: {speed:,.0f}" for value, speed in zip(values, speeds, strict=True))
-            print(f"training {cell} over {axis}: {told}", flush=True)
+            speeds = [training_speed(cell, DEFAULTS | {axis: value}) for value in values]
+            points = ", ".join(f"{value:,}: {speed:,.0f}" for value, speed in zip(values, speeds, strict=True))
+            print(f"training {cell} over {axis}: {points}", flush=True)
             panel.plot(values, speeds, "o-", label=cell)
         panel.set(xscale="log", yscale="log", xlabel=axis)
     for cell in CELLS:
-        speeds = [writing_speed(cell, n) for n in AXES["hidden units"]]
-        print(f"writing {cell}: {', '.join(f'{s:,.0f}' for s in speeds)}")
+        speeds = [sampling_speed(cell, n) for n in AXES["hidden units"]]
+        print(f"sampling {cell}: {', '.join(f'{s:,.0f}' for s in speeds)}")
         panels[4].plot(AXES["hidden units"], speeds, "o-", label=cell)
-    panels[4].set(xscale="log", xlabel="hidden units, writing one text")
-    panels[0].set_ylabel("characters a second")
+    panels[4].set(xscale="log", xlabel="hidden units, sampling one text")
+    panels[0].set_ylabel("characters/s")
     panels[0].legend()
     for panel in panels:
         panel.grid(alpha=0.3)

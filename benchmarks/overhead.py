@@ -1,12 +1,11 @@
-"""What the loop costs: `charlm train` beside a bare PyTorch loop, same model, same batches, in one run.
+"""Overhead of the training loop: `charlm train` against a bare PyTorch loop, same model, same batches, in one run.
 
     python benchmarks/overhead.py
 
 Both train the same architecture from the same weights on the same text. The bare loop is forward, loss, backward and
-step, and nothing else; ours has the progress bar, the learning-rate schedule, metrics.jsonl and TensorBoard on.
-They take turns, and the ratio of each pair is what counts, since the machine's speed drifts. `charlm train`
-validates and samples between the epochs; as its own display does, the speed here is that of the training itself.
-The progress bar writes to a pseudo-terminal, so it is on wherever this runs.
+step only; ours runs the progress bar, the learning rate schedule, metrics.jsonl and TensorBoard. They alternate, and
+the ratio of each pair is reported, because the speed of the machine drifts. Validation and samples between epochs are
+not included. The progress bar writes to a pseudo-terminal.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ import argparse
 import os
 import pty
 import statistics
-import sys
 import tempfile
 import threading
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
-from machine import machine
+from common import machine, require_text
 
 from charlm.api import read_corpus
 from charlm.evaluation.metrics import nats_per_char
@@ -42,7 +41,7 @@ SHAPES = {
 
 
 def bare(trainer: Trainer, n_steps: int) -> float:
-    """Train `n_steps` with nothing around; return characters a second."""
+    """Train `n_steps` in a bare loop; return characters/s."""
     model, optimizer, feed = trainer.run.model, trainer.run.optimizer, trainer.run.feed
     model.train()
     state, n_chars = None, 0
@@ -74,7 +73,7 @@ class StopAfter(Callback):
 
 
 def ours(trainer: Trainer, listed: list[Callback], n_steps: int) -> float:
-    """Train `n_steps` with every callback of `charlm train`; return characters a second."""
+    """Train `n_steps` with every callback of `charlm train`; return characters/s."""
     run = trainer.run
     run.stop, run.step_in_epoch, before = False, 0, run.n_chars
     began = time.perf_counter()
@@ -107,7 +106,7 @@ def speed(n_seconds: float, n_rounds: int) -> None:
                 callback.on_fit_start(full.run)
             ours(full, listed, n_steps)
             pairs = []
-            for i in range(n_rounds):  # who goes first takes turns, too
+            for i in range(n_rounds):  # the order alternates
                 first = ours(full, listed, n_steps) if i % 2 else 0.0
                 plain_speed = bare(plain, n_steps)
                 pairs.append((plain_speed, first or ours(full, listed, n_steps)))
@@ -122,11 +121,12 @@ def speed(n_seconds: float, n_rounds: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="nietzsche")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of each turn")
     parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()
     CORPUS = given.corpus
+    require_text(CORPUS)
     screen, terminal = pty.openpty()
     threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(screen, 4096), b"")], daemon=True).start()
-    sys.stderr = os.fdopen(terminal, "w")
-    speed(given.seconds, given.rounds)
+    with redirect_stderr(os.fdopen(terminal, "w")):
+        speed(given.seconds, given.rounds)

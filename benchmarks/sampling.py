@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine
+from common import machine, require_text
 
 from charlm.api import read_corpus
 from charlm.data.named_texts import DEFAULT_TEXT
@@ -221,6 +221,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=0.15, help="of each turn")
     parser.add_argument("--rounds", type=int, default=9)
     given = parser.parse_args()
+    require_text(DEFAULT_TEXT)
     print(machine())
     with TemporaryDirectory() as folder:
         writing(given.seconds, given.rounds, Path(folder))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from machine import machine
+from common import machine
 
 from charlm.evaluation.dynamic import Steps, dynamic_nll
 from charlm.evaluation.metrics import evaluate, nats_per_char

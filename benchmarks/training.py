@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from machine import machine
+from common import machine
 
 from charlm.evaluation.metrics import nats_per_char
 from charlm.models import build
