@@ -1,4 +1,4 @@
-"""What tests share: one torch thread, a seed, the Nietzsche text, a text to learn, a small training."""
+"""Shared fixtures: one torch thread, seeds, texts, small trainings, the command line."""
 
 import shlex
 import shutil
@@ -14,13 +14,13 @@ from charlm.data.feeds import Stream
 from charlm.models import CharModel, build
 from charlm.training.loop import TrainState
 
-torch.set_num_threads(1)  # with two, a loaded machine takes ten times as long
+torch.set_num_threads(1)  # two threads on a busy machine are ten times as slow
 
-CYCLE = (1, 1, 2, 1, 3, 2, 3)  # what follows a symbol depends on the one before it, too
+CYCLE = (1, 1, 2, 1, 3, 2, 3)  # the next symbol depends on the last two
 
 
 class FixedProbs(CharModel):
-    """Predict every character with the same probabilities, (V,)."""
+    """Predict each character with fixed probabilities, (V,)."""
 
     def __init__(self, probs):
         super().__init__()
@@ -38,17 +38,17 @@ def seeded():
 
 @pytest.fixture(scope="session")
 def nietzsche():
-    """Return the path of the Nietzsche text; nothing is downloaded."""
+    """Return the path of the Nietzsche text, without a download; skip the test if it is missing."""
     for folder in named_texts.search_path():
         path = folder / "nietzsche.txt"
         if path.is_file():
             return path.resolve()
-    pytest.skip("nietzsche.txt is in none of the folders of the library; CHARLM_CORPORA can name another")
+    pytest.skip("nietzsche.txt was not found; set CHARLM_CORPORA to a folder that contains it")
 
 
 @pytest.fixture
 def cycle():
-    """Return a function that repeats seven symbols (indices 1 to 3) to a text of n characters."""
+    """Return a function that repeats CYCLE to a text of n characters."""
     return lambda n: torch.tensor(CYCLE).repeat(n // len(CYCLE) + 1)[:n]
 
 
@@ -80,7 +80,7 @@ def run_line(line):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, request):
-    """Return a folder with a text and the module's RUNS, each made by its TRAIN; the last is the newest."""
+    """Return a folder with a text and the module's RUNS, each trained by the command line TRAIN with its options."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -98,7 +98,7 @@ def exit_code():
 
 @pytest.fixture
 def home(trained, tmp_path, monkeypatch):
-    """Return a copy of that folder and go there."""
+    """Return a copy of the folder `trained`, as the working directory."""
     shutil.copytree(trained, tmp_path / "home")
     monkeypatch.chdir(tmp_path / "home")
     return tmp_path / "home"
@@ -106,7 +106,7 @@ def home(trained, tmp_path, monkeypatch):
 
 @pytest.fixture
 def call(home, exit_code, capsys):
-    """Return a function that runs a command line there, which must succeed, and returns stdout and stderr."""
+    """Return a function that runs a command line in `home` successfully and returns stdout and stderr."""
 
     def called(line):
         code = exit_code(line)

@@ -15,18 +15,17 @@ WEIGHTS: dict[str, dict[str, str]] = {
 
 
 def upgrade(metadata: dict[str, Any], tensors: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the metadata and weights of a checkpoint of format 1 in the current format, without training state.
+    """Return the metadata and tensors of a checkpoint of format 1 in the current format, except the training state.
 
     Args:
         metadata: the fields of `Metadata`.
         tensors: by name.
     """
     renamed = WEIGHTS.get(metadata["model"], {})
-    weights = {}
-    for name, weight in tensors.items():
+    upgraded = {}
+    for name, tensor in tensors.items():
         for old, new in renamed.items():
             name = name.replace(old, new)
-        if "/" not in name:
-            weights[name] = weight
+        upgraded[name] = tensor
     options = from_format_1({"model": metadata["model"], "options": metadata["options"]})["options"]
-    return metadata | {"options": options, "recipe": from_format_1(metadata["recipe"]), "resume": {}}, weights
+    return metadata | {"options": options, "recipe": from_format_1(metadata["recipe"])}, upgraded
