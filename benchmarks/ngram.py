@@ -72,5 +72,5 @@ if __name__ == "__main__":
     took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     what = "words, too" if given.words else given.smoothing
     print(f"counting {what}, order {given.order}: {took:.0f} s, of which {took_cpu:.0f} s on a core")
-    sizes = [f"{len(model.head.level(k)[0]):,}" for k in range(1, given.order + 1)]
+    sizes = [f"{len(level.keys):,}" for level in model.counts.levels]
     print(f"{model.n_parameters:,} counts ({', '.join(sizes)}); peak {peak_mb():.0f} MB")

@@ -16,6 +16,7 @@ from charlm.generation.sampler import SamplingParams, Stepper, generate_ids, uni
 from charlm.generation.steps import STEPS, prepare
 from charlm.models import CharModel
 from charlm.models.base import State
+from charlm.storage.weights import weights_of
 
 
 class TorchStepper:
@@ -53,12 +54,12 @@ def make_stepper(model: CharModel, n_context: int | None = None, n_texts: int | 
         n_texts: how many texts are written at once; None for one.
     """
     name = model.name
-    weights = model.eval().state_dict()
+    weights = weights_of(model.eval())
     is_float32 = all(w.dtype == torch.float32 or not w.is_floating_point() for w in weights.values())
     if name in STEPS and (model.device.type == "cpu" or n_texts is None) and is_float32:
         steps = prepare(
             name,
-            {key: weight.cpu().numpy() for key, weight in weights.items()},
+            {key: weight.detach().cpu().numpy() for key, weight in weights.items()},
             model.config | {"vocab_size": model.vocab_size},
             n_context,
         )

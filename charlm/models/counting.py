@@ -1,4 +1,4 @@
-"""The contract of models that count the training text: n-grams alone, or n-grams beside a network.
+"""The contract of models that count the training text: n-grams alone, or n-grams with a network.
 
 Shapes: N characters of text, B batch_size, V vocab_size.
 """
@@ -8,16 +8,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 from charlm.models.base import CharModel, State
+from charlm.ngrams.char_ngram import InterpolatedNGram
+
+COUNTS = "counts."  # begins the names of counts among a model's weights
 
 
 class CountingModel(CharModel):
     """A model whose prediction uses n-gram counts of the training text.
 
-    The counts are made before the first gradient step. A model with `uses_gradients = False` has nothing else.
+    The counts are made before the first gradient step, in numpy: no gradient flows through them. A model with
+    `uses_gradients = False` has nothing else.
+
+    Attributes:
+        counts: of the text; they may be updated between two calls of the model.
     """
+
+    counts: InterpolatedNGram
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return self.counts.vocab_size
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of learned values, counts included."""
+        return super().n_parameters + self.counts.n_counts
 
     def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
         """Count a text, replacing earlier counts.
@@ -25,8 +45,11 @@ class CountingModel(CharModel):
         Args:
             ids: the text as indices, (N,).
             char_classes: class of each symbol, see `Vocab.char_classes`, uint8, (V,); None if unknown.
+
+        Raises:
+            DataError: the text is too short or too long.
         """
-        raise NotImplementedError
+        self.counts.count(ids.cpu().numpy(), None if char_classes is None else char_classes.cpu().numpy())
 
     def update_counts(self, ids: Tensor, n_known: int) -> None:
         """Add counts of a text to the present ones.
@@ -35,18 +58,18 @@ class CountingModel(CharModel):
             ids: the text as indices, (N,).
             n_known: number of its first characters that are counted already.
         """
-        raise NotImplementedError
+        self.counts.update(ids.cpu().numpy(), n_known)
 
     def load_counts(self, stored: Mapping[str, Tensor]) -> None:
         """Load counts from a checkpoint.
 
         Args:
-            stored: tensors by name; the names are right, nothing else has been checked.
+            stored: tensors by the names of `counts.arrays()`.
 
         Raises:
             ValueError: the tensors are not valid counts.
         """
-        raise NotImplementedError
+        self.counts.load({name: tensor.cpu().numpy() for name, tensor in stored.items()})
 
     def training_span(self, ids: Tensor) -> Tensor:
         """Return the suffix of the training text, (N,), used for gradient steps (default: all of it)."""
@@ -73,12 +96,17 @@ def initial_state(model: CharModel, row_offsets: Tensor) -> State:
 
 
 def counting_parts(model: CharModel) -> dict[str, CountingModel]:
-    """Return the parts of a model that hold counts, by the prefix of their weights' names ("" for the model itself)."""
+    """Return the parts of a model that count, by the prefix of their weights' names ("" for the model itself)."""
     parts = model.named_modules()
+    return {f"{name}." if name else "": part for name, part in parts if isinstance(part, CountingModel)}
+
+
+def counts_of(model: CharModel) -> dict[str, Tensor]:
+    """Return the counts of all parts of a model, by the names that they have among its weights."""
     return {
-        f"{name}." if name else "": part
-        for name, part in parts
-        if isinstance(part, CountingModel) and not part.uses_gradients
+        f"{prefix}{COUNTS}{name}": torch.from_numpy(array)
+        for prefix, part in counting_parts(model).items()
+        for name, array in part.counts.arrays().items()
     }
 
 
@@ -86,9 +114,9 @@ def counting_parts(model: CharModel) -> dict[str, CountingModel]:
 def keeping_counts(model: CharModel) -> Iterator[None]:
     """Restore the present counts of a model on exit."""
     parts = counting_parts(model).values()
-    counts = [part.state_dict() for part in parts]
+    stored = [part.counts.arrays() for part in parts]
     try:
         yield
     finally:
-        for part, before in zip(parts, counts, strict=True):
-            part.load_counts(before)
+        for part, arrays in zip(parts, stored, strict=True):
+            part.counts.load(arrays)

@@ -1,34 +1,31 @@
-"""An LSTM that is told what counting expects, and corrects it: what a small text says need not be learned again.
+"""LSTM with n-gram experts: logits = LSTM logits + weighted n-gram log-probabilities.
 
-    e_k = max(0, ln p_k(w) + ln V) for every w: by how much it is likelier than by chance. p_1 is by n-grams, p_2 by
-          words (word_ngram.py), p_3 by the characters that were read of late, p_4 by the words of late (recent.py)
-    h_t, c_t = lstm([embedding of the character at step t; e_1, ..., e_K], h_{t-1}, c_{t-1})
-    p = softmax(W h_t + b + g_1 ln p_1 + ... + g_K ln p_K),    g = W_g h_t + b_g
+    e_k = ln p_k(w) + ln V for every w, for experts k = 1..K: p_1 by n-grams of characters, p_2 of words, p_3 and p_4
+          by cache models of both (ngrams/experts.py)
+    h_t, c_t = lstm([embedding of the character at step t; max(0, e_1), ..., max(0, e_K)], h_{t-1}, c_{t-1})
+    p = softmax(W h_t + b + g_1 e_1 + ... + g_K e_K),    g = W_g h_t + b_g
 
-So p begins near the geometric mean of what is expected, with g_k = 1 / K and small W. The LSTM learns whom to trust
-when, and what all of them leave over. What is unlikely is left out of what it reads: of V symbols nearly all are, by
-many nats, and large numbers in nearly every input would drown the few that matter.
+At first g_k = 1 / K and W is small, so p is near the geometric mean of the experts. The LSTM learns the weights g of
+the experts, and what they leave unexplained. Its input leaves out symbols less likely than 1 / V: nearly all of them
+are, by many nats, and these large numbers would drown the others.
 
-The counts are made before the first step. Counts of the training text know each next character of that very text, and
-what is said around it. So while training, each of eight parts of the text is expected by counts of the other seven
-(cross-fitting): the LSTM learns how far counting is to be trusted on a text that was not counted, and spends its own
-numbers on what counting cannot know. In evaluation all counts have their say. While training, what is expected is kept
-in memory, 8 V bytes a character. That may be 4 GiB: of a text of more than some six million characters the LSTM learns
-from the last ones alone, in parts no longer than an eighth of the text, and up to a hundred million are counted. What
-was read of late begins with each part, so that a text's beginning is nothing new.
+The counts are made before the first step, with cross-fitting over 8 folds of the training text: the features of each
+fold are computed with the counts of the other seven. Counts of the whole text would predict it too well, and the LSTM
+would rely on them. Evaluation uses the counts of all folds. While training, the features are cached in float16, 2 K V
+bytes a character. The cache is limited to 4 GiB, so of a text of more than some six million characters, gradient steps
+use the last ones alone, in folds of at most an eighth of the text; up to a hundred million characters are counted. The
+cache models start anew with each fold, so that the beginning of a text is nothing unusual.
 
-References: a network that learns what an n-gram leaves over, Li et al. (2022), arXiv:2210.14431; a product of experts,
-Hinton (2002), Neural Computation 14(8), weighed by context, Mahoney (2005), Adaptive weighing of context models for
-lossless data compression, CS-2005-16, Florida Tech; inputs made by models that have not seen what is to be
-predicted, Wolpert (1992), Neural Networks 5(2).
+References: a network that learns the residual of an n-gram model, Li et al. (2022), arXiv:2210.14431; product of
+experts, Hinton (2002), Neural Computation 14(8); weights by context, Mahoney (2005), Adaptive weighing of context
+models for lossless data compression, CS-2005-16, Florida Tech; cross-fitting, Wolpert (1992), Neural Networks 5(2).
 
-Shapes: B batch_size, T characters, E n_embed, H n_hidden, K opinions, L n_layers, V vocab_size.
+Shapes: N characters of text, B batch_size, T characters, E n_embed, H n_hidden, K experts, L n_layers, V vocab_size.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import torch
@@ -39,67 +36,70 @@ from charlm.models.base import State
 from charlm.models.counting import CountingModel
 from charlm.models.layers.dropout import LockedDropout
 from charlm.models.lstm import LSTM
-from charlm.models.ngram import NGram, safe_log
-from charlm.models.word_ngram import WordNGram
-from charlm.ngrams.cache_model import N_REMEMBERED, recent_probs, recent_word_probs
-from charlm.ngrams.word_contexts import N_WORD_LEVELS
+from charlm.ngrams.char_ngram import InterpolatedNGram
+from charlm.ngrams.experts import n_experts, read_experts
+from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
-N_FOLDS = 8  # parts of the training text
-N_COUNTED = 100_000_000  # characters at most, for the sake of memory: the last ones
-MAX_CACHED = 1 << 31  # numbers that are kept of what is expected in them, two bytes each
-N_BEFORE = 256  # characters that are read before a part, for what they say of its beginning
-N_AT_ONCE = 4096  # characters looked up at once: less memory is quicker
+N_FOLDS = 8
+WARMUP_CHARS = 256  # read before a fold for the contexts at its beginning
+CHUNK_CHARS = 4096  # whose features are computed at once: less memory is faster
 
 
 class ExpertHead(nn.Module):
-    """From what the LSTM knows, and what is expected, to the logits.
+    """From hidden states and features of the experts to logits.
 
     Args:
-        own: from what the LSTM knows to logits of its own.
+        base_head: from hidden states to the LSTM's own logits.
         n_hidden: H.
         n_experts: K.
     """
 
-    def __init__(self, own: nn.Module, n_hidden: int, n_experts: int) -> None:
+    def __init__(self, base_head: nn.Module, n_hidden: int, n_experts: int) -> None:
         super().__init__()
-        self.trust = nn.Linear(n_hidden, n_experts)  # g
-        self.own = own
-        nn.init.zeros_(self.trust.weight)
-        nn.init.constant_(self.trust.bias, 1 / n_experts)
+        self.expert_weights = nn.Linear(n_hidden, n_experts)  # g
+        self.base_head = base_head
+        nn.init.zeros_(self.expert_weights.weight)
+        nn.init.constant_(self.expert_weights.bias, 1 / n_experts)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the logits, float, (B, T, V), from `LSTMNGram.features`, (B, T, H + K V)."""
-        n_hidden, n_experts = self.trust.in_features, self.trust.out_features
+        n_hidden, n_experts = self.expert_weights.in_features, self.expert_weights.out_features
         hidden = features[..., :n_hidden]
-        expected = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_experts, -1)  # ln p_k + ln V
-        logits: Tensor = self.own(hidden) + (self.trust(hidden).unsqueeze(-1) * expected).sum(dim=-2)
+        experts = features[..., n_hidden:].reshape(*hidden.shape[:-1], n_experts, -1)
+        logits: Tensor = self.base_head(hidden) + (self.expert_weights(hidden).unsqueeze(-1) * experts).sum(dim=-2)
         return logits
 
 
 class LSTMNGram(LSTM, CountingModel):
-    """Predict each next character by an LSTM that corrects what counts expect.
+    """Language model with `nn.LSTM` and n-gram experts.
 
     Args:
         vocab_size: V.
         order: n of the n-grams.
-        words: count words, too.
-        recent: count what was read of late, too, and of words, its words.
-        n_embed: E.
-        n_hidden: H.
+        words: use n-grams of words, too.
+        cache_model: use the cache models, too.
+        n_embed: E, embedding size.
+        n_hidden: H, hidden size of each layer.
         n_layers: L.
-        dropout: share set to zero between layers, while training.
-        input_dropout: locked, on all that the LSTM reads.
+        dropout: dropout probability between layers.
+        input_dropout: probability of locked dropout on the LSTM's input.
         options: the other options of `Recurrent`.
+
+    Attributes:
+        max_counted: characters that are counted at most: the last ones of a longer text.
+        max_cached: values of the features that are cached for training at most, two bytes each.
     """
 
     default_learning_rate = 4e-3
+    max_counted = 100_000_000
+    max_cached = 1 << 31
 
     def __init__(
         self,
         vocab_size: int,
         order: int = 10,
         words: bool = True,
-        recent: bool = True,
+        cache_model: bool = True,
         n_embed: int = 42,
         n_hidden: int = 256,
         n_layers: int = 1,
@@ -108,100 +108,78 @@ class LSTMNGram(LSTM, CountingModel):
         **options: Any,
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
-        self.counts = (WordNGram if words else NGram)(vocab_size, order)
-        self.recent = recent
-        # The same layers, but wider at the bottom: they read what the counts expect, too.
-        n_experts = (1 + words) * (1 + recent)
-        self.n_expected = n_experts * vocab_size  # numbers after each character
-        n_read = n_embed + self.n_expected
-        self.layers = self.make_layers(n_read, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
+        self.counts = (InterpolatedWordNGram if words else InterpolatedNGram)(vocab_size, order)
+        self.cache_model = cache_model
+        k = n_experts(self.counts, cache_model)
+        self.n_features = k * vocab_size
+        # The same layers with a wider input.
+        n_inputs = n_embed + self.n_features
+        self.layers = self.make_layers(n_inputs, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
-        self.head = ExpertHead(self.head, n_hidden, n_experts)
-        self.expected: Tensor | None = None  # ln p_k + ln V after each character, float16, (N, K V); not stored
-
-    @property
-    def n_parameters(self) -> int:
-        """How many numbers were learned, counts included."""
-        return super().n_parameters + self.counts.n_parameters
+        self.head = ExpertHead(self.head, n_hidden, k)
+        self._cached: Tensor | None = None  # features after each character of the training span, float16, (N, K V)
 
     def training_span(self, ids: Tensor) -> Tensor:
-        """Return the end of a training text, as much of it as `MAX_CACHED` allows to keep what is expected of."""
-        return ids[-min(N_COUNTED, MAX_CACHED // self.n_expected) :]
+        """Return the end of a training text, as much of it as `max_cached` allows to cache features of."""
+        return ids[-min(self.max_counted, self.max_cached // self.n_features) :]
 
     def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count the training text, and note what is expected in each part of its end by counts of all the rest.
+        """Count the training text, and cache the features of its end, cross-fitted over folds.
 
         Args:
             ids: the text as indices, (N,).
-            char_classes: of the symbols, see `CountingModel.fit_counts`.
+            char_classes: class of each symbol, see `CountingModel.fit_counts`.
         """
-        ids = ids[-N_COUNTED:]
+        ids = ids[-self.max_counted :]
         n_learned = len(self.training_span(ids))
         before, n_folds = len(ids) - n_learned, -(-N_FOLDS * n_learned // len(ids))
-        self.expected = torch.empty(n_learned, self.n_expected, dtype=torch.float16, device=self.device)
-        parts = list(itertools.pairwise(before + n_learned * i // n_folds for i in range(n_folds + 1)))
-        parts.append((len(ids), len(ids)))  # nothing: at last all is counted
-        for first, stop in tqdm(parts, "counting", leave=False, disable=None, dynamic_ncols=True):
-            self.counts.fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes)
+        self._cached = torch.empty(n_learned, self.n_features, dtype=torch.float16, device=self.device)
+        folds = list(itertools.pairwise(before + n_learned * i // n_folds for i in range(n_folds + 1)))
+        folds.append((len(ids), len(ids)))  # empty: the final counts are those of the whole text
+        for first, stop in tqdm(folds, "counting", leave=False, disable=None, dynamic_ncols=True):
+            super().fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes)
             state: State = None
-            for begin in range(max(0, first - N_BEFORE), stop, N_AT_ONCE):
-                piece = ids[begin : min(begin + N_AT_ONCE, stop)].long().to(self.device)
-                expected, state = self.expect(piece.unsqueeze(0), state)
+            for begin in range(max(0, first - WARMUP_CHARS), stop, CHUNK_CHARS):
+                chars = ids[begin : min(begin + CHUNK_CHARS, stop)].long()
+                features, state = self.expert_features(chars.unsqueeze(0), state)
                 here = max(begin, first)
-                self.expected[here - before : begin + len(piece) - before] = expected[0, here - begin :]
+                self._cached[here - before : begin + len(chars) - before] = features[0, here - begin :]
 
     def free_training_cache(self) -> None:
-        """Forget what is expected in the training text, which may be gigabytes."""
-        self.expected = None
+        """Release the cached features of the training text."""
+        self._cached = None
 
-    def expect(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Return ln p_k + ln V after each character, float, (B, T, K V), and the state.
-
-        The state is that of the counts, and the last characters with their contexts of b and of v b, long, (B, S, 3),
-        or alone, (B, S, 1).
-        """
-        of_counts, before = (None, None) if state is None else state
-        contexts, of_counts = self.counts.features(chars, of_counts)
-        log_probs = self.counts.head.expert_log_probs(contexts)  # (B, T, K, V)
-        n_read, vocab_size = chars.shape[1], log_probs.shape[-1]
-        if self.recent:
-            words, read = isinstance(self.counts, WordNGram), chars.unsqueeze(2)
-            if words:
-                read = torch.cat([read, contexts[..., -N_WORD_LEVELS:][..., :2]], dim=2)
-            if before is not None:
-                read = torch.cat([before, read], dim=1)
-            of_late = [recent_probs(read[..., 0], n_read, vocab_size)]
-            if words:
-                of_late.append(recent_word_probs(read[..., 0], read[..., 1:], n_read, vocab_size))
-            log_probs = torch.cat([log_probs, safe_log(torch.stack(of_late, dim=2))], dim=2)
-            before = read[:, -N_REMEMBERED:]
-        return log_probs.flatten(2) + math.log(vocab_size), (of_counts, before)
+    def expert_features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Return e_k after each character, float, (B, T, K V), and the state of the experts; both are on the CPU."""
+        arrays = None if state is None else tuple(part.cpu().numpy() for part in state)
+        features, after = read_experts(self.counts, self.cache_model, chars.cpu().numpy(), arrays)
+        return torch.from_numpy(features).flatten(2), tuple(map(torch.from_numpy, after))
 
     def state_at(self, row_offsets: Tensor) -> State:
-        """Return the initial state of rows of the training text: they are expected by counts of the other parts."""
-        return None if self.expected is None else (None, row_offsets)
+        """Return the initial state of rows of the training text, whose features are cross-fitted."""
+        return None if self._cached is None else (None, row_offsets)
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """Read a batch of text.
+        """Run the experts and the layers over a batch.
 
         Args:
             chars: character indices, long, (B, T).
-            state: of the LSTM, a pair, and of the counts; None starts afresh. From `state_at`, the second is the
-                position of each row in the training text, long, (B,).
+            state: (h_0, c_0) of the LSTM, and the state of the experts; None for zeros. From `state_at`, the second is
+                the position of each row in the training span, long, (B,).
 
         Returns:
-            features: the last layer's h_1..h_T, and beside each ln p_k + ln V, float, (B, T, H + K V).
+            features: h_1..h_T of the last layer, and e_1..e_K after each character, float, (B, T, H + K V).
             state: as above.
         """
-        of_lstm, of_counts = (None, None) if state is None else state
-        if isinstance(of_counts, Tensor):
-            assert self.expected is not None
-            expected = self.expected[of_counts.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
-            of_counts = of_counts + chars.shape[1]
+        of_lstm, of_experts = (None, None) if state is None else state
+        if isinstance(of_experts, Tensor):
+            assert self._cached is not None
+            experts = self._cached[of_experts.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
+            of_experts = of_experts + chars.shape[1]
         else:
-            expected, of_counts = self.expect(chars, of_counts)
+            experts, of_experts = self.expert_features(chars, of_experts)
         embedded = self.embed(chars)
-        expected = expected.to(embedded)
-        told = torch.cat([embedded, expected.clamp(min=0)], dim=-1)
-        hidden, of_lstm = self.layers(self.input_dropout(told), of_lstm)
-        return torch.cat([hidden, expected], dim=-1), (of_lstm, of_counts)
+        experts = experts.to(embedded)
+        inputs = torch.cat([embedded, experts.clamp(min=0)], dim=-1)
+        hidden, of_lstm = self.layers(self.input_dropout(inputs), of_lstm)
+        return torch.cat([hidden, experts], dim=-1), (of_lstm, of_experts)

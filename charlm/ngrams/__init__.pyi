@@ -1,7 +1,9 @@
-from .cache_model import CacheCounts
+from .char_ngram import InterpolatedNGram
 from .trie import Trie
+from .word_ngram import InterpolatedWordNGram
 
 __all__ = [
-    "CacheCounts",
+    "InterpolatedNGram",
+    "InterpolatedWordNGram",
     "Trie",
 ]

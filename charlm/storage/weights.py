@@ -1,4 +1,4 @@
-"""Weights: out of a model and into one, with what must be checked of weights that come from a file."""
+"""Weights of a model by name, and the checks of weights that were read from a file."""
 
 from __future__ import annotations
 
@@ -8,58 +8,57 @@ import torch
 from torch import Tensor
 
 from charlm.models import CharModel, build
-from charlm.models.counting import counting_parts
+from charlm.models.counting import COUNTS, counting_parts, counts_of
 
 
 def weights_of(model: CharModel) -> dict[str, Tensor]:
-    """Return all that a model learned, parameters and counts, by name; what is shared once."""
+    """Return parameters, buffers and counts by name; a shared parameter has its first name alone."""
     named = model.state_dict(keep_vars=True)
     first_name = {id(weight): name for name, weight in reversed(named.items())}
-    return {name: weight for name, weight in named.items() if first_name[id(weight)] == name}
+    return {name: weight for name, weight in named.items() if first_name[id(weight)] == name} | counts_of(model)
 
 
 def check_sizes(name: str, vocab_size: int, options: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Check that the model can be made without much more memory and time than the file's size tells.
+    """Check that a model of these options needs little more memory and time than the size of the file suggests.
 
     Raises:
-        ValueError: an option that asks for more, or weights that do not fit.
+        ValueError: an option is too large, or the weights do not fit.
     """
     n_weights = sum(weight.numel() for weight in weights.values())
     sizes = {option: value for option, value in options.items() if isinstance(value, int)}
     for option, value in sizes.items():
         if abs(value) > (max(1, len(weights)) if option == "n_layers" else max(4096, n_weights)):
-            raise ValueError(f"{option} is {value}, too much for what is in the file")
-    if max(sizes.values(), default=0) ** 2 > max(2**20, n_weights):  # larger than a matrix that is there
-        with torch.device("meta"):  # takes no memory, but seconds to import what it needs
+            raise ValueError(f"{option} is {value}, too large for the weights in the file")
+    if max(sizes.values(), default=0) ** 2 > max(2**20, n_weights):  # larger than any matrix in the file
+        with torch.device("meta"):  # takes no memory, but seconds of imports
             check_shapes(build(name, vocab_size, **options), weights)
 
 
 def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Check that a model has just these weights; the shapes of counts are the counting model's business.
+    """Check the names and shapes of a model's weights, except the shapes of counts, which `load_counts` checks.
 
     Raises:
         ValueError: a weight is missing, in excess or of another shape.
     """
-    own = weights_of(model)
+    own, counts = weights_of(model), counts_of(model)
     if own.keys() != weights.keys():
         names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
         raise ValueError(f"weights missing or in excess: {names}")
-    counts = tuple(counting_parts(model))
-    for name, weight in own.items():
-        if weight.shape != weights[name].shape and not name.startswith(counts):
-            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(weight.shape)}")
+    for name in own.keys() - counts.keys():
+        if own[name].shape != weights[name].shape:
+            raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}")
 
 
 def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
-    """Copy weights into a model, converted to its types; what counts takes over the counts.
+    """Copy weights into a model, converted to its types, and load its counts.
 
     Raises:
-        ValueError: a weight is missing, in excess or of another shape, or counts do not hold together.
+        ValueError: a weight is missing, in excess or of another shape, or counts are not valid.
     """
     check_shapes(model, weights)
-    counting = counting_parts(model)
-    for begin, part in counting.items():
-        part.load_counts({name.removeprefix(begin): w for name, w in weights.items() if name.startswith(begin)})
+    counts = counts_of(model)
     for name, weight in weights_of(model).items():
-        if not name.startswith(tuple(counting)):
+        if name not in counts:
             weight.data.copy_(weights[name])
+    for prefix, part in counting_parts(model).items():
+        part.load_counts({name: weights[f"{prefix}{COUNTS}{name}"] for name in part.counts.arrays()})

@@ -1,36 +1,36 @@
-"""What was read of late: the same as a slow reference that looks back place by place, in torch and in numpy."""
+"""Cache models equal a slow reference that looks back position by position, for a batch and step by step."""
 
 import numpy as np
-import pytest
-import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charlm.generation.steps.recent as steps
-import charlm.ngrams.cache_model as model
+from charlm.ngrams.cache_model import (
+    MAX_CONTEXT,
+    N_BEFORE,
+    WINDOW,
+    CacheCounts,
+    WordCacheCounts,
+    cache_probs,
+    earlier_occurrences,
+    word_cache_probs,
+)
 from charlm.ngrams.word_contexts import word_contexts
 
 V, SHORT = 5, 40
-KEPT = SHORT + model.LONGEST - 1  # as N_REMEMBERED
-KINDS = torch.tensor([1, 1, 2, 3, 0], dtype=torch.uint8)
+KEPT = SHORT + MAX_CONTEXT - 1  # as N_BEFORE
+CLASSES = np.array([1, 1, 2, 3, 0], np.uint8)
 TEXTS = st.lists(st.integers(0, V - 1), min_size=1, max_size=90)
 
 
-@pytest.fixture(autouse=True)
-def _remembers_little(monkeypatch):
-    for module in (model, steps):
-        monkeypatch.setattr(module, "N_RECENT", SHORT)
-
-
 def longer(probs, after):
-    """Return what is expected with one more context, after which these symbols came."""
-    char_classes = len(set(after))
+    """Return the distribution with one more context, after which these symbols came."""
+    n_different = len(set(after))
     counts = np.bincount(after, minlength=V) if after else np.zeros(V)
-    return (counts + char_classes * probs) / (len(after) + char_classes) if after else probs
+    return (counts + n_different * probs) / (len(after) + n_different) if after else probs
 
 
 def reference(text):
-    """Return what is expected by characters after each, by the formula, (N, V)."""
+    """Return the distribution by characters after each, by the formula, (N, V)."""
     found = []
     for t in range(len(text)):
         probs = np.full(V, 1 / V)
@@ -43,7 +43,7 @@ def reference(text):
 
 
 def word_reference(text, contexts):
-    """Return what is expected by words after each character, by the formula, (N, V)."""
+    """Return the distribution by words after each character, by the formula, (N, V)."""
     found = []
     for t, (begun, both) in enumerate(contexts):
         earlier, probs = range(max(0, t - SHORT), t), np.full(V, 1 / V)
@@ -54,87 +54,78 @@ def word_reference(text, contexts):
 
 
 def contexts_of(texts):
-    """Return the contexts of words after each character, (B, N, 2)."""
-    return word_contexts(texts, KINDS)[0][..., :2]
+    """Return the contexts b and v b after each character, (2, B, N)."""
+    return word_contexts(texts, CLASSES)[0][:2]
 
 
 def test_the_last_characters_are_counted_and_no_others():
     text = [0, 1, 2, 3, *([4] * (SHORT - 5)), 0, 1, 2]
-    probs = model.recent_probs(torch.tensor([text]), len(text), V)[0, -1]
-    torch.testing.assert_close(probs, torch.tensor([0.1, 0.1, 0.1, 0.6, 0.1], dtype=torch.float64))
+    probs = cache_probs(np.array([text]), len(text), V, SHORT)[0, -1]
+    np.testing.assert_allclose(probs, [0.1, 0.1, 0.1, 0.6, 0.1])
     text = [0, 1, 2, 3, *([4] * (SHORT - 3)), 0, 1, 2]
-    probs = model.recent_probs(torch.tensor([text]), len(text), V)[0, -1]
-    torch.testing.assert_close(probs, torch.full((V,), 0.2, dtype=torch.float64))
+    np.testing.assert_allclose(cache_probs(np.array([text]), len(text), V, SHORT)[0, -1], 0.2)
 
 
+@settings(deadline=None)
 @given(text=TEXTS, n_before=st.integers(0, 60))
-def test_it_is_the_reference(text, n_before):
+def test_characters_are_the_reference(text, n_before):
     n_read = len(text) - min(n_before, len(text) - 1)
-    wanted, part = reference(text), torch.tensor([text])[:, -n_read - KEPT :]
-    np.testing.assert_allclose(model.recent_probs(part, n_read, V)[0].numpy(), wanted[-n_read:], atol=1e-12)
-    reader = steps.Recent(V)
-    reader.allocate(())
-    np.testing.assert_allclose([reader.step(char)[0] for char in text], wanted, atol=1e-12)
+    wanted, part = reference(text), np.array([text])[:, -n_read - KEPT :]
+    np.testing.assert_allclose(cache_probs(part, n_read, V, SHORT)[0], wanted[-n_read:], atol=1e-12)
+    cache = CacheCounts(V, SHORT)
+    for _ in range(2):
+        np.testing.assert_allclose([cache.step(char)[0] for char in text], wanted, atol=1e-12)
+        cache.reset()
 
 
+@settings(deadline=None)
 @given(text=TEXTS, n_before=st.integers(0, 60))
 def test_words_are_the_reference(text, n_before):
     n_read = len(text) - min(n_before, len(text) - 1)
-    texts = torch.tensor([text])
+    texts = np.array([text])
     contexts = contexts_of(texts)
-    wanted = word_reference(text, contexts[0].tolist())
-    part, of_part = texts[:, -n_read - KEPT :], contexts[:, -n_read - KEPT :]
-    found = model.recent_word_probs(part, of_part, n_read, V)[0].numpy()
-    np.testing.assert_allclose(found, wanted[-n_read:], atol=1e-12)
-    reader = steps.RecentWords(V)
-    reader.allocate(())
-    read = [reader.step(char, after)[0] for char, after in zip(text, contexts[0].tolist(), strict=True)]
-    np.testing.assert_allclose(read, wanted, atol=1e-12)
+    each = contexts[:, 0].T.tolist()
+    wanted = word_reference(text, each)
+    part, of_part = texts[:, -n_read - KEPT :], contexts[:, :, -n_read - KEPT :]
+    np.testing.assert_allclose(word_cache_probs(part, of_part, n_read, V, SHORT)[0], wanted[-n_read:], atol=1e-12)
+    cache = WordCacheCounts(V, SHORT)
+    for _ in range(2):
+        read = [cache.step(char, after)[0] for char, after in zip(text, each, strict=True)]
+        np.testing.assert_allclose(read, wanted, atol=1e-12)
+        cache.reset()
 
 
-def test_texts_side_by_side_are_read_apart():
-    texts = torch.randint(2, (3, 80))
+def test_texts_of_a_batch_are_read_independently():
+    texts = np.random.default_rng(0).integers(2, size=(3, 80))
     contexts = contexts_of(texts)
     wanted = np.array([reference(text) for text in texts.tolist()])
-    by_words = np.array([word_reference(*each) for each in zip(texts.tolist(), contexts.tolist(), strict=True)])
-    late = texts[:, 50 - KEPT :], contexts[:, 50 - KEPT :]
-    np.testing.assert_allclose(model.recent_probs(late[0], 30, V).numpy(), wanted[:, 50:], atol=1e-12)
-    np.testing.assert_allclose(model.recent_word_probs(*late, 30, V).numpy(), by_words[:, 50:], atol=1e-12)
-    reader, words = steps.Recent(V), steps.RecentWords(V)
-    for each in (reader, words):
-        each.allocate((3,))
-    for place in range(80):
-        chars, after = texts[:, place].numpy(), contexts[:, place].T.numpy()
-        np.testing.assert_allclose(reader.step(chars), wanted[:, place], atol=1e-12)
-        np.testing.assert_allclose(words.step(chars, after), by_words[:, place], atol=1e-12)
+    each = zip(texts.tolist(), contexts.transpose(1, 2, 0).tolist(), strict=True)
+    by_words = np.array([word_reference(*one) for one in each])
+    late, of_late = texts[:, 50 - KEPT :], contexts[:, :, 50 - KEPT :]
+    np.testing.assert_allclose(cache_probs(late, 30, V, SHORT), wanted[:, 50:], atol=1e-12)
+    np.testing.assert_allclose(word_cache_probs(late, of_late, 30, V, SHORT), by_words[:, 50:], atol=1e-12)
 
 
-def test_a_short_beginning_has_nothing_before_it():
+def test_without_earlier_characters_the_distribution_is_uniform():
     for n_read in (1, 2):
-        probs = model.recent_probs(torch.zeros(2, n_read, dtype=torch.int64), n_read, V)
-        torch.testing.assert_close(probs, torch.full((2, n_read, V), 1 / V, dtype=torch.float64))
+        np.testing.assert_allclose(cache_probs(np.zeros((2, n_read), np.int64), n_read, V), 1 / V)
 
 
-def test_what_is_kept_is_enough_for_the_longest_context_of_the_oldest_place():
+def test_characters_before_the_window_give_the_longest_context_of_its_first_position():
     text = [0, 1, 2, 3, 0, 2, 1, 3, 2, *([4] * (SHORT - 9)), *[0, 1, 2, 3, 0, 2, 1, 3]]
     wanted = reference(text)
-    assert len(text) - 1 - SHORT == 7 and wanted[-1].argmax() == 2  # where the oldest place ends
-    part = torch.tensor([text])[:, -1 - KEPT :]
-    np.testing.assert_allclose(model.recent_probs(part, 1, V)[0].numpy(), wanted[-1:], atol=1e-12)
-    assert np.abs(model.recent_probs(part[:, 1:], 1, V)[0].numpy() - wanted[-1:]).max() > 1e-3
+    assert len(text) - 1 - SHORT == 7 and wanted[-1].argmax() == 2  # where the first position ends
+    part = np.array([text])[:, -1 - KEPT :]
+    np.testing.assert_allclose(cache_probs(part, 1, V, SHORT)[0], wanted[-1:], atol=1e-12)
+    assert np.abs(cache_probs(part[:, 1:], 1, V, SHORT)[0] - wanted[-1:]).max() > 1e-3
+    assert N_BEFORE == WINDOW + MAX_CONTEXT - 1
 
 
-def test_many_pairs_are_counted_some_at_a_time(monkeypatch):
-    texts = torch.randint(2, (3, 80))
+def test_many_pairs_are_counted_in_parts():
+    texts = np.random.default_rng(0).integers(2, size=(3, 80))
     contexts = contexts_of(texts)
-    wanted = model.recent_probs(texts, 60, V), model.recent_word_probs(texts, contexts, 60, V)
-    monkeypatch.setattr(model, "N_PAIRS", 7)
-    sizes = [len(asked) for asked, _ in model.recent_pairs(texts, 60)]
+    wanted = cache_probs(texts, 60, V, SHORT), word_cache_probs(texts, contexts, 60, V, SHORT)
+    sizes = [len(row) for _, row, _ in earlier_occurrences(texts, 60, V, SHORT, 7)]
     assert len(sizes) > 100 and max(sizes) < 7 + SHORT
-    found = model.recent_probs(texts, 60, V), model.recent_word_probs(texts, contexts, 60, V)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
-
-
-def test_both_remember_the_same():
-    assert model.N_REMEMBERED == 16384 + 8 - 1
-    assert (model.N_RECENT, model.SHORTEST, model.LONGEST) == (steps.N_RECENT, steps.SHORTEST, steps.LONGEST)
+    np.testing.assert_array_equal(cache_probs(texts, 60, V, SHORT, 7), wanted[0])
+    np.testing.assert_array_equal(word_cache_probs(texts, contexts, 60, V, SHORT, 7), wanted[1])

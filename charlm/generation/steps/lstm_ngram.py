@@ -121,25 +121,25 @@ class ExpertHead:
 
 def lstm_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `lstm-ngram`."""
-    words, vocab_size = "counts.head.char_classes" in weights.arrays, weights.vocab_size
+    words, vocab_size = "counts.char_classes" in weights.arrays, weights.vocab_size
     reader: Trie | Words
     counted: InterpolatedNGram
     if words:
-        reader, counted, order = take_words(weights, "counts.head")
+        reader, counted, order = take_words(weights, "counts")
     else:
-        levels = take_levels(weights, "counts.head")
+        levels = take_levels(weights, "counts")
         reader, counted, order = (
             Trie(levels[:-1], vocab_size),
             InterpolatedNGram(levels, vocab_size, "kneser-ney"),
             len(levels),
         )
     n_counted = 2 if words else 1
-    n_experts = weights.shape("head.trust.weight", 2)[0]
+    n_experts = weights.shape("head.expert_weights.weight", 2)[0]
     recent = n_experts == 2 * n_counted
     layers, embed, options = layers_of(weights, Told.made, Told.n_gates, n_beside=n_experts * vocab_size)
-    own, is_tied = head_of(weights, embed, options["n_hidden"], "head.own")
-    trust = Linear(weights.linear("head.trust", options["n_hidden"], n_experts))
+    own, is_tied = head_of(weights, embed, options["n_hidden"], "head.base_head")
+    trust = Linear(weights.linear("head.expert_weights", options["n_hidden"], n_experts))
     head = ExpertHead(own, trust)
-    options |= {"tied": is_tied, "order": order, "words": words, "recent": recent}
+    options |= {"tied": is_tied, "order": order, "words": words, "cache_model": recent}
     late = Recent(vocab_size) if recent else None
     return Steps([Beside(reader, counted, n_counted, late, layers)], head, options)

@@ -235,7 +235,7 @@ def take_levels(weights: Weights, name: str) -> list[Level]:
 
 def ngram(weights: Weights) -> Steps:
     """Prepare the steps of `ngram`."""
-    smoothing, levels = weights.told("smoothing", str), take_levels(weights, "head")
+    smoothing, levels = weights.told("smoothing", str), take_levels(weights, "counts")
     if smoothing not in SMOOTHINGS:
         raise ValueError(f"smoothing is {smoothing}")
     trie, head = Trie(levels[:-1], weights.vocab_size), InterpolatedNGram(levels, weights.vocab_size, smoothing)

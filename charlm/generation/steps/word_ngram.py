@@ -146,5 +146,5 @@ def take_words(weights: Weights, name: str) -> tuple[Words, InterpolatedWordNGra
 
 def word_ngram(weights: Weights) -> Steps:
     """Prepare the steps of `word-ngram`."""
-    words, head, order = take_words(weights, "head")
+    words, head, order = take_words(weights, "counts")
     return Steps([words], head, {"order": order})

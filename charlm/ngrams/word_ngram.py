@@ -1,0 +1,170 @@
+"""Interpolated n-grams of words and characters: the letters of the present word after the words before it.
+
+With b the letters read since the word began, v the word, or the single mark, before it, and u the one before that:
+
+    p(w | u, v, b) = (c(u v b w) - D + freed(u v b) p(w | v, b)) / c(u v b)
+    p(w | v, b) = (c(v b w) - D + freed(v b) p(w | b)) / c(v b)
+    p(w | b)    = (c(b w) - D + freed(b) p_char(w)) / c(b), with p_char by the last n - 1 characters, see char_ngram.py
+
+where c are counts, D is the discount of a count of 1, 2, and 3 or more, and freed(h) the sum of D over the symbols seen
+after h. Unseen contexts back off to the next shorter one. White space separates words and is no word itself, so u, v
+and b do not distinguish the end of a line from a blank. The length l of the line does:
+
+    p_word(w) = white * p(w | l)                                            for white space w
+    p(w | l)  = (c(l w) - D + freed(l) p(w | u, v, b) / white) / c(l)
+    p_word(w) = p(w | u, v, b)                                              for any other w
+
+with white the sum of p(w | u, v, b) over all white space w. The two experts are p_char and p_word.
+
+References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
+discounts, Chen and Goodman (1998), TR-10-98, Harvard.
+
+Shapes: B batch_size, T characters, N characters of text, V vocab_size, n order, M positions, K = 2 experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.data.vocab import BLANK, BREAK, OTHER
+from charlm.ngrams.char_ngram import Contexts, InterpolatedNGram
+from charlm.ngrams.interpolation import Floats, discounts, interpolate
+from charlm.ngrams.trie import Ints, Level, merge_level
+from charlm.ngrams.word_contexts import (
+    N_CONTEXTS,
+    N_WORD_LEVELS,
+    start_of_contexts,
+    word_contexts,
+    word_contexts_step,
+)
+
+
+class InterpolatedWordNGram(InterpolatedNGram):
+    """Character and word n-grams as two experts.
+
+    Args:
+        vocab_size: V.
+        order: n, of the characters.
+        chunk_chars: characters whose words are counted at once, which limits memory.
+
+    Attributes:
+        char_classes: class of each symbol, uint8, (V,).
+        word_levels: what followed b, v b, u v b, and, of white space, l; keys are context * V + symbol.
+    """
+
+    n_experts = 2
+
+    def __init__(self, vocab_size: int, order: int, chunk_chars: int = 1 << 21) -> None:
+        self.char_classes = np.full(vocab_size, OTHER, np.uint8)
+        self.word_levels = [Level.empty()] * N_WORD_LEVELS
+        self.chunk_chars = chunk_chars
+        super().__init__(vocab_size, order)
+
+    @property
+    def n_counts(self) -> int:
+        """Number of counts."""
+        return super().n_counts + sum(len(level.keys) for level in self.word_levels)
+
+    def _fit_discounts(self) -> None:
+        super()._fit_discounts()
+        self._word_discounts = np.array([discounts(level.counts) for level in self.word_levels])
+        self._is_white = self.char_classes >= BLANK
+        self._class_of = self.char_classes.tolist()
+
+    def count(self, ids: NDArray[np.integer[Any]], char_classes: NDArray[np.uint8] | None = None) -> None:
+        """Count a text, replacing earlier counts; see `InterpolatedNGram.count`.
+
+        Without classes every symbol is a word.
+        """
+        self.char_classes = np.full(self.vocab_size, OTHER, np.uint8) if char_classes is None else char_classes.copy()
+        self.word_levels = [Level.empty()] * N_WORD_LEVELS
+        super().count(ids)
+
+    def update(self, ids: NDArray[np.integer[Any]], n_known: int) -> None:
+        """Add the counts of a text to the present ones; see `Trie.update`."""
+        state, start = None, start_of_contexts(self.char_classes[ids[:n_known]]) if n_known else 0
+        levels = self.word_levels
+        for begin in range(start, len(ids), self.chunk_chars):
+            chars = ids[begin : begin + self.chunk_chars].astype(np.int64)
+            contexts, state = word_contexts(chars[None], self.char_classes, state)
+            first, stop = max(begin, n_known - 1), min(begin + self.chunk_chars, len(ids) - 1)
+            if first < stop:
+                symbols = ids[first + 1 : stop + 1].astype(np.int64)
+                levels = self._merged(levels, contexts[:, 0, first - begin : stop - begin], symbols)
+        self.word_levels = levels
+        super().update(ids, n_known)
+
+    def _merged(self, levels: list[Level], contexts: Ints, symbols: Ints) -> list[Level]:
+        """Return levels with the counts of symbols, (T,), after contexts, (4, T)."""
+        merged = []
+        for k, (level, context) in enumerate(zip(levels, contexts, strict=True), 1):
+            keys = context * self.vocab_size + symbols
+            if k == N_WORD_LEVELS:
+                keys = keys[self.char_classes[symbols] >= BLANK]
+            keys, counts = np.unique(keys, return_counts=True)
+            more = Level(keys, counts.astype(np.int32))
+            merged.append(merge_level(level, more)[0] if len(level.keys) else more)
+        return merged
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what a checkpoint stores, by name."""
+        levels = enumerate(self.word_levels, 1)
+        words = {f"word_{name}_{k}": array for k, level in levels for name, array in level._asdict().items()}
+        return super().arrays() | words | {"char_classes": self.char_classes}
+
+    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Replace the counts by stored ones; see `Trie.load`."""
+        names = [(f"word_keys_{k}", f"word_counts_{k}") for k in range(1, N_WORD_LEVELS + 1)]
+        try:
+            levels = [Level(arrays[keys], arrays[counts]) for keys, counts in names]
+            classes = arrays["char_classes"]
+        except KeyError as error:
+            raise ValueError(f"counts of words miss {error}") from None
+        if classes.dtype != np.uint8 or classes.shape != (self.vocab_size,) or (classes > BREAK).any():
+            raise ValueError("char_classes must be one of 0, 1, 2, 3 for each symbol, uint8")
+        for k, level in enumerate(levels, 1):
+            level.check(N_CONTEXTS * self.vocab_size, f"level {k} of words")
+        before = self.char_classes, self.word_levels
+        self.char_classes, self.word_levels = classes, levels
+        try:
+            super().load(arrays)
+        except ValueError:
+            self.char_classes, self.word_levels = before
+            raise
+
+    def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Ints, tuple[Ints, ...]]:
+        """Find the contexts after each character of a batch of texts.
+
+        Args:
+            chars: indices, int64, (B, T).
+            state: from the previous call; None before the first characters.
+
+        Returns:
+            contexts: the nodes of `InterpolatedNGram.read`, then the contexts of words, int64, (n + 3, B, T).
+            state: that of `InterpolatedNGram.read`, and that of `word_contexts`.
+        """
+        nodes, of_chars = super().read(chars, None if state is None else state[:1])
+        words, of_words = word_contexts(chars, self.char_classes, None if state is None else state[1])
+        return np.concatenate([nodes, words]), (*of_chars, of_words)
+
+    def step(self, char: int, state: Any = None) -> tuple[list[int], Any]:
+        """Find the contexts after one character of one text; see `InterpolatedNGram.step`."""
+        of_chars, of_words = (None, (0, 0, 0, 0)) if state is None else state
+        nodes, of_chars = super().step(char, of_chars)
+        words, of_words = word_contexts_step(char, self._class_of[char], of_words)
+        return nodes + words, (of_chars, of_words)
+
+    def expert_probs(self, contexts: Contexts) -> tuple[Floats, ...]:
+        """Return p_char and p_word; see `InterpolatedNGram.expert_probs`."""
+        (by_chars,) = super().expert_probs(contexts)
+        words, length = contexts[self.order - 1 : -1], contexts[-1:]
+        by_words = interpolate(by_chars, self.word_levels[:-1], words, self._word_discounts[:-1])
+        by_space = by_words * self._is_white
+        white = by_space.sum(axis=1, keepdims=True)
+        by_space /= np.maximum(white, np.finfo(np.float64).tiny)
+        by_space = interpolate(by_space, self.word_levels[-1:], length, self._word_discounts[-1:])
+        return by_chars, np.where(self._is_white, white * by_space, by_words)

@@ -1,0 +1,211 @@
+"""Word n-grams and their contexts equal a slow reference made of dictionaries and tuples."""
+
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
+from charlm.ngrams.char_ngram import InterpolatedNGram
+from charlm.ngrams.interpolation import discounts
+from charlm.ngrams.word_contexts import MAX_LENGTH, start_of_contexts, word_contexts, word_contexts_step
+from charlm.ngrams.word_ngram import InterpolatedWordNGram
+
+V, ORDER = 7, 3
+CLASSES = np.array([OTHER, LETTER, LETTER, LETTER, BLANK, BREAK, OTHER], np.uint8)
+TEXTS = st.lists(st.integers(0, V - 1), min_size=ORDER, max_size=60)
+
+
+def contexts_of(text):
+    """Return b, v b, u v b, and l, after each symbol."""
+    found, begun, before, further, length = [], (), (), (), 0
+    for symbol in text:
+        length = 0 if CLASSES[symbol] == BREAK else length + 1
+        if CLASSES[symbol] == LETTER:
+            begun = (*begun, symbol)
+        else:
+            if begun:
+                further, before, begun = before, begun, ()
+            if CLASSES[symbol] == OTHER:
+                further, before = before, (symbol,)
+        found.append((begun, (before, begun), (further, before, begun), length))
+    return found
+
+
+class Reference:
+    """The same model by the formulas, in dictionaries."""
+
+    def __init__(self, *texts):
+        self.after = [defaultdict(Counter) for _ in range(4)]
+        for text in texts:
+            for contexts, symbol in zip(contexts_of(text), text[1:], strict=False):
+                for after, context in zip(self.after, contexts, strict=True):
+                    if after is not self.after[3] or CLASSES[symbol] >= BLANK:
+                        after[context][symbol] += 1
+        flat = [[c for seen in after.values() for c in seen.values()] for after in self.after]
+        self.discount_mass = [discounts(np.array(counts, np.int32)) for counts in flat]
+
+    def longer(self, k, context, probs):
+        """Return the distribution after context k from that after the shorter ones."""
+        seen, discount_mass = self.after[k].get(context), self.discount_mass[k]
+        if not seen:
+            return probs
+        total, left = sum(seen.values()), sum(discount_mass[min(c, 3)] for c in seen.values())
+        return [(seen[s] - discount_mass[min(seen[s], 3)] + left * p) / total for s, p in enumerate(probs)]
+
+    def probs(self, text, by_chars):
+        """Return the distributions of both experts after each symbol, from that of the first."""
+        found = []
+        for (begun, both, three, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
+            words = self.longer(2, three, self.longer(1, both, self.longer(0, begun, probs)))
+            white = sum(p for p, kind in zip(words, CLASSES, strict=True) if kind >= BLANK)
+            shares = self.longer(3, length, [p / white for p in words])
+            words = [white * q if kind >= BLANK else p for p, q, kind in zip(words, shares, CLASSES, strict=True)]
+            found.append([probs, words])
+        return np.array(found)
+
+
+def counted(text, **options):
+    counts = InterpolatedWordNGram(V, ORDER, **options)
+    counts.count(np.array(text), CLASSES)
+    return counts
+
+
+def assert_equal(arrays, wanted):
+    assert arrays.keys() == wanted.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, wanted[name])
+
+
+@settings(deadline=None, max_examples=60)
+@given(TEXTS, TEXTS)
+@example([2, 4, 3, 3, 4, 0], [6, 3, 4])
+def test_probabilities_are_those_of_the_reference_in_a_batch_and_step_by_step(text, read):
+    counts, by_chars = counted(text), InterpolatedNGram(V, ORDER)
+    by_chars.count(np.array(text))
+    contexts, _ = counts.read(np.array([read]))
+    expected = Reference(text).probs(read, by_chars.probs(by_chars.read(np.array([read]))[0][:, 0]))
+    found = np.exp(counts.expert_log_probs(contexts)[0].astype(np.float64))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    probs = np.exp(counts.log_probs(contexts)[0].astype(np.float64))
+    np.testing.assert_allclose(probs, expected.mean(axis=1), rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, rtol=1e-5)
+    state, steps = None, []
+    for char in read:
+        one, state = counts.step(char, state)
+        steps.append([probs[0] for probs in counts.expert_probs(one)])
+    np.testing.assert_allclose(steps, expected, rtol=1e-9, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(TEXTS, TEXTS, st.data())
+def test_updates_in_parts_equal_counting_two_texts_at_once(text, more, data):
+    counts, cut = counted(text), data.draw(st.integers(1, len(more)))
+    counts.update(np.array(more[:cut]), 0)
+    counts.update(np.array(more), cut)
+    for level, after in zip(counts.word_levels, Reference(text, more).after, strict=True):
+        assert sorted(level.counts.tolist()) == sorted(c for seen in after.values() for c in seen.values())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.integers(1, 9))
+def test_contexts_are_those_of_a_text_in_parts_and_step_by_step(text, n):
+    wanted, _ = word_contexts(np.array([text]), CLASSES)
+    state, parts, steps, of_one = None, [], [], (0, 0, 0, 0)
+    for first in range(0, len(text), n):
+        contexts, state = word_contexts(np.array([text[first : first + n]]), CLASSES, state)
+        parts.append(contexts)
+    for char in text:
+        contexts, of_one = word_contexts_step(char, CLASSES[char], of_one)
+        steps.append(contexts)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=2), wanted)
+    np.testing.assert_array_equal(np.array(steps).T, wanted[:, 0])
+    assert of_one == state[0].tolist()
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.sampled_from([1, 5, 12]))
+def test_contexts_do_not_depend_on_anything_before_their_start(text, n):
+    read = np.array([[*text * n, *text[::2]]])
+    start = start_of_contexts(CLASSES[read[0]])
+    wanted, found, further = (
+        word_contexts(part, CLASSES)[0][:, 0, -1].tolist() for part in (read, read[:, start:], read[:, start // 2 :])
+    )
+    assert found == further == wanted
+
+
+def test_in_a_text_of_words_the_start_is_near_the_end():
+    classes = CLASSES[[1, 2, 4] * 1000]
+    assert start_of_contexts(classes) == len(classes) - MAX_LENGTH
+    assert start_of_contexts(np.full_like(classes, LETTER)) == 0
+
+
+def test_a_long_text_is_counted_in_chunks():
+    text = np.random.default_rng(0).integers(V, size=50).tolist()
+    wanted = counted(text).arrays()
+    assert_equal(counted(text, chunk_chars=7).arrays(), wanted)
+    counts = counted(text[:20], chunk_chars=7)
+    counts.update(np.array(text), 20)
+    assert_equal(counts.arrays(), wanted)
+
+
+def test_counting_replaces_earlier_counts():
+    counts = counted([1, 2, 4, 1, 6, 3])
+    counts.count(np.array([3, 3, 3, 4, 1]), CLASSES)
+    assert_equal(counts.arrays(), counted([3, 3, 3, 4, 1]).arrays())
+
+
+def test_contexts_of_words_do_not_distinguish_white_space_and_marks_are_words():
+    texts = [1, 2, 4, 3], [1, 2, 5, 4, 3], [1, 6, 3]
+    one, other, mark = (word_contexts(np.array([text]), CLASSES)[0][:, 0, -1].tolist() for text in texts)
+    assert one[:2] == other[:2]
+    assert one[0] == mark[0]
+    assert one[1] != mark[1]
+
+
+def test_the_length_of_a_line_is_counted_from_its_beginning_up_to_a_limit():
+    contexts, _ = word_contexts(np.array([[1, 4, 5, 5, *[3] * 300]]), CLASSES)
+    assert contexts[3, 0].tolist() == [1, 2, 0, 0, *range(1, 256), *[255] * 45]
+
+
+def test_contexts_stay_below_their_bound_in_a_very_long_word():
+    contexts, _ = word_contexts(np.full((1, 10_000), V - 2), np.ones(V, np.uint8))
+    assert contexts.min() > 0
+    assert contexts.max() < 2**44
+    assert len(np.unique(contexts[0])) == len(np.unique(contexts[1])) == 10_000
+
+
+def test_contexts_of_short_words_do_not_collide():
+    classes = np.array([LETTER] * 10 + [BLANK], np.uint8)
+    words = [*([i] for i in range(10)), *([i, j] for i in range(10) for j in range(0, 10, 2))]
+    texts = [[*u, 10, *v, 10, *b] for u in words for v in words for b in ([], *words[::9])]
+    longest = max(len(text) for text in texts)
+    read = np.array([[10] * (longest - len(text)) + text for text in texts])
+    _, both, three, _ = word_contexts(read, classes)[0][:, :, -1]
+    assert len(np.unique(three)) == len(texts)
+    assert len(np.unique(both)) == len(texts) / len(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("char_classes", np.full(V, 4, np.uint8)),
+        ("char_classes", np.zeros(V + 1, np.uint8)),
+        ("char_classes", np.zeros(V)),
+        ("word_keys_1", np.array([-1])),
+        ("word_keys_2", np.array([2**62])),
+        ("word_keys_3", np.array([9, 9])),
+        ("word_counts_2", np.zeros(3, np.int32)),
+        ("keys_1", np.array([-1])),
+    ],
+)
+def test_invalid_stored_counts_are_refused_and_change_nothing(name, wrong):
+    counts = counted([1, 2, 4, 1, 6, 3])
+    before = counts.arrays()
+    with pytest.raises(ValueError, match="classes|words|level 1"):
+        counts.load(before | {name: wrong})
+    with pytest.raises(ValueError, match=name):
+        counts.load({key: array for key, array in before.items() if key != name})
+    assert_equal(counts.arrays(), before)
