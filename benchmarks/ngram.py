@@ -21,8 +21,9 @@ from common import require_text
 
 from charlm.data import named_texts
 from charlm.data.corpus import make_corpus
-from charlm.models.ngram import SMOOTHINGS, NGram
+from charlm.models.ngram import NGram
 from charlm.models.word_ngram import WordNGram
+from charlm.ngrams.char_ngram import SMOOTHINGS
 
 ORDER = 3  # characters of context of the Markov chain
 N_LANES = 20_000  # sampled in parallel
@@ -68,7 +69,7 @@ if __name__ == "__main__":
     n_symbols = len(corpus.vocab)
     model = WordNGram(n_symbols, given.order) if given.words else NGram(n_symbols, given.order, given.smoothing)
     began, began_cpu = time.perf_counter(), time.process_time()
-    model.count(ids, torch.as_tensor(corpus.vocab.char_classes))
+    model.fit_counts(ids, torch.as_tensor(corpus.vocab.char_classes))
     took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     what = "words, too" if given.words else given.smoothing
     print(f"counting {what}, order {given.order}: {took:.0f} s, of which {took_cpu:.0f} s on a core")

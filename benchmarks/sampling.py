@@ -176,7 +176,7 @@ def others(n_seconds: float, n_rounds: int) -> None:
     for name, options in OTHERS.items():
         model = build(name, len(corpus.vocab), **options).eval()
         if model.uses_ngram_counts:
-            model.count(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.char_classes))
+            model.fit_counts(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.char_classes))
         print(f"{name:14}", end="")
         for n_texts in (1, N_TEXTS):
             turns = []

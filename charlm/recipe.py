@@ -23,7 +23,10 @@ SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORMAT = 2  # of the recipe in a run's folder
-RENAMED_OPTIONS = {"transformer": {"n_memory": "window_size"}}  # since format 1: {model: {old: new}}
+RENAMED_OPTIONS = {  # since format 1: {model: {old: new}}
+    "transformer": {"n_memory": "window_size"},
+    "lstm-ngram": {"recent": "cache_model"},
+}
 MAX_CONTEXT = 1 << 20  # characters of a window
 MAX_FILE_CHARS = 1 << 20
 DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given

@@ -19,6 +19,7 @@ ORDER = ["errors", "version", "files", "recipe", "data", "ngrams", "cells", "mod
 ORDER += ["generation", "training", "api", "experiments", "cli", "__init__", "__main__"]
 
 NO_TORCH = ["charlm.data.vocab", "charlm.data.corpus", "charlm.storage.checkpoint", "charlm.storage.runs"]
+NO_TORCH += ["charlm.ngrams.experts", "charlm.ngrams.trie"]
 NO_TORCH += ["charlm.generation.sampler", "charlm.generation.generator"]
 
 

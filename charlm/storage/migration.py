@@ -9,8 +9,14 @@ from charlm.recipe import from_format_1
 # Renamed parts of weight names, by architecture: {old: new}.
 WEIGHTS: dict[str, dict[str, str]] = {
     "transformer": {".to_heads.": ".qkv_proj.", ".from_heads.": ".out_proj."},
-    "word-ngram": {"head.kinds": "head.char_classes"},
-    "lstm-ngram": {"head.kinds": "head.char_classes"},
+    "ngram": {"head.": "counts."},
+    "word-ngram": {"head.kinds": "head.char_classes", "head.": "counts."},
+    "lstm-ngram": {
+        "counts.head.kinds": "counts.char_classes",
+        "counts.head.": "counts.",
+        "head.trust.": "head.expert_weights.",
+        "head.own.": "head.base_head.",
+    },
 }
 
 

@@ -16,6 +16,7 @@ from charlm.evaluation.dynamic import DynamicConfig, adapt, dynamic_nll, gradien
 from charlm.evaluation.metrics import EvalResult, evaluate
 from charlm.evaluation.tuning import coordinate_search
 from charlm.models import CharModel, build
+from charlm.storage.weights import weights_of as all_weights_of
 
 V = 6
 PROBS = [0.05, 0.1, 0.15, 0.2, 0.22, 0.28]
@@ -132,11 +133,11 @@ def test_rms_of_what_reads_counts_is_of_counts_that_do_not_know_what_comes(monke
     fitted.load_state_dict(model.state_dict())
     fitted.fit_counts(ids, char_classes)
     model.fit_counts(torch.randint(V, (70,)), char_classes)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    before = {key: value.clone() for key, value in all_weights_of(model).items()}
     found = gradient_rms(model, ids, n_piece=300, char_classes=char_classes)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in all_weights_of(model).items())
     chars, targets = ids[:298].view(2, 149), ids[1:299].view(2, 149)
-    logits, _ = fitted(chars, None, False, torch.tensor([0, 149]))
+    logits, _ = fitted(chars, fitted.state_at(torch.tensor([0, 149])))
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     torch.testing.assert_close(found, [g.abs() for g in torch.autograd.grad(loss, list(fitted.parameters()))])
 
@@ -229,12 +230,12 @@ def counted(name, text):
 def test_counts_learn_whatever_the_rate_and_come_back(name, cycle, monkeypatch):
     monkeypatch.setattr(dynamic, "N_COUNTED", 50)
     model, ids = counted(name, torch.randint(V, (200,))), cycle(400)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    before = {key: value.clone() for key, value in all_weights_of(model).items()}
     static, steps = evaluate(model, ids, 0, 400), DynamicConfig(0.0, 0.0, n_piece=8)
     assert evaluate_dynamic(model, ids, 0, 56, steps).nats == pytest.approx(evaluate(model, ids, 0, 56).nats)
     learned = evaluate_dynamic(model, ids, 0, 400, steps).nats
     assert learned < 0.8 * static.nats if name != "lstm-ngram" else learned != static.nats  # the LSTM knows nothing yet
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in all_weights_of(model).items())
     assert evaluate(model, ids, 0, 400) == static
 
 
@@ -243,7 +244,7 @@ def test_counts_learn_every_character_once(cycle):
     model, both = counted("ngram", text), counted("ngram", text)
     adapt(model, ids, DynamicConfig(0.0, 0.0, n_piece=8))
     both.update_counts(ids, 0)
-    torch.testing.assert_close(model.state_dict(), both.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(all_weights_of(model), all_weights_of(both), rtol=0, atol=0)
 
 
 class Nothing(CharModel):

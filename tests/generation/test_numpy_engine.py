@@ -12,12 +12,12 @@ from charlm.generation.sampler import SamplingParams, columns, generate_ids, uni
 from charlm.generation.steps import STEPS, Steps, agrees, base, prepare, transformer
 from charlm.generation.torch_stepper import TorchStepper, generate, make_stepper
 from charlm.models import MODELS, CountingModel, build, options_of
-from charlm.storage import checkpoint
+from charlm.storage import checkpoint, weights
 from charlm.storage.checkpoint import Metadata
 
 V, B, T = 23, 3, 300
 N_FREQUENT = 4
-DECODERS = ("head.2.weight", "head.own.2.weight")  # a tied head has none of its own
+DECODERS = ("head.2.weight", "head.base_head.2.weight")  # a tied head has none of its own
 READERS = [name for name in MODELS if MODELS[name].n_context is None]
 SIZES = [
     {"n_embed": 5, "n_hidden": 16, "n_layers": 1, "order": 1, "smoothing": "witten-bell"},
@@ -25,7 +25,7 @@ SIZES = [
     {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "init": "identity", "head_dropout": 0.5},
     {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "n_heads": 2, "n_state": 3, "n_rounds": 2, "rank": 3}
     | {"head_size": 2, "window_size": 9, "words": False},
-    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9, "words": False, "recent": False},
+    {"n_embed": 9, "n_hidden": 5, "n_rounds": 1, "n_heads": 3, "rank": 9, "words": False, "cache_model": False},
 ]
 CASES = [
     pytest.param(name, known, id=f"{name}-{i}")
@@ -54,7 +54,7 @@ def read_text(n_texts, n_chars):
 
 
 def weights_of(model):
-    return {name: weight.numpy() for name, weight in model.state_dict().items()}
+    return {name: weight.detach().numpy() for name, weight in weights.weights_of(model).items()}
 
 
 def steps_of(name, model, **changes):

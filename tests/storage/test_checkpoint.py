@@ -183,8 +183,14 @@ def write_format_1(path, old_weights, old_options):
             {"qkv_proj": "to_heads", "out_proj": "from_heads"},
             {"window_size": "n_memory"},
         ),
-        ("word-ngram", {"order": 2}, {"char_classes": "kinds"}, {}),
-        ("lstm-ngram", {"n_embed": 4, "n_hidden": 6, "order": 2}, {"char_classes": "kinds"}, {}),
+        ("ngram", {"order": 2}, {"counts.": "head."}, {}),
+        ("word-ngram", {"order": 2}, {"counts.char_classes": "head.kinds", "counts.": "head."}, {}),
+        (
+            "lstm-ngram",
+            {"n_embed": 4, "n_hidden": 6, "order": 2, "cache_model": False},
+            {"char_classes": "kinds", "counts.": "counts.head.", "expert_weights": "trust", "base_head": "own"},
+            {"cache_model": "recent"},
+        ),
     ],
 )
 def test_a_file_of_format_1_loads(name, options, old_weights, old_options, tmp_path):

@@ -12,7 +12,7 @@ from charlm.cli import main
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.lr_find import find_rate
-from charlm.models.ngram import NGram
+from charlm.ngrams import InterpolatedNGram
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint
 from charlm.training import session
@@ -100,7 +100,7 @@ def test_a_training_that_ends_while_it_counts_leaves_its_name_free(model, tmp_pa
         api.train(TEXT, model=model, folder=folder, options=options, epochs=1)
 
     with monkeypatch.context() as patched:
-        patched.setattr(NGram, "count", interrupted)
+        patched.setattr(InterpolatedNGram, "count", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train()
     assert not folder.exists() and folder.parent.exists()
