@@ -89,6 +89,6 @@ def test_a_checkpoint_with_invalid_counts_is_refused(tmp_path):
 @pytest.mark.parametrize("changes", [{"order": 2}, {"order": 4}, {"order": 10**9}, {"smoothing": "x"}], ids=str)
 def test_options_that_do_not_fit_the_counts_are_refused(changes, tmp_path):
     saved(tmp_path / "x", OPTIONS | changes, counted(order=3))
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match="do not match"):
         checkpoint.load(tmp_path / "x")
     assert generator.load(tmp_path / "x") is None
