@@ -1,4 +1,4 @@
-"""Three characters in, the fourth out: a fully connected network.
+"""Feed-forward network over three characters (fast.ai 2018, lesson 6).
 
 With e_1, e_2, e_3 the embeddings of three characters and h_0 = 0:
 
@@ -6,7 +6,7 @@ With e_1, e_2, e_3 the embeddings of three characters and h_0 = 0:
     h_i = tanh(W_hh (h_{i-1} + x_i) + b_h)      i = 1, 2, 3
     logits = W_hv h_3 + b_v
 
-The same three weight matrices serve every character, so this is `loop` unrolled over three of them.
+All three characters share the weight matrices, so this is `loop` unrolled over three steps.
 
 Shapes: B batch_size, E n_embed, H n_hidden, V vocab_size.
 """
@@ -20,12 +20,12 @@ from charlm.models.base import CharModel
 
 
 class Char3(CharModel):
-    """Predict a character from the three before it.
+    """Feed-forward network over three characters.
 
     Args:
         vocab_size: V.
-        n_embed: E, numbers to describe a character.
-        n_hidden: H, numbers to describe what was read.
+        n_embed: E, embedding size.
+        n_hidden: H, hidden size.
     """
 
     n_context = 3
@@ -43,7 +43,7 @@ class Char3(CharModel):
 
         Args:
             chars: character indices, long, (B, 3).
-            state: there is none.
+            state: None; a fixed window has no state.
 
         Returns:
             features: h_3, float, (B, 1, H).

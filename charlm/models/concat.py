@@ -1,4 +1,4 @@
-"""The loop that concatenates past and character, not adds them.
+"""For-loop RNN with concatenation (fast.ai 2018, lesson 6): embedding and past have weights of their own.
 
 With e_t the embedding of the character at step t and h_0 = 0:
 
@@ -6,7 +6,8 @@ With e_t the embedding of the character at step t and h_0 = 0:
     h_t = tanh(W_hh x_t + b_h)
     logits_t = W_hv h_t + b_v
 
-Adding forces the character and the past into the same H numbers; side by side, the first layer weighs them apart.
+`loop` adds the embedding to the past; here each has its own columns of W_x. The product with the columns of e_t does
+not depend on the past, so one call computes it for all steps; `concat_cell` is the rest.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, V vocab_size.
 """
@@ -14,25 +15,28 @@ Shapes: B batch_size, T characters, E n_embed, H n_hidden, V vocab_size.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charlm.cells import concat_cell
 from charlm.models.base import CharModel
 
 
 class Concat(CharModel):
-    """Predict each next character from every character before it.
+    """For-loop RNN with concatenation.
 
     Args:
         vocab_size: V.
-        n_embed: E, numbers to describe a character.
-        n_hidden: H, numbers to describe what was read.
+        n_embed: E, embedding size.
+        n_hidden: H, hidden size.
     """
 
     default_feed = "windows"
-    default_learning_rate = 1e-3  # at five times that it comes apart
+    default_learning_rate = 1e-3  # at five times that it diverged
 
     def __init__(self, vocab_size: int, n_embed: int = 42, n_hidden: int = 256) -> None:
         super().__init__()
+        self.n_hidden = n_hidden
         self.embed = nn.Embedding(vocab_size, n_embed)
         self.both_to_hidden = nn.Linear(n_hidden + n_embed, n_hidden)
         self.hidden_to_hidden = nn.Linear(n_hidden, n_hidden)
@@ -49,11 +53,12 @@ class Concat(CharModel):
             features: h_1..h_T, float, (B, T, H).
             state: h_T, float, (B, H).
         """
-        embedded = self.embed(chars)  # (B, T, E)
-        hidden = embedded.new_zeros(len(chars), self.head.in_features) if state is None else state
+        from_hidden, from_embed = self.both_to_hidden.weight.tensor_split([self.n_hidden], dim=1)  # (H, H), (H, E)
+        inputs = F.linear(self.embed(chars), from_embed, self.both_to_hidden.bias)  # (B, T, H)
+        hidden = torch.zeros_like(inputs[:, 0]) if state is None else state
+        weights = from_hidden.t(), self.hidden_to_hidden.weight.t(), self.hidden_to_hidden.bias
         steps = []
-        for e in embedded.unbind(dim=1):  # (B, E)
-            x = torch.relu(self.both_to_hidden(torch.cat([hidden, e], dim=1)))
-            hidden = torch.tanh(self.hidden_to_hidden(x))
+        for gates_in in inputs.unbind(dim=1):  # (B, H)
+            hidden = concat_cell(torch, gates_in, hidden, *weights)
             steps.append(hidden)
         return torch.stack(steps, dim=1), hidden

@@ -1,10 +1,12 @@
-"""An Elman RNN written as a plain Python loop.
+"""For-loop RNN (fast.ai 2018, lesson 6): embedding and past are added before one linear layer.
 
 With e_t the embedding of the character at step t and h_0 = 0:
 
     x_t = relu(W_eh e_t + b_e)
     h_t = tanh(W_hh (h_{t-1} + x_t) + b_h)
     logits_t = W_hv h_t + b_v
+
+x_t does not depend on the past, so one call computes it for all steps; `loop_cell` is the line with h_t.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, V vocab_size.
 """
@@ -14,17 +16,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from charlm.cells import loop_cell
 from charlm.models.base import CharModel
 from charlm.models.layers.init import check_init, identity_
 
 
 class Loop(CharModel):
-    """Predict each next character from every character before it.
+    """For-loop RNN.
 
     Args:
         vocab_size: V.
-        n_embed: E, numbers to describe a character.
-        n_hidden: H, numbers to describe what was read.
+        n_embed: E, embedding size.
+        n_hidden: H, hidden size.
         init: "uniform", or "identity": W_hh starts as the identity and b_h as zero.
     """
 
@@ -53,8 +56,9 @@ class Loop(CharModel):
         """
         inputs = torch.relu(self.embed_to_hidden(self.embed(chars)))  # (B, T, H)
         hidden = torch.zeros_like(inputs[:, 0]) if state is None else state
+        weight, bias = self.hidden_to_hidden.weight.t(), self.hidden_to_hidden.bias
         steps = []
         for x in inputs.unbind(dim=1):  # (B, H)
-            hidden = torch.tanh(self.hidden_to_hidden(hidden + x))
+            hidden = loop_cell(torch, x, hidden, weight, bias)
             steps.append(hidden)
         return torch.stack(steps, dim=1), hidden

@@ -1,31 +1,28 @@
-"""The Elman RNN by hand; a test proves that it is `nn.RNN`.
+"""Elman RNN (Elman 1990) written out: `nn.RNN` step by step.
 
-    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+One step is `rnn_cell`; charlm/cells/rnn.py has the formula. A test proves in float64 that outputs, states and gradients
+equal those of `nn.RNN` (tests/models/test_equivalence.py).
 
-Shapes: B batch_size, E n_embed, H n_hidden, L n_layers.
+Shapes: E n_embed, H n_hidden, L n_layers.
 """
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from charlm.cells import rnn_cell
 from charlm.models.layers.scratch import ScratchLayers
 from charlm.models.rnn import RNN
 
 
 class RNNLayers(ScratchLayers):
-    """`nn.RNN` with tanh, batch first."""
+    """`nn.RNN`, batch first."""
 
-    def step(self, gates_in: Tensor, states: list[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]:
-        """Return [h_t], (B, H); see `ScratchLayers.step`."""
-        (hidden,) = states
-        return [torch.tanh(gates_in + F.linear(hidden, weight, bias))]
+    cell = staticmethod(rnn_cell)
 
 
 class RNNScratch(RNN):
-    """Predict each next character with an RNN written out."""
+    """Elman RNN with hand-written layers."""
 
     @staticmethod
     def make_layers(n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:

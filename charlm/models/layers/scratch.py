@@ -1,32 +1,39 @@
-"""The frame around recurrences written by hand: parameters, layers and steps; a subclass adds the formula.
+"""Stacked recurrent layers written by hand: parameters and the loop over steps; a subclass names its cell.
 
-Parameters have PyTorch's names and shapes, so that a `state_dict` moves both ways. The input's share of the gates
-does not depend on the past, so it is one matrix product for all steps; only the hidden state's share is a loop.
+Parameters have PyTorch's names and shapes, so a `state_dict` moves both ways. The input's share of the gates does not
+depend on the past, so it is one matrix product for all steps; only the hidden state's share is a loop.
 
-Shapes: B batch_size, T characters, E numbers a layer reads, H n_hidden, G gates, L n_layers.
+Shapes: B batch_size, T characters, E input size of a layer, H n_hidden, G gates, L n_layers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from charlm.models.base import State
+
 
 class ScratchLayers(nn.Module):
-    """Stacked recurrent layers as a loop over steps.
+    """Stacked recurrent layers, batch first.
 
     Args:
         n_input: E of the first layer.
         n_hidden: H.
         n_layers: L.
-        dropout: share of the numbers set to zero between layers, while training.
+        dropout: probability that a number between two layers is set to zero, in training.
 
     Attributes:
-        n_gates: G, how many vectors of H numbers a step computes from its input.
-        n_states: how many vectors of H numbers are carried from step to step.
+        cell: one step, a function of `charlm.cells`.
+        n_gates: G, number of vectors (B, H) that a step computes from its input.
+        n_states: number of vectors (B, H) in a layer's state.
     """
 
+    cell: Callable[..., Any]
     n_gates = 1
     n_states = 1
 
@@ -47,38 +54,20 @@ class ScratchLayers(nn.Module):
                 parameter = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
                 self.register_parameter(f"{name}_l{layer}", parameter)
 
-    def step(self, gates_in: Tensor, states: list[Tensor], weight: Tensor, bias: Tensor) -> list[Tensor]:
-        """Go one step.
-
-        Args:
-            gates_in: W_ih x_t + b_ih, float, (B, G * H).
-            states: h_{t-1} and whatever else is carried, each float, (B, H).
-            weight: W_hh, float, (G * H, H).
-            bias: b_hh, float, (G * H,).
-
-        Returns:
-            h_t and whatever else is carried.
-        """
-        raise NotImplementedError
-
-    def forward(
-        self, inputs: Tensor, state: Tensor | tuple[Tensor, ...] | None = None
-    ) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
+    def forward(self, inputs: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Read a batch.
 
         Args:
             inputs: float, (B, T, E).
-            state: float, (L, B, H), or a tuple of them where more than one vector is carried; zeros when None.
+            state: h_0, float, (L, B, H), or the pair (h_0, c_0) for an LSTM; zeros when None.
 
         Returns:
             features: the last layer's h_1..h_T, float, (B, T, H).
-            state: as above, after step T.
+            state: h_T, or (h_T, c_T), as above.
         """
         if state is None:
             zeros = inputs.new_zeros(self.n_layers, len(inputs), self.n_hidden)
-            given = (zeros,) * self.n_states
-        else:
-            given = state if isinstance(state, tuple) else (state,)
+            state = zeros if self.n_states == 1 else (zeros,) * self.n_states
         finals = []
         for layer in range(self.n_layers):
             weight_ih, weight_hh, bias_ih, bias_hh = (
@@ -86,12 +75,13 @@ class ScratchLayers(nn.Module):
             )
             if layer > 0:
                 inputs = F.dropout(inputs, self.dropout, self.training)
-            states = [s[layer] for s in given]  # each (B, H)
-            hiddens = []
-            for gates_in in F.linear(inputs, weight_ih, bias_ih).unbind(dim=1):  # (B, G * H)
-                states = self.step(gates_in, states, weight_hh, bias_hh)
-                hiddens.append(states[0])
+            current: Any = state[layer] if self.n_states == 1 else tuple(part[layer] for part in state)  # each (B, H)
+            weight, hiddens = weight_hh.t(), []
+            for gates_in in F.linear(inputs, weight_ih, bias_ih).unbind(dim=1):  # (B, G H)
+                current = self.cell(torch, gates_in, current, weight, bias_hh)
+                hiddens.append(current if self.n_states == 1 else current[0])
             inputs = torch.stack(hiddens, dim=1)  # (B, T, H)
-            finals.append(states)
-        stacked = tuple(torch.stack(layers) for layers in zip(*finals, strict=True))  # each (L, B, H)
-        return inputs, stacked if self.n_states > 1 else stacked[0]
+            finals.append(current)
+        if self.n_states == 1:
+            return inputs, torch.stack(finals)
+        return inputs, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))

@@ -1,0 +1,30 @@
+"""Elman RNN (Elman 1990): one tanh of input and past.
+
+    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
+
+Reference: Elman (1990), Finding structure in time, Cognitive Science 14(2).
+
+Shapes: H n_hidden.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charlm.cells.ops import Array, affine
+
+
+def rnn_cell(xp: Any, gates_in: Array, hidden: Array, weight_hh: Array, bias_hh: Array) -> Array:
+    """One step of an Elman RNN (Elman, 1990).
+
+    Args:
+        xp: numpy or torch.
+        gates_in: W_ih x_t + b_ih, float, (..., H).
+        hidden: h_{t-1}, float, (..., H).
+        weight_hh: W_hh transposed, float, (H, H).
+        bias_hh: b_hh, float, (H,).
+
+    Returns:
+        h_t, float, (..., H).
+    """
+    return xp.tanh(gates_in + affine(xp, hidden, weight_hh, bias_hh))

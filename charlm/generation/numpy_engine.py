@@ -1,0 +1,62 @@
+"""Numpy engines: architectures that sample one text without PyTorch.
+
+An engine is optional. An architecture without one, a model whose weights or options are not exactly those expected,
+and several texts at once are sampled by the model's own forward pass, with the same text for the same seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.generation import numpy_recurrent as recurrent
+from charlm.generation.numpy_weights import Weights
+from charlm.generation.sampler import Stepper
+
+ENGINES: dict[str, Callable[[Weights], Stepper]] = {
+    "char3": recurrent.loop,
+    "loop": recurrent.loop,
+    "concat": recurrent.concat,
+    "rnn": recurrent.rnn,
+    "rnn-scratch": recurrent.rnn,
+    "gru": recurrent.gru,
+    "gru-scratch": recurrent.gru,
+    "lstm": recurrent.lstm,
+    "lstm-scratch": recurrent.lstm,
+    "awd-lstm": recurrent.awd_lstm,
+}
+WINDOWS = {"char3": 3}  # n_context of architectures that read nothing else
+
+
+def make_engine(
+    name: str,
+    arrays: Mapping[str, NDArray[Any]],
+    config: Mapping[str, Any],
+    vocab_size: int,
+    n_context: int | None = None,
+) -> Stepper | None:
+    """Build the numpy engine of a model.
+
+    Args:
+        name: architecture.
+        arrays: weights by the names of the model's `state_dict`.
+        config: options of the model's constructor, defaults included.
+        vocab_size: V.
+        n_context: characters in a window; None for a model that carries a state.
+
+    Returns:
+        the engine; None if the architecture has none, or if a weight or an option is not as expected.
+    """
+    if name not in ENGINES or WINDOWS.get(name, n_context) != n_context:
+        return None
+    weights = Weights(arrays, config, vocab_size)
+    try:
+        with np.errstate(over="raise", invalid="raise"):  # diverged weights
+            engine = ENGINES[name](weights)
+        weights.check_all_used()
+    except (ValueError, FloatingPointError):
+        return None
+    return engine

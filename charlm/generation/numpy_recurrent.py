@@ -1,0 +1,199 @@
+"""The recurrent family in numpy, for one text: the cells of `charlm.cells`, one step for each character.
+
+Weights are laid out once. The first layer's share of a character, W_ih e + b_ih, is a row of a table with one row for
+each character, so the embedding costs nothing.
+
+Shapes: V vocab_size, E n_embed, H n_hidden, G gates, K extra features, L n_layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from charlm.cells import concat_cell, gru_cell, loop_cell, lstm_cell, rnn_cell
+from charlm.generation.numpy_weights import Array, Weights
+
+PYTORCH = "layers.{0}_l{1}"  # name of a parameter of a layer in nn.LSTM and the like
+AWD_LSTM = "layers.layers.{1}.{0}_l0"
+
+
+class RecurrentLayers:
+    """Embedding and stacked recurrent layers with their state.
+
+    Args:
+        cell: one step, a function of `charlm.cells`.
+        cell_weights: its arguments after the state, for each layer.
+        table: gates_in of the first layer for each character, (V, G H).
+        upper: for each layer above the first, W_ih transposed, (H, G H), and b_ih, (G H,).
+        n_states: number of vectors (H,) in a layer's state.
+        extra_weight: W_ih transposed of features read in addition to the embedding, (K, G H).
+    """
+
+    def __init__(
+        self,
+        cell: Callable[..., Any],
+        cell_weights: Sequence[tuple[Array, ...]],
+        table: Array,
+        upper: Sequence[tuple[Array, Array]] = (),
+        n_states: int = 1,
+        extra_weight: Array | None = None,
+    ) -> None:
+        self.cell, self.cell_weights, self.table, self.upper = cell, cell_weights, table, upper
+        self.n_states, self.extra_weight = n_states, cast(Array, extra_weight)
+        self.n_hidden = len(cell_weights[0][0])
+        self.reset()
+
+    def reset(self) -> None:
+        """Set the state to zero."""
+        zeros = np.zeros(self.n_hidden, np.float32)
+        self.states: list[Any] = [zeros if self.n_states == 1 else (zeros,) * self.n_states] * len(self.cell_weights)
+
+    def step(self, char: int, extra: Array | None = None) -> Array:
+        """Read a character and return the last layer's hidden state, (H,).
+
+        Args:
+            char: index.
+            extra: features read in addition to the embedding, (K,).
+        """
+        gates_in = self.table[char]
+        if extra is not None:
+            gates_in = gates_in + np.dot(extra, self.extra_weight)
+        hidden = self._advance(0, gates_in)
+        for i, (weight, bias) in enumerate(self.upper, start=1):
+            hidden = self._advance(i, np.dot(hidden, weight) + bias)
+        return hidden
+
+    def _advance(self, i: int, gates_in: Array) -> Array:
+        state = self.states[i] = self.cell(np, gates_in, self.states[i], *self.cell_weights[i])
+        hidden: Array = state if self.n_states == 1 else state[0]
+        return hidden
+
+
+class RecurrentStepper:
+    """Recurrent layers and a head: a `Stepper` for one text.
+
+    Args:
+        layers: embedding and recurrent layers.
+        head: linear layers to the logits, each a matrix (n_in, n_out) and a bias (n_out,).
+    """
+
+    def __init__(self, layers: RecurrentLayers, head: Sequence[tuple[Array, Array]]) -> None:
+        self.layers, self.head = layers, head
+
+    def reset(self) -> None:
+        """Set the state to zero."""
+        self.layers.reset()
+
+    def read(self, chars: Sequence[Any]) -> Array:
+        """Read characters, at least one, and return the logits of the next one, (V,)."""
+        with np.errstate(over="ignore"):  # see `cells.ops.sigmoid`
+            for char in chars:
+                hidden = self.layers.step(char)
+        return apply_head(self.head, hidden)
+
+
+def apply_head(head: Sequence[tuple[Array, Array]], hidden: Array) -> Array:
+    """Return the logits, (V,), from a hidden state, (H,)."""
+    for weight, bias in head:
+        hidden = np.dot(hidden, weight) + bias
+    return hidden
+
+
+def take_layers(
+    weights: Weights, cell: Callable[..., Any], n_gates: int, n_states: int = 1, name: str = PYTORCH, n_extra: int = 0
+) -> tuple[RecurrentLayers, Array]:
+    """Take embedding and stacked layers out of the weights.
+
+    Args:
+        weights: of the model.
+        cell: one step.
+        n_gates: G.
+        n_states: number of vectors (H,) in a layer's state.
+        name: of a parameter of a layer, see `PYTORCH`.
+        n_extra: K, features that the first layer reads in addition to the embedding.
+
+    Returns:
+        the layers, and the embedding, (V, E), for a tied head.
+    """
+    n_embed, n_hidden, n_layers = (weights.option(key, int) for key in ("n_embed", "n_hidden", "n_layers"))
+    embed = weights.pop("embed.weight", weights.vocab_size, n_embed)
+    cell_weights, inputs = [], []
+    for i in range(n_layers):
+        n_in, n_out = n_hidden if i else n_embed + n_extra, n_gates * n_hidden
+        inputs.append(
+            (weights.matrix(name.format("weight_ih", i), n_in, n_out), weights.pop(name.format("bias_ih", i), n_out))
+        )
+        cell_weights.append(
+            (
+                weights.matrix(name.format("weight_hh", i), n_hidden, n_out),
+                weights.pop(name.format("bias_hh", i), n_out),
+            )
+        )
+    (weight, bias), *upper = inputs
+    table = embed @ weight[:n_embed] + bias
+    return RecurrentLayers(cell, cell_weights, table, upper, n_states, weight[n_embed:] if n_extra else None), embed
+
+
+def take_head(weights: Weights, embed: Array, n_hidden: int, name: str = "head") -> list[tuple[Array, Array]]:
+    """Take the head of `Recurrent` out of the weights.
+
+    Args:
+        weights: of the model.
+        embed: (V, E), the last matrix of a tied head.
+        n_hidden: H.
+        name: of the head in the model.
+    """
+    vocab_size, n_embed = embed.shape
+    if not weights.option("tied", bool):
+        return [weights.linear(f"{name}.2", n_hidden, vocab_size)]
+    decoder = f"{name}.2.weight"
+    if decoder in weights.arrays and not np.array_equal(weights.pop(decoder, *embed.shape), embed):
+        raise ValueError(f"{decoder} is not the embedding")
+    between = [] if n_embed == n_hidden else [weights.linear(f"{name}.1", n_hidden, n_embed)]
+    return [*between, (np.ascontiguousarray(embed.T), weights.pop(f"{name}.2.bias", vocab_size))]
+
+
+def _stacked(weights: Weights, *args: Any, **options: Any) -> RecurrentStepper:
+    layers, embed = take_layers(weights, *args, **options)
+    return RecurrentStepper(layers, take_head(weights, embed, layers.n_hidden))
+
+
+def rnn(weights: Weights) -> RecurrentStepper:
+    """Build the engine of `rnn` and `rnn-scratch`."""
+    return _stacked(weights, rnn_cell, n_gates=1)
+
+
+def gru(weights: Weights) -> RecurrentStepper:
+    """Build the engine of `gru` and `gru-scratch`."""
+    return _stacked(weights, gru_cell, n_gates=3)
+
+
+def lstm(weights: Weights) -> RecurrentStepper:
+    """Build the engine of `lstm` and `lstm-scratch`."""
+    return _stacked(weights, lstm_cell, n_gates=4, n_states=2)
+
+
+def awd_lstm(weights: Weights) -> RecurrentStepper:
+    """Build the engine of `awd-lstm`, whose dropouts are off at sampling."""
+    return _stacked(weights, lstm_cell, n_gates=4, n_states=2, name=AWD_LSTM)
+
+
+def loop(weights: Weights) -> RecurrentStepper:
+    """Build the engine of `loop` and of `char3`, which is a loop over three characters."""
+    v, e, h = weights.vocab_size, weights.option("n_embed", int), weights.option("n_hidden", int)
+    embed, (weight, bias) = weights.pop("embed.weight", v, e), weights.linear("embed_to_hidden", e, h)
+    table = np.maximum(embed @ weight + bias, 0)
+    layers = RecurrentLayers(loop_cell, [weights.linear("hidden_to_hidden", h, h)], table)
+    return RecurrentStepper(layers, [weights.linear("head", h, v)])
+
+
+def concat(weights: Weights) -> RecurrentStepper:
+    """Build the engine of `concat`."""
+    v, e, h = weights.vocab_size, weights.option("n_embed", int), weights.option("n_hidden", int)
+    embed, (weight, bias) = weights.pop("embed.weight", v, e), weights.linear("both_to_hidden", h + e, h)
+    cell_weights = (weight[:h], *weights.linear("hidden_to_hidden", h, h))
+    layers = RecurrentLayers(concat_cell, [cell_weights], embed @ weight[h:] + bias)
+    return RecurrentStepper(layers, [weights.linear("head", h, v)])

@@ -1,0 +1,86 @@
+"""Weights of a checkpoint as numpy arrays, each taken out once and checked.
+
+Shapes: V vocab_size, E n_embed, H n_hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+T = TypeVar("T")
+
+INITS = ("uniform", "identity")  # values of the option `init`, which changes fresh weights only
+
+
+class Weights:
+    """Weights and options of a model that an engine takes out one by one.
+
+    Args:
+        arrays: by the names of the model's `state_dict`.
+        config: options of the model's constructor, defaults included.
+        vocab_size: V.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], config: Mapping[str, Any], vocab_size: int) -> None:
+        self.arrays, self.config, self.vocab_size = dict(arrays), dict(config), vocab_size
+
+    def option(self, name: str, kind: type[T]) -> T:
+        """Take an option out.
+
+        Raises:
+            ValueError: it is missing or has another type.
+        """
+        value = self.config.pop(name, None)
+        if type(value) is not kind or (kind is int and value < 1):  # type: ignore[operator]
+            raise ValueError(f"{name} is {value!r}")
+        return value
+
+    def pop(self, name: str, *shape: int, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+        """Take an array out; floats of any width become float32.
+
+        Args:
+            name: of the array.
+            shape: expected; -1 matches any size of at least 1.
+            dtype: expected; float32 stands for any float.
+
+        Raises:
+            ValueError: it is missing or has another shape or type.
+        """
+        array = self.arrays.pop(name, None)
+        if array is None or array.ndim != len(shape):
+            raise ValueError(f"{name} is missing, or has not {len(shape)} axes")
+        if not array.size or any(n not in (-1, size) for n, size in zip(shape, array.shape, strict=True)):
+            raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
+        if dtype is not np.float32:
+            if array.dtype != dtype:
+                raise ValueError(f"{name} is {array.dtype}, not {dtype.__name__}")
+            return array
+        if array.dtype.kind != "f":
+            raise ValueError(f"{name} is {array.dtype}, not a float")
+        return array.astype(np.float32)
+
+    def matrix(self, name: str, n_in: int, n_out: int) -> Array:
+        """Take a matrix (n_out, n_in) out and transpose it to (n_in, n_out), contiguous in memory."""
+        return np.ascontiguousarray(self.pop(name, n_out, n_in).T)
+
+    def linear(self, name: str, n_in: int, n_out: int) -> tuple[Array, Array]:
+        """Take a linear layer out: its matrix transposed, (n_in, n_out), and its bias, (n_out,)."""
+        return self.matrix(f"{name}.weight", n_in, n_out), self.pop(f"{name}.bias", n_out)
+
+    def check_all_used(self) -> None:
+        """Check that nothing is left but options that do not change sampling: dropout and initialization.
+
+        Raises:
+            ValueError: there are other weights or options.
+        """
+        for key, value in self.config.items():
+            is_dropout = "dropout" in key and type(value) in (int, float) and 0 <= value < 1
+            if not is_dropout and not (key == "init" and value in INITS):
+                raise ValueError(f"{key} is {value!r}")
+        if self.arrays:
+            raise ValueError(f"unexpected weights: {', '.join(sorted(self.arrays)[:3])}")
