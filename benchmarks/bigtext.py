@@ -100,19 +100,19 @@ def train(path: str, n_steps: int, n_chars: int) -> None:
     from charlm.training.trainer import Trainer
 
     class Stop(Callback):
-        def on_batch_end(self, run: TrainState) -> None:
-            if run.step == 1:
+        def on_batch_end(self, state: TrainState) -> None:
+            if state.step == 1:
                 print(time.time(), flush=True)
-            run.stop = run.step >= n_steps
+            state.stop = state.step >= n_steps
 
     for choice in ({"model": "gru"}, {"model": "gru", "feed": "chunks"}, {"model": "rnn", "feed": "windows"}):
         recipe = Recipe().replace(corpus=[path], epochs=1, device="cpu", **choice)
         trainer = Trainer.make(recipe, read_corpus(recipe))
-        fit(trainer.run, [Stop()])
+        fit(trainer.state, [Stop()])
         first, _ = trainer.corpus.bounds["valid"]
         n_context = recipe.n_context if recipe.feed == "windows" else None
         for n_lanes in (1, 32):
-            evaluate(trainer.run.model, trainer.ids, first, first + n_chars, n_context, n_lanes)
+            evaluate(trainer.state.model, trainer.ids, first, first + n_chars, n_context, n_lanes)
 
 
 if __name__ == "__main__":

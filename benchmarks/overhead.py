@@ -27,8 +27,6 @@ from charlm.evaluation.metrics import nats_per_char
 from charlm.recipe import Recipe
 from charlm.training import callbacks
 from charlm.training.loop import Callback, TrainState, train_epoch
-from charlm.training.session import report_every
-from charlm.training.setup import schedule_callback
 from charlm.training.trainer import Trainer
 
 SHAPES = {
@@ -42,7 +40,7 @@ SHAPES = {
 
 def bare(trainer: Trainer, n_steps: int) -> float:
     """Train `n_steps` in a bare loop; return characters/s."""
-    model, optimizer, feed = trainer.run.model, trainer.run.optimizer, trainer.run.feed
+    model, optimizer, feed = trainer.state.model, trainer.state.optimizer, trainer.state.feed
     model.train()
     state, n_chars = None, 0
     began = time.perf_counter()
@@ -67,20 +65,20 @@ class StopAfter(Callback):
     def __init__(self, n_steps: int) -> None:
         self.n_steps = n_steps
 
-    def on_batch_end(self, run: TrainState) -> None:
+    def on_batch_end(self, state: TrainState) -> None:
         """Count."""
-        run.stop = run.step % self.n_steps == 0
+        state.stop = state.step % self.n_steps == 0
 
 
 def ours(trainer: Trainer, listed: list[Callback], n_steps: int) -> float:
     """Train `n_steps` with every callback of `charlm train`; return characters/s."""
-    run = trainer.run
-    run.stop, run.step_in_epoch, before = False, 0, run.n_chars
+    state = trainer.state
+    state.stop, state.step_in_epoch, before = False, 0, state.n_chars
     began = time.perf_counter()
-    while run.n_chars == before or not run.stop:
-        run.step_in_epoch = 0
-        train_epoch(run, listed)
-    return (run.n_chars - before) / (time.perf_counter() - began)
+    while state.n_chars == before or not state.stop:
+        state.step_in_epoch = 0
+        train_epoch(state, listed)
+    return (state.n_chars - before) / (time.perf_counter() - began)
 
 
 def speed(n_seconds: float, n_rounds: int) -> None:
@@ -95,15 +93,14 @@ def speed(n_seconds: float, n_rounds: int) -> None:
         n_steps = max(10, round(n_seconds * chars_a_second / (full.recipe.bptt * (full.recipe.batch_size or 1))))
         with tempfile.TemporaryDirectory() as folder:
             listed: list[Callback] = [
-                schedule_callback(full.recipe),
-                callbacks.TrainingStats(report_every(full.run.feed)),
+                *full.callbacks,
                 callbacks.JSONLinesLogger(Path(folder) / "metrics.jsonl"),
                 callbacks.TensorBoard(Path(folder), full.recipe.to_toml(), corpus.vocab),
                 callbacks.Progress(),
                 StopAfter(n_steps),
             ]
             for callback in listed:
-                callback.on_fit_start(full.run)
+                callback.on_fit_start(full.state)
             ours(full, listed, n_steps)
             pairs = []
             for i in range(n_rounds):  # the order alternates
@@ -111,7 +108,7 @@ def speed(n_seconds: float, n_rounds: int) -> None:
                 plain_speed = bare(plain, n_steps)
                 pairs.append((plain_speed, first or ours(full, listed, n_steps)))
             for callback in listed:
-                callback.on_fit_end(full.run)
+                callback.on_fit_end(full.state)
         ratios = sorted(b / a for a, b in pairs)
         bare_speed, our_speed = (statistics.median(p[i] for p in pairs) for i in (0, 1))
         low, ratio, high = statistics.quantiles(ratios, n=4)

@@ -28,18 +28,18 @@ N_CHARS = 1 << 15  # of a turn
 class StopAfter(Callback):
     """End a turn."""
 
-    def on_batch_end(self, run: TrainState) -> None:
+    def on_batch_end(self, state: TrainState) -> None:
         """Stop after `N_CHARS` characters."""
-        run.stop = run.n_chars % N_CHARS == 0
+        state.stop = state.n_chars % N_CHARS == 0
 
 
 def turn(trainer: Trainer) -> float:
     """Train on `N_CHARS` characters and return the seconds per character."""
-    run = trainer.run
-    run.stop, run.step_in_epoch, run.n_chars = False, 0, 0
+    state = trainer.state
+    state.stop, state.step_in_epoch, state.n_chars = False, 0, 0
     since = time.perf_counter()
-    train_epoch(run, [StopAfter()])
-    return (time.perf_counter() - since) / run.n_chars
+    train_epoch(state, [StopAfter()])
+    return (time.perf_counter() - since) / state.n_chars
 
 
 def main(n_rounds: int) -> None:
@@ -50,7 +50,7 @@ def main(n_rounds: int) -> None:
     trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
     first, stop = corpus.bounds["train"]
     since = time.perf_counter()
-    trainers[0].run.model.fit_counts(trainers[0].train_codes, trainers[0].char_classes)
+    trainers[0].state.model.fit_counts(trainers[0].train_ids, trainers[0].char_classes)
     counting = time.perf_counter() - since
     ratios, hours = [], []
     for i in range(n_rounds + 1):

@@ -74,7 +74,6 @@ class Recipe:
     )
     weight_decay: float = _key(0.0, "Weight decay; decoupled for adamw, else L2 penalty.", minimum=0)
     clip: float | None = _key(None, "Clip the gradient to this L2 norm.", minimum=0)
-    accumulate: int = _key(1, "Pieces in which a batch is read, one after another, to save memory.", minimum=1)
     label_smoothing: float = _key(
         0.0, "Label smoothing: probability mass distributed uniformly over all symbols.", minimum=0
     )

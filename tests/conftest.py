@@ -12,7 +12,7 @@ from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.feeds import Stream
 from charlm.models import CharModel, build
-from charlm.training.loop import TrainState
+from charlm.training.loop import Timer, TrainState
 
 torch.set_num_threads(1)  # two threads on a busy machine are ten times as slow
 
@@ -61,12 +61,10 @@ def fixed_probs():
 def make_run(cycle):
     """Return a function that puts a small training together: 7 batches of 2 x 4 characters an epoch."""
 
-    def make(name="rnn", feed=None, n_epochs=2, minutes=None, rate=0.01, accumulate=1, **options):
+    def make(name="rnn", feed=None, n_epochs=2, minutes=None, rate=0.01, **options):
         model = build(name, 4, **{"n_embed": 4, "n_hidden": 8} | options)
         feed = feed or Stream(cycle(57), bptt=4, batch_size=2)
-        return TrainState(
-            model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, minutes, accumulate=accumulate
-        )
+        return TrainState(model, feed, torch.optim.Adam(model.parameters(), rate), n_epochs, Timer(minutes))
 
     return make
 

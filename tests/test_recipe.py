@@ -13,14 +13,14 @@ from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.experiments.lesson import PROTOCOL, STEPS
 from charlm.recipe import Recipe
 from charlm.training import schedules
-from charlm.training.setup import resolve
+from charlm.training.setup import fill_defaults
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_a_packaged_recipe_builds_a_model(name):
-    resolved = resolve(recipe.load(name), CPU)
+    resolved = fill_defaults(recipe.load(name), CPU)
     model = models.build(resolved.model, 10, **resolved.options)
     assert resolved.feed in recipe.FEEDS
     assert resolved.batch_size
@@ -30,7 +30,7 @@ def test_a_packaged_recipe_builds_a_model(name):
 
 @pytest.mark.parametrize("name", recipe.names())
 def test_a_packaged_recipe_is_unchanged_by_writing_and_reading_toml(name, tmp_path):
-    resolved = resolve(recipe.load(name), CPU)
+    resolved = fill_defaults(recipe.load(name), CPU)
     (tmp_path / "r.toml").write_text(resolved.to_toml(), "utf-8")
     assert recipe.load(str(tmp_path / "r.toml")) == resolved
 
@@ -66,7 +66,7 @@ def test_toml_contains_the_options_in_their_own_table():
 def test_every_step_of_the_lesson_has_a_recipe():
     assert {f"lesson-{step}" for step in STEPS} <= set(recipe.names())
     for choice in PROTOCOL.values():
-        resolve(Recipe().replace(**choice), CPU)
+        fill_defaults(Recipe().replace(**choice), CPU)
 
 
 @pytest.mark.parametrize(

@@ -142,4 +142,4 @@ def _warn(differences: list[str]) -> None:
     if not distributed.is_main_process():
         return
     for difference in differences:
-        print(f"charlm: not as it was when it stopped: {difference}; results may differ by rounding", file=sys.stderr)
+        print(f"charlm: not as it was when it stopped: {difference}", file=sys.stderr)

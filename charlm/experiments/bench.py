@@ -27,7 +27,7 @@ from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.training.callbacks import Progress
 from charlm.training.session import train
-from charlm.training.setup import choose_device, resolve
+from charlm.training.setup import choose_device, fill_defaults
 
 COUNTING = "ngram"  # the architecture that every contest includes
 SAMPLE_SECONDS = 1.0  # of drawing characters, to see how fast it goes
@@ -147,7 +147,7 @@ def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
     """Return whether a run is there with its result, and refuse one of another recipe or text."""
     if not run.exists():
         return False
-    wanted = resolve(entry, choose_device(entry.device))
+    wanted = fill_defaults(entry, choose_device(entry.device))
     if (run / "recipe.toml").is_file() and recipe.load(str(run / "recipe.toml")) != wanted:
         raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove it")
     if not (run / "row.json").is_file():

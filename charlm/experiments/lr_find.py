@@ -15,6 +15,7 @@ from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.errors import CharlmError, UsageError
 from charlm.experiments.plots import picture
+from charlm.models.counting import fit_counts
 from charlm.recipe import Recipe
 from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.setup import gradient_callbacks
@@ -41,24 +42,22 @@ class Sweep(Callback):
         self.lowest, self.highest, self.n_steps = lowest, highest, n_steps
         self.rates: list[float] = []
         self.nats: list[float] = []
-        self._before, self._mean = (0.0, 0), 0.0
+        self._mean = 0.0
 
-    def on_batch_start(self, run: TrainState) -> None:
+    def on_batch_start(self, state: TrainState) -> None:
         """Set the rate."""
-        rate = self.lowest * (self.highest / self.lowest) ** (run.step / (self.n_steps - 1))
+        rate = self.lowest * (self.highest / self.lowest) ** (state.step / (self.n_steps - 1))
         self.rates.append(rate)
-        for group in run.optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
 
-    def on_batch_end(self, run: TrainState) -> None:
+    def on_batch_end(self, state: TrainState) -> None:
         """Note the loss; stop at the end, or where the loss runs away."""
-        nats, n_chars = float(run.sum_nats), run.n_chars
-        loss = (nats - self._before[0]) / (n_chars - self._before[1])
-        self._before = nats, n_chars
+        loss = float(state.batch.loss)
         self._mean = SMOOTH * self._mean + (1 - SMOOTH) * loss
-        self.nats.append(self._mean / (1 - SMOOTH**run.step))  # without the bias towards the initial 0
+        self.nats.append(self._mean / (1 - SMOOTH**state.step))  # without the bias towards the initial 0
         diverged = not math.isfinite(loss) or self.nats[-1] > DIVERGED * min(self.nats)
-        run.stop = diverged or run.step >= self.n_steps
+        state.stop = diverged or state.step >= self.n_steps
 
 
 @dataclass(frozen=True)
@@ -94,13 +93,12 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
         raise UsageError(f"model {recipe.model} counts and has no learning rate; `charlm train` will do")
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
-        run = trainer.run
-        if isinstance(run.model, models.CountingModel):
-            run.model.fit_counts(trainer.train_codes, trainer.char_classes)
-        run.n_epochs, run.minutes = math.inf, None
-        remove_temp_files = Sweep(lowest, highest, n_steps)
-        fit(run, [*gradient_callbacks(recipe), remove_temp_files])
-    finite = [(r, n) for r, n in zip(remove_temp_files.rates, remove_temp_files.nats, strict=False) if math.isfinite(n)]
+        state = trainer.state
+        fit_counts(state.model, trainer.train_ids, trainer.char_classes)
+        state.n_epochs, state.timer.minutes = math.inf, None
+        sweep = Sweep(lowest, highest, n_steps)
+        fit(state, [*gradient_callbacks(recipe), sweep])
+    finite = [(r, n) for r, n in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(n)]
     if len(finite) < 10:
         raise CharlmError(f"the loss ran away within {len(finite)} steps; begin with a lower --lowest")
     rates, nats = [r for r, _ in finite], [n for _, n in finite]

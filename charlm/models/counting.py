@@ -120,3 +120,20 @@ def keeping_counts(model: CharModel) -> Iterator[None]:
     finally:
         for part, arrays in zip(parts, stored, strict=True):
             part.counts.load(arrays)
+
+
+def training_span(model: CharModel, ids: Tensor) -> Tensor:
+    """Return the part of a training text that is used for gradient steps: all of it unless the model counts."""
+    return model.training_span(ids) if isinstance(model, CountingModel) else ids
+
+
+def fit_counts(model: CharModel, ids: Tensor, char_classes: Tensor | None = None) -> None:
+    """Fit the counts of a model; no-op for a model without counts. See `CountingModel.fit_counts`."""
+    if isinstance(model, CountingModel):
+        model.fit_counts(ids, char_classes)
+
+
+def free_training_cache(model: CharModel) -> None:
+    """Release buffers that only training needs; no-op for a model without counts."""
+    if isinstance(model, CountingModel):
+        model.free_training_cache()

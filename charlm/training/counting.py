@@ -1,4 +1,4 @@
-"""What stands in the place of the training loop for a model that counts."""
+"""Training of models that only count: one pass over the text instead of the training loop."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from charlm.training.loop import Callback, TrainState, fit_context, run_hooks
 
 
 def count(
-    run: TrainState,
+    state: TrainState,
     ids: Tensor,
     char_classes: Tensor | None = None,
     score: Callable[[], EvalResult] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
-    """Let a counting model read a text once.
+    """Fit the counts of a model to a text.
 
-    It is validated once and that is reported twice, before the first character and after the last: a flat line, to
-    be laid over the curves of models that are trained.
+    The model is validated once, and the result is reported twice, at 0 and at N characters: a flat line beside the
+    curves of trained models.
 
     Args:
-        run: whose model counts; its counters say afterwards that one epoch was one step.
+        state: of a `CountingModel`; its counters report one epoch of one step afterwards.
         ids: the text as indices, (N,).
-        char_classes: of the symbols, see `CountingModel.fit_counts`.
-        score: predicts the validation part; None where there is none.
+        char_classes: see `CountingModel.fit_counts`.
+        score: evaluates the validation part; None if there is none.
         callbacks: called in this order.
     """
-    assert isinstance(run.model, CountingModel)
-    with fit_context(run, callbacks):
-        run.model.fit_counts(ids, char_classes)
+    assert isinstance(state.model, CountingModel)
+    with fit_context(state, callbacks):
+        state.model.fit_counts(ids, char_classes)
         measured = {} if score is None else {"valid_nats": score().nats_per_char}
-        run.logs.update(measured)
-        run_hooks("on_batch_end", run, callbacks)
-        run.n_epochs, run.epoch, run.step, run.n_chars = 1, 1, 1, len(ids)
-        run.logs.update(measured)
-        run_hooks("on_epoch_end", run, callbacks)
+        state.logs.update(measured)
+        run_hooks("on_batch_end", state, callbacks)
+        state.n_epochs, state.epoch, state.step, state.n_chars = 1, 1, 1, len(ids)
+        state.logs.update(measured)
+        run_hooks("on_epoch_end", state, callbacks)

@@ -1,25 +1,24 @@
-"""Many processes, one training: what each of them does alone, and what they tell one another.
+"""Data-parallel training: the collective operations, and each process's share of the work.
 
-`torchrun` starts the same program several times. Each process has the whole text and the whole model, takes its own
-rows of every batch, and adds its gradient to those of the others; so all of them take the same step, and the result is
-that of one process up to rounding. What a process decides must be decided alike by all, or they would wait for one
-another for ever: by numbers that all have (`all_reduce_max`, `run_on_rank0`), never by an own clock or signal.
+`torchrun` starts the same program several times. Each process has the whole text and the whole model, reads its own
+rows of every batch, and averages its gradients with the others'. So all processes take the same step, and the result
+is that of one process up to rounding. Every decision (stop, save) must be the same on all processes, or they would wait
+for one another for ever: it depends on values that all have (`all_reduce_max`, `run_on_rank0`), never on one process's
+clock or signal.
 
-`torch.nn.parallel.DistributedDataParallel` would do the adding, too. It asks that every process has a row in every
-step and every parameter a gradient, which the end of an epoch and a model of one's own need not give. What it is good
-for, sending the first gradients while the last are computed, gains little here: read backward through time, the
-gradient of a recurrent layer is complete only at the first character.
+`torch.nn.parallel.DistributedDataParallel` requires a row for every process in every step and a gradient for every
+parameter; the end of an epoch and a user's model need not give either. Its advantage, sending the first gradients while
+the last ones are computed, is small here: with backpropagation through time, the gradient of a recurrent layer is
+complete only at the first character.
 
-Objects that the processes send one another travel as pickles, as torch.distributed has it; no file is read so. In a
-single process each function does nothing, or what it says for one.
-
-Shapes: B rows of a batch, T characters.
+Objects travel between processes as pickles, as in torch.distributed; no file is read in this way. In a single process
+each function does nothing, or what its docstring says for one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -33,7 +32,7 @@ from charlm.models.base import to_device
 
 Value = TypeVar("Value")
 
-TIMEOUT = timedelta(days=30)  # that others wait while the first evaluates
+TIMEOUT = timedelta(days=30)  # for processes that wait while the main process evaluates
 
 
 def rank() -> int:
@@ -42,12 +41,12 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Return how many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main_process() -> bool:
-    """Return whether this is the process that writes, prints and evaluates."""
+    """Return whether this process has rank 0: it writes, prints and evaluates."""
     return rank() == 0
 
 
@@ -57,10 +56,13 @@ def local_rank() -> int:
 
 
 def rank_device(device: torch.device) -> torch.device:
-    """Return this process's own device of a kind.
+    """Return the device of this process.
+
+    Args:
+        device: type of device.
 
     Raises:
-        UsageError: there are not as many, or it is of a kind on which processes cannot work together.
+        UsageError: there are fewer devices than processes, or gradients cannot be averaged on this type of device.
     """
     if world_size() == 1 or device.type == "cpu":
         return device
@@ -74,13 +76,13 @@ def rank_device(device: torch.device) -> torch.device:
 
 
 def seed_rank(seed: int) -> None:
-    """Seed torch's generators so that processes draw different dropout; the first goes on as a single one does."""
+    """Seed torch's generators so that each process draws its own dropout; rank 0 draws that of a single process."""
     if not is_main_process():
         torch.manual_seed((seed * 1_000_003 + rank()) % 2**64)
 
 
 def broadcast_weights(model: nn.Module) -> None:
-    """Give all processes the first one's weights: other processors may have drawn them with another rounding."""
+    """Copy the weights of rank 0 to all processes: another CPU may have initialised them with other rounding."""
     if world_size() > 1:
         for tensor in model.state_dict().values():
             dist.broadcast(tensor, 0)
@@ -91,76 +93,60 @@ def shard_bounds(n: int) -> tuple[int, int]:
     return rank() * n // world_size(), (rank() + 1) * n // world_size()
 
 
-def micro_batches(batch: Sequence[Tensor], n: int) -> list[tuple[Tensor, ...]]:
-    """Return this process's rows of a batch.
-
-    Args:
-        batch: of all processes, each (B, T).
-        n: pieces in which they are to be read, one after another.
-
-    Returns:
-        at most so many pieces of the batch, none where this process has no row.
-    """
-    if world_size() > 1:
-        first, stop = shard_bounds(len(batch[0]))
-        if first == stop:
-            return []
-        batch = [part[first:stop] for part in batch]
-    if n == 1:
-        return [tuple(batch)]
-    return list(zip(*(part.chunk(n) for part in batch), strict=True))
-
-
-def all_reduce_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> None:
-    """Add gradients and loss over the processes, in place; a parameter without a gradient counts as zero.
+def all_reduce_gradients(parameters: Iterable[nn.Parameter], loss: Tensor, weight: float) -> Tensor:
+    """Replace gradients by their weighted mean over the processes; a missing gradient counts as zero.
 
     Args:
         parameters: the same on all processes.
-        loss: nats, ().
+        loss: this process's mean loss, ().
+        weight: fraction of the batch that this process read; the weights of all processes add up to 1.
+
+    Returns:
+        the weighted mean of the losses, ().
     """
     if world_size() == 1:
-        return
-    learned = [p for p in parameters if p.requires_grad]
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learned]
-    flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)])
+        return loss
+    trained = [p for p in parameters if p.requires_grad]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trained]
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss.view(1)]).mul_(weight)
     dist.all_reduce(flat)
-    loss.copy_(flat[-1])
-    for p, gradient in zip(learned, torch.split(flat[:-1], [p.numel() for p in learned]), strict=True):
+    for p, gradient in zip(trained, torch.split(flat[:-1], [p.numel() for p in trained]), strict=True):
         p.grad = gradient.view_as(p)
+    return flat[-1]
 
 
 def all_reduce_max(*values: float) -> list[float]:
-    """Return the largest of each value over the processes; nobody goes on before all have come here."""
+    """Return the maximum of each value over the processes; every process waits here for all others."""
     if world_size() == 1:
         return list(values)
-    shared = torch.tensor(values, dtype=torch.float64)  # on the CPU: a GPU need not wait
+    shared = torch.tensor(values, dtype=torch.float64)  # on the CPU, so that a GPU need not wait
     dist.all_reduce(shared, op=dist.ReduceOp.MAX)
-    found: list[float] = shared.tolist()
-    return found
+    maxima: list[float] = shared.tolist()
+    return maxima
 
 
 def run_on_rank0(make: Callable[[], Value]) -> Value:
-    """Return, or raise, on all processes what a function returns or raises on the first; the others wait for it."""
+    """Call a function on rank 0; return its result, or raise its exception, on all processes."""
     if world_size() == 1:
         return make()
-    waiting = dist.new_group(backend="gloo", timeout=TIMEOUT)
+    group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     sent: list[Any] = [None, None]
     if is_main_process():
         try:
             sent[0] = make()
         except Exception as error:
             sent[1] = error
-    dist.broadcast_object_list(sent, src=0, group=waiting)
-    dist.destroy_process_group(waiting)
+    dist.broadcast_object_list(sent, src=0, group=group)
+    dist.destroy_process_group(group)
     if sent[1] is not None:
         raise sent[1]
-    found: Value = sent[0]
-    return found
+    result: Value = sent[0]
+    return result
 
 
 @contextmanager
 def rank0_first() -> Iterator[None]:
-    """Let the first process of each machine do something, then the others: it may leave a file for them."""
+    """Run a block in the first process of each machine, then in the others: it may leave a file for them."""
     if local_rank() > 0:
         all_reduce_max(0)
     yield
@@ -169,10 +155,10 @@ def rank0_first() -> Iterator[None]:
 
 
 def gather(value: Value) -> list[Value]:
-    """Return on the first process a value of each, its tensors on the CPU; elsewhere the own one alone."""
+    """Return the values of all processes on rank 0, tensors on the CPU; on other ranks only their own value."""
     if world_size() == 1:
         return [value]
     value = to_device(value, torch.device("cpu"))
-    everyone: list[Any] | None = [None] * world_size() if is_main_process() else None
-    dist.gather_object(value, everyone, dst=0)
-    return everyone or [value]
+    values: list[Any] | None = [None] * world_size() if is_main_process() else None
+    dist.gather_object(value, values, dst=0)
+    return values or [value]

@@ -1,6 +1,6 @@
-"""How processes that were started together find one another, and what they leave for those in their place.
+"""Rendezvous of the processes that `torchrun` starts, and the name of their run for restarted ones.
 
-`torchrun` tells each of its processes by environment variables who it is and where the first machine is.
+`torchrun` gives each process its rank and the address of the first machine in environment variables.
 """
 
 from __future__ import annotations
@@ -18,43 +18,42 @@ import torch.distributed as dist
 
 from charlm.training.distributed import all_reduce_max, local_rank
 
-_RUN, _PORT = "charlm/run", "charlm/port"  # in the store of `torchrun`
+_RUN, _PORT = "charlm/run", "charlm/port"  # keys in the store of `torchrun`
 
 
 def under_torchrun() -> bool:
-    """Return whether this is one of several processes that were started together, as `torchrun` does."""
-    told = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-    return told and int(os.environ["WORLD_SIZE"]) > 1
+    """Return whether this is one of several processes that `torchrun` or a similar launcher started."""
+    is_launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    return is_launched and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that were started together; CPU tensors travel by gloo, those of CUDA by NCCL."""
+    """Open the process group: gloo for CPU tensors, NCCL for CUDA tensors. No-op for a single process."""
     if not under_torchrun() or dist.is_initialized():
         yield
         return
     has_cuda = torch.cuda.is_available()
     if has_cuda and local_rank() < torch.cuda.device_count():
         torch.cuda.set_device(local_rank())
-    # An optimiser imports this. Imported once the group is there, it keeps that from being destroyed; and a thread of a
-    # group that lets go of a tensor while Python shuts down ends the process with SIGABRT (seen with torch 2.13).
+    # Optimisers import torch._dynamo. Imported after the group was opened, it keeps a reference that prevents the group
+    # from being destroyed; a group thread that frees a tensor while Python shuts down raises SIGABRT (torch 2.13).
     import_module("torch._dynamo")
-    place = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"]), "store": _rendezvous_store()}
-    dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo", **place)
+    ranks = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"]), "store": _rendezvous_store()}
+    dist.init_process_group("cpu:gloo,cuda:nccl" if has_cuda else "gloo", **ranks)
     yield
-    all_reduce_max(0)  # the first one's store must not go before the others have
-    dist.destroy_process_group()  # not after an error: who else has failed may never come to this place
+    all_reduce_max(0)  # rank 0 holds the store and must be the last to leave
+    dist.destroy_process_group()  # not after an error: it would wait for processes that failed, too
 
 
 def _rendezvous_store() -> Any:
-    """Return a store that the first process has just opened.
+    """Return a store that rank 0 has just opened.
 
-    The store of `torchrun` lives on when processes are started again, and with it all that those before left there
-    for one another; whoever took that for news would wait for a process that is gone. So it holds no more than where
-    to find the new store, and an old one is known by nobody answering.
+    torchrun's store outlives a restart and still holds keys of dead workers; waiting on one would hang. So it holds
+    only the port of a fresh store, and a port that refuses connections is stale.
     """
     shared = _launch_store()
-    if shared is None:  # not by `torchrun`: nothing is started again
+    if shared is None:  # another launcher, without restarts
         return _open_store(int(os.environ["MASTER_PORT"]), os.environ["RANK"] == "0")
     if os.environ["RANK"] == "0":
         own = _open_store(0, True)
@@ -70,24 +69,24 @@ def _rendezvous_store() -> Any:
 
 
 def _launch_store() -> Any:
-    """Return the store of `torchrun`, which outlives the processes; None where there is none."""
+    """Return the store of `torchrun`, which outlives the processes; None with another launcher."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     return _open_store(int(os.environ["MASTER_PORT"]))
 
 
 def _open_store(port: int, is_host: bool = False) -> Any:
-    """Connect to the store at a port of the first machine, or open one there, at any port for 0."""
+    """Connect to a store on the first machine, or open one there; port 0 takes any free port."""
     return dist.TCPStore(os.environ["MASTER_ADDR"], port, is_master=is_host, wait_for_workers=False)  # type: ignore[attr-defined]
 
 
 def publish_run(run: str) -> None:
-    """Leave the name of the run for processes that `torchrun` starts in the place of these."""
+    """Store the folder of the run for processes that `torchrun` restarts."""
     if (shared := _launch_store()) is not None:
         shared.set(_RUN, run)
 
 
 def restored_run() -> str | None:
-    """Return what was left by processes that failed and in whose place these were started; None for the first."""
+    """Return the folder of the run that failed processes had published; None at the first start."""
     shared = _launch_store()
     return str(shared.get(_RUN), "utf-8") if shared is not None and shared.check([_RUN]) else None

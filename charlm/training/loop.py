@@ -1,10 +1,13 @@
-"""The one training loop. Forward, loss, backward and step are here; everything else is a callback."""
+"""The training loop: forward pass, loss, backward pass, optimiser step. Everything else is a callback.
+
+Shapes: B batch_size, T characters, V vocab_size.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,123 +18,203 @@ from charlm.data.feeds import Feed
 from charlm.evaluation.metrics import nats_per_char
 from charlm.models.base import CharModel, State, detach
 from charlm.models.counting import CountingModel
-from charlm.training import distributed
+from charlm.training.distributed import all_reduce_max, shard_bounds
+
+
+def train_epoch(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
+    """Train from the present position in the feed to the end of the epoch, or until `state.stop`."""
+    state.model.train()
+    for batch in state.batches():  # this process's rows, on the device
+        run_hooks("on_batch_start", state, callbacks)
+        state.optimizer.zero_grad(set_to_none=True)
+        with state.autocast():
+            logits, state.hidden = state.model(batch.chars, state.hidden, state.feed.predicts == "last")
+            loss = state.loss(logits, batch)  # mean nats per character
+        loss.backward()  # type: ignore[no-untyped-call]
+        if run_hooks("on_backward_end", state, callbacks):
+            state.skip_batch()
+            continue
+        state.optimizer.step()
+        state.advance(batch)
+        run_hooks("on_batch_end", state, callbacks)
+
+
+def fit(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
+    """Train until all epochs are done or `state.stop`.
+
+    Args:
+        state: model, feed and optimiser; training continues from its counters.
+        callbacks: called in this order.
+    """
+    with fit_context(state, callbacks):
+        while not state.ended:
+            train_epoch(state, callbacks)
+            if state.step_in_epoch == len(state.feed) and not state.interrupted:  # else a resumed run ends the epoch
+                state.epoch, state.step_in_epoch = state.epoch + 1, 0
+            run_hooks("on_epoch_end", state, callbacks)
+            state.synchronize()
+
+
+@dataclass
+class Shard:
+    """This process's rows of a batch.
+
+    Attributes:
+        chars: long, (B, T).
+        targets: long, (B, T) or (B, 1).
+        n_chars: number of targets in the whole batch.
+        weight: fraction of them in these rows. 0 where the batch has fewer rows than there are processes; `chars` is
+            then another process's row.
+        loss: mean nats per character without label smoothing, (); `AllReduceGradients` makes it that of all processes.
+    """
+
+    chars: Tensor
+    targets: Tensor
+    n_chars: int
+    weight: float
+    loss: Tensor = field(init=False)
+
+
+@dataclass
+class Timer:
+    """Seconds of training, including those before it was resumed.
+
+    Attributes:
+        minutes: time limit of the training; None for no limit.
+        synced_seconds: seconds at the end of the last step, the same on all processes.
+    """
+
+    minutes: float | None = None
+    synced_seconds: float = 0.0
+    _started: float = field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """Start, or continue after `synced_seconds`."""
+        self._started = time.perf_counter() - self.synced_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return time.perf_counter() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the time limit that is used, 0 without a limit."""
+        return self.synced_seconds / (60 * self.minutes) if self.minutes else 0.0
 
 
 @dataclass(eq=False)
 class TrainState:
-    """All that is known of a training while it goes on.
+    """The state of a training.
 
     Attributes:
-        model, feed, optimizer: what is trained, on what, by what.
-        n_epochs: epochs to train; infinite where `minutes` alone says when to end.
-        minutes: wall-clock minutes after which training stops; None for no limit.
+        model, feed, optimizer: model, training data and optimiser.
+        n_epochs: epochs to train; infinite if only the time is limited.
+        timer: seconds of training and their limit.
         bf16: run the forward pass in bfloat16.
-        accumulate: read each batch in so many pieces; gradients add up to the whole batch's.
-        label_smoothing: see `nats_per_char`; the loss that is reported is without it.
-        epoch, step_in_epoch: where in the feed the next batch is.
+        label_smoothing: see `nats_per_char`.
+        epoch, step_in_epoch: position of the next batch in the feed.
         step: optimiser steps taken.
         n_chars: characters predicted.
-        sum_nats: nats over those characters, kept on the device; reading it makes the device wait.
-        fit_context: time.perf_counter() at the start.
-        seconds_before: seconds that the training took before it was resumed.
-        states: the model's state after the last step, one for each piece of a batch.
-        share: of the batch that the piece being read is; 1 where a batch is read at once.
-        logs: what callbacks measured during the present hook, for the callbacks after them in the list.
-        stop: set it to end the training after this step.
-        save: set it, on all processes, to have the training saved after this step.
-        skip: set it, on all processes, to leave out the optimiser's step, and the batch's loss with it.
-        n_skipped: steps left out.
-        interrupted: a signal ended it; what takes long is to be left out.
-        signal: number of that signal.
-        pending_signal: number of a signal that is still to be agreed upon.
-        save_requested: a signal that is still to be agreed upon.
-        synced_seconds: seconds of training at the end of the step before, the same on all processes.
-        interruptible: a signal may raise `Interrupted` at once, because what is being done can be done again.
+        sum_nats: loss summed over those characters, kept on the device; reading it makes the device wait.
+        hidden: the model's state after the last batch; None to start from its initial state.
+        batch: the batch being read.
+        logs: values that callbacks measured during the present hook, for the callbacks after them.
+        stop: set it to True to stop after this step; the number of the signal where a signal stops the training.
     """
 
     model: CharModel
     feed: Feed
     optimizer: torch.optim.Optimizer
     n_epochs: float
-    minutes: float | None = None
+    timer: Timer = field(default_factory=Timer)
     bf16: bool = False
-    accumulate: int = 1
     label_smoothing: float = 0.0
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
     n_chars: int = 0
     sum_nats: Tensor | float = 0.0
-    fit_context: float = field(default_factory=time.perf_counter)
-    seconds_before: float = 0.0
-    states: list[State] = field(default_factory=list)
-    share: float = 1.0
+    hidden: State = None
+    batch: Shard = field(init=False)
     logs: dict[str, Any] = field(default_factory=dict)
-    stop: bool = False
-    save: bool = False
-    skip: bool = False
-    n_skipped: int = 0
-    interrupted: bool = False
-    signal: int = 0
-    pending_signal: int = 0
-    save_requested: bool = False
-    synced_seconds: float = 0.0
-    interruptible: bool = False
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far."""
-        return self.seconds_before + time.perf_counter() - self.fit_context
+    stop: int = False
 
     @property
     def progress(self) -> float:
-        """The share of the training that is done, from 0 to 1, by epochs or by minutes, whichever is more."""
+        """Fraction of the training that is done, from 0 to 1: of the epochs or of the time limit, the larger one."""
         by_epochs = (self.epoch + self.step_in_epoch / len(self.feed)) / self.n_epochs
-        by_minutes = self.synced_seconds / (60 * self.minutes) if self.minutes else 0.0
-        return min(1.0, max(by_epochs, by_minutes))
+        return min(1.0, max(by_epochs, self.timer.progress))
 
     @property
     def ended(self) -> bool:
-        """Whether the training came to its end, and was not cut short by an error."""
-        return self.stop or self.epoch >= self.n_epochs
+        """Whether there is nothing left to train."""
+        return bool(self.stop) or self.epoch >= self.n_epochs
 
-    def advance(self, loss: Tensor, n_chars: int) -> None:
-        """Count one step of `n_chars` predictions at a mean loss, nats, ()."""
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal stopped the training; slow work is then left out."""
+        return self.stop > 1
+
+    def batches(self) -> Iterator[Shard]:
+        """Yield this process's rows of each batch until the epoch ends or `stop`."""
+        device = self.model.device
+        if self.step_in_epoch == 0:
+            self.hidden = None
+        for step in range(self.step_in_epoch, len(self.feed)):
+            chars, targets = self.feed.batch(self.epoch, step)
+            first, stop = shard_bounds(len(chars))
+            rows = slice(first, max(stop, first + 1))
+            weight, n_chars = (stop - first) / len(chars), targets.numel()
+            chars, targets = chars[rows].to(device), targets[rows].to(device)
+            if self.hidden is None and isinstance(self.model, CountingModel):
+                self.hidden = self.model.state_at(self.feed.row_offsets(self.epoch, step)[rows].to(device))
+            self.batch = Shard(chars, targets, n_chars, weight)
+            yield self.batch
+            self.synchronize()
+            if self.stop:
+                return
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the forward pass."""
+        return torch.autocast(self.model.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def loss(self, logits: Tensor, batch: Shard) -> Tensor:
+        """Return the loss to minimise, (), and keep the one to report in `batch.loss`."""
+        loss = nats_per_char(logits, batch.targets)
+        batch.loss = loss.detach().float()
+        return nats_per_char(logits, batch.targets, self.label_smoothing) if self.label_smoothing else loss
+
+    def advance(self, batch: Shard) -> None:
+        """Count a step, and detach the hidden state, or drop it if the next batch starts elsewhere in the text."""
+        self.hidden = detach(self.hidden) if self.feed.carries_state else None
         if isinstance(self.sum_nats, float):
-            exact = torch.float32 if loss.device.type == "mps" else torch.float64  # mps has no float64
-            self.sum_nats = loss.new_full((), self.sum_nats, dtype=exact)
-        self.sum_nats = torch.add(self.sum_nats, loss, alpha=n_chars)
-        self.n_chars += n_chars
+            dtype = torch.float32 if batch.loss.device.type == "mps" else torch.float64  # mps has no float64
+            self.sum_nats = batch.loss.new_full((), self.sum_nats, dtype=dtype)
+        self.sum_nats = torch.add(self.sum_nats, batch.loss, alpha=batch.n_chars)
+        self.n_chars += batch.n_chars
         self.step += 1
         self.step_in_epoch += 1
 
-    def synchronize(self) -> None:
-        """Let all processes have one clock, and do what any of them was asked to: stop, save."""
-        save_requested, self.save_requested = self.save_requested, False
-        self.synced_seconds, stop, signal, save = distributed.all_reduce_max(
-            self.seconds, self.stop, self.pending_signal, save_requested
-        )
-        self.save = self.save or bool(save)
-        self.signal = self.signal or int(signal)
-        self.interrupted = self.interrupted or bool(signal)
-        self.stop = bool(stop) or self.interrupted or (self.minutes is not None and self.progress >= 1)
-
     def skip_batch(self) -> None:
-        """Count a batch that gave no step."""
-        self.n_skipped += 1
+        """Count a batch without a step; the next one starts from the initial state."""
+        self.hidden = None
         self.step_in_epoch += 1
-        self.skip = False
+
+    def synchronize(self) -> None:
+        """Agree with the other processes on the time and on `stop`; stop at the time limit."""
+        self.timer.synced_seconds, stop = all_reduce_max(self.timer.seconds, self.stop)
+        self.stop = int(stop) or self.timer.progress >= 1
 
 
 class Callback:
-    """Something to do at the six moments of a training; each hook does nothing unless it is overridden.
+    """Base class with the six hooks of a training; each does nothing unless it is overridden.
 
-    Callbacks are called in the order of the list. A method whose name begins with `on_` and is not a hook is an
-    error when the class is made.
+    Callbacks are called in the order of the list. A method whose name begins with `on_` and is not a hook raises
+    TypeError when the class is created.
 
     Attributes:
-        state_attrs: names of the attributes that a resumed training needs; numbers, tensors, lists of them.
+        state_attrs: names of the attributes that a resumed training needs: numbers, tensors, lists of them.
     """
 
     state_attrs: tuple[str, ...] = ()
@@ -143,105 +226,48 @@ class Callback:
             if name.startswith("on_") and not hasattr(Callback, name):
                 raise TypeError(f"{cls.__name__}.{name} is not a hook of Callback")
 
-    def on_fit_start(self, run: TrainState) -> None:
+    def on_fit_start(self, state: TrainState) -> None:
         """Before the first epoch."""
 
-    def on_batch_start(self, run: TrainState) -> None:
+    def on_batch_start(self, state: TrainState) -> None:
         """Before the forward pass."""
 
-    def on_backward_end(self, run: TrainState) -> None:
-        """Between the backward pass and the optimiser's step: gradients are there."""
+    def on_backward_end(self, state: TrainState) -> bool | None:
+        """After the backward pass, before the optimiser's step; return True to skip that step."""
 
-    def on_batch_end(self, run: TrainState) -> None:
+    def on_batch_end(self, state: TrainState) -> None:
         """After the optimiser's step; the counters include it."""
 
-    def on_epoch_end(self, run: TrainState) -> None:
+    def on_epoch_end(self, state: TrainState) -> None:
         """After the last batch of an epoch, or of a training that ends within one."""
 
-    def on_fit_end(self, run: TrainState) -> None:
-        """At the end, whatever ended it; for callbacks whose `on_fit_start` has run."""
+    def on_fit_end(self, state: TrainState) -> None:
+        """At the end, also after an error, if this callback's `on_fit_start` succeeded."""
 
 
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 
 
-def run_hooks(hook: str, run: TrainState, callbacks: Sequence[Callback]) -> None:
-    """Call one hook of every callback."""
-    for callback in callbacks:
-        getattr(callback, hook)(run)
-    run.logs.clear()
-
-
-def train_epoch(run: TrainState, callbacks: Sequence[Callback] = ()) -> None:
-    """Train from the run's place in the feed to the epoch's end, or until `run.stop`."""
-    feed, model, optimizer = run.feed, run.model, run.optimizer
-    device_type = model.device.type
-    model.train()
-    if run.step_in_epoch == 0 or not run.states:
-        run.states = [None] * run.accumulate
-    for step in range(run.step_in_epoch, len(feed)):
-        batch = [part.to(model.device) for part in feed.batch(run.epoch, step)]  # a large text is not on the device
-        if isinstance(model, CountingModel):
-            batch.append(feed.row_offsets(run.epoch, step).to(model.device))
-        n_chars, total = batch[1].numel(), None
-        run_hooks("on_batch_start", run, callbacks)
-        optimizer.zero_grad(set_to_none=True)
-        for i, (chars, targets, *row_offsets) in enumerate(distributed.micro_batches(batch, run.accumulate)):
-            run.share = targets.numel() / n_chars
-            with torch.autocast(device_type, torch.bfloat16) if run.bf16 else nullcontext():
-                state = run.states[i]
-                if state is None and isinstance(model, CountingModel):
-                    state = model.state_at(*row_offsets)
-                logits, state = model(chars, state, feed.predicts == "last")
-                loss = nats_per_char(logits, targets)
-                smooth = nats_per_char(logits, targets, run.label_smoothing) if run.label_smoothing else loss
-            run.states[i] = detach(state) if feed.carries_state else None
-            nats = loss.detach().float()
-            if run.share < 1:
-                smooth, nats = smooth * run.share, nats * run.share
-            smooth.backward()  # type: ignore[no-untyped-call]
-            total = nats if total is None else total + nats
-        if total is None:  # this process has no rows
-            total = batch[1].new_zeros((), dtype=torch.float32)
-        distributed.all_reduce_gradients(model.parameters(), total)
-        run_hooks("on_backward_end", run, callbacks)
-        if run.skip:
-            run.skip_batch()
-            continue
-        optimizer.step()
-        run.advance(total, n_chars)
-        run_hooks("on_batch_end", run, callbacks)
-        run.synchronize()
-        if run.stop:
-            break
+def run_hooks(hook: str, state: TrainState, callbacks: Sequence[Callback]) -> bool:
+    """Call one hook of every callback; return whether one of them returned True."""
+    returned = [getattr(callback, hook)(state) for callback in callbacks]
+    state.logs.clear()
+    return True in returned
 
 
 @contextmanager
-def fit_context(run: TrainState, callbacks: Sequence[Callback]) -> Iterator[None]:
-    """Call `on_fit_start` of every callback, and `on_fit_end` of those for which that went well, whatever happens."""
-    run.fit_context, run.synced_seconds = time.perf_counter(), run.seconds_before
-    begun: list[Callback] = []
+def fit_context(state: TrainState, callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Start the timer and call `on_fit_start`; on exit, call `on_fit_end` of every callback that started."""
+    state.timer.start()
+    started: list[Callback] = []
     try:
         for callback in callbacks:
-            callback.on_fit_start(run)
-            begun.append(callback)
-        run.logs.clear()
+            callback.on_fit_start(state)
+            started.append(callback)
+        state.logs.clear()
         yield
     finally:
-        run_hooks("on_fit_end", run, begun)
-
-
-def fit(run: TrainState, callbacks: Sequence[Callback] = ()) -> None:
-    """Train until the epochs are done or `run.stop`.
-
-    Args:
-        run: what to train; its counters go on from where they are.
-        callbacks: called in this order.
-    """
-    with fit_context(run, callbacks):
-        while run.epoch < run.n_epochs and not run.stop:
-            train_epoch(run, callbacks)
-            if run.step_in_epoch == len(run.feed) and not run.interrupted:  # else its end is still to be done
-                run.epoch, run.step_in_epoch = run.epoch + 1, 0
-            run_hooks("on_epoch_end", run, callbacks)
-            run.synchronize()
+        with ExitStack() as ends:  # calls the last one first, and all of them even if one raises
+            ends.callback(state.logs.clear)
+            for callback in reversed(started):
+                ends.callback(callback.on_fit_end, state)

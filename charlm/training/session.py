@@ -1,4 +1,4 @@
-"""From a recipe and a text to a trained model, with everything that is kept of it."""
+"""From a recipe and a text to a trained model and its run folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from charlm.data.corpus import Corpus
-from charlm.data.feeds import Feed
 from charlm.errors import CheckpointError, DataError, OutputError
-from charlm.evaluation.metrics import EvalResult, evaluate_feed
+from charlm.evaluation.metrics import evaluate_feed
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
-from charlm.models import CountingModel
+from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
@@ -30,15 +29,9 @@ from charlm.training import callbacks, distributed
 from charlm.training.counting import count
 from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.resume import restore, snapshot
-from charlm.training.setup import gradient_callbacks, schedule_callback
 from charlm.training.trainer import Trainer
 
-N_LANES = 32  # lanes in which the validation part is read while training
-
-
-def report_every(feed: Feed) -> int:
-    """Return the steps between two points of the training curve: twenty points an epoch, at least 20 steps apart."""
-    return max(20, len(feed) // 20)
+Snapshots = dict[str, tuple[Metadata, dict[str, Tensor]]]  # metadata and weights of "best" and "last"
 
 
 def train(
@@ -48,113 +41,109 @@ def train(
     extra: Sequence[Callback] = (),
     resume: Callable[[list[str]], None] | None = None,
 ) -> LanguageModel:
-    """Train a model, or let it count if it is one that counts.
+    """Train a model, or fit its counts if it has nothing else.
 
-    Several processes call this alike; the first one evaluates and writes.
+    With several processes, all of them call this function; rank 0 evaluates and writes.
 
     Args:
-        recipe: all choices.
+        recipe: all options.
         corpus: the text, split as the recipe says.
-        folder: for weights, metrics.jsonl, TensorBoard events and the recipe. None keeps nothing.
-        extra: further callbacks, after all others; those that keep nothing need not be on all processes.
-        resume: go on with the training in the folder, which must have been made from the same recipe and text; called
-            with what is not as it was then and may change the rounding. None: the folder must not exist.
+        folder: run folder for weights, metrics.jsonl, TensorBoard events and the recipe; None writes nothing.
+        extra: further callbacks, after the recipe's; those without `state_attrs` need not be on all processes.
+        resume: resume the run in `folder`, which must have the same recipe and text; called with the differences that
+            `restore` returns. None starts a new run: the folder must not exist.
 
     Returns:
-        the model as it was when it validated best (at the end, where there is no validation part); what is known of
-        its quality and cost is in `metadata.result`.
+        the model of the best validation loss (without a validation part: of the end); `metadata.result` has its
+        losses and cost.
 
     Raises:
-        UsageError, DataError: choices that do not go together or with the text.
+        UsageError, DataError: invalid combinations of options, or of options and text.
         OutputError: the folder exists or cannot be written.
-        CheckpointError: there is nothing to go on with.
+        CheckpointError: there is no training to resume.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus)
-        valid = partial(trainer.score, "valid", N_LANES)
-        score = partial(distributed.run_on_rank0, valid) if trainer.has_valid else None
-        listed = _steering(trainer, score) if trainer.run.model.uses_gradients else []
-        with _workplace(folder, is_new=resume is None):
-            return _train(trainer, folder, listed, extra, resume, score)
+        with _run_folder(folder, is_new=resume is None):
+            return _train(trainer, folder, extra, resume)
 
 
 def _train(
     trainer: Trainer,
     folder: Path | None,
-    listed: list[Callback],
     extra: Sequence[Callback],
     resume: Callable[[list[str]], None] | None,
-    score: Callable[[], EvalResult] | None,
 ) -> LanguageModel:
-    """Do what `train` promises, in a folder that is there; `listed` are the callbacks that steer."""
-    recipe, run = trainer.recipe, trainer.run
-    state_attrs: dict[str, tuple[Metadata, dict[str, Tensor]]] = {}
+    """Train in an existing folder; see `train`."""
+    recipe, state, model = trainer.recipe, trainer.state, trainer.state.model
+    snapshots: Snapshots = {}
 
-    def save(name: str, run: TrainState) -> None:
+    def save(name: str, state: TrainState) -> None:
         metadata = trainer.language_model().metadata
-        state_attrs[name] = metadata, {key: p.detach().clone() for key, p in run.model.named_parameters()}
+        snapshots[name] = metadata, {key: p.detach().clone() for key, p in model.named_parameters()}
         try:
             write(name, metadata)
-        except OutputError as error:  # there may be room the next time; what was saved before is still there
-            _say(f"not saved this time, the training goes on: {error}")
+        except OutputError as error:  # the next save may succeed, and the previous file is intact
+            _warn(f"not saved this time, training continues: {error}")
 
     def write(name: str, metadata: Metadata) -> None:
         if folder is None:
             return
         extra_tensors = None
-        if name == "last" and run.model.uses_gradients:
-            metadata.resume, extra_tensors = snapshot(run, listed)
+        if name == "last" and model.uses_gradients:
+            metadata.resume, extra_tensors = snapshot(state, listed)
         if distributed.is_main_process():
-            checkpoint.save(folder / f"{name}.safetensors", run.model, metadata, extra_tensors=extra_tensors)
+            checkpoint.save(folder / f"{name}.safetensors", model, metadata, extra_tensors=extra_tensors)
 
-    if folder is not None and distributed.is_main_process():
-        listed += _reports(trainer, folder)
-    listed += [callbacks.ModelCheckpoint(save, recipe.save_steps, recipe.save_minutes), *extra]
+    listed = [
+        *trainer.callbacks,
+        *(_loggers(trainer, folder) if folder is not None and distributed.is_main_process() else []),
+        callbacks.ModelCheckpoint(save, recipe.save_steps, recipe.save_minutes),
+        *extra,
+    ]
     if resume is not None:
         assert folder is not None
-        state_attrs |= _go_on(trainer, folder, listed, resume)
-    if not run.model.uses_gradients:
-        count(run, trainer.train_codes, trainer.char_classes, score, listed)
+        snapshots |= _resume(trainer, folder, listed, resume)
+    if model.uses_gradients:
+        _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
+        fit_counts(model, trainer.train_ids, trainer.char_classes)
+        fit(state, [*listed, trainer.signals])
     else:
-        if isinstance(run.model, CountingModel):
-            _tell_of_what_is_left_out(run.model.training_span(trainer.train_codes), trainer.train_codes)
-            run.model.fit_counts(trainer.train_codes, trainer.char_classes)
-        fit(run, listed)
+        count(state, trainer.train_ids, trainer.char_classes, trainer.validate if trainer.has_valid else None, listed)
 
-    name = "best" if "best" in state_attrs else "last"
-    metadata, weights = state_attrs[name]
-    run.model.load_state_dict(weights, strict=False)  # a counting model has none, and was saved as it is
+    name = "best" if "best" in snapshots else "last"
+    metadata, weights = snapshots[name]
+    model.load_state_dict(weights, strict=False)  # counts are the same in all snapshots
     metadata.result = distributed.run_on_rank0(partial(_result, trainer))
-    if isinstance(run.model, CountingModel):
-        run.model.free_training_cache()
+    free_training_cache(model)
     write(name, metadata)
     if folder is not None and distributed.is_main_process():
         try:
             with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": metadata.result}) + "\n")
         except OSError as error:
-            _say(f"{error.filename}: the result is in the checkpoint, but not here: {error.strerror}")
-    return LanguageModel(run.model.eval(), metadata)
+            _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
+    return LanguageModel(model.eval(), metadata)
 
 
-def _tell_of_what_is_left_out(learned: Tensor, ids: Tensor) -> None:
-    if len(learned) < len(ids) and distributed.is_main_process():
-        _say(f"the network learns from the last {len(learned):,} of {len(ids):,} characters, for the sake of memory")
+def _warn_truncated(used: Tensor, ids: Tensor) -> None:
+    if len(used) < len(ids) and distributed.is_main_process():
+        _warn(f"to save memory, gradient steps use only the last {len(used):,} of {len(ids):,} characters")
 
 
-def _say(message: str) -> None:
-    """Tell on stderr of something that does not end the training."""
+def _warn(message: str) -> None:
+    """Print a message on stderr about a problem that does not end the training."""
     print(f"\ncharlm: {message}", file=sys.stderr)
 
 
 @contextmanager
-def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
-    """Make the run's folder, if it is a new one, and be the only one to write there; of several processes the first.
+def _run_folder(folder: Path | None, is_new: bool) -> Iterator[None]:
+    """Create the run folder if the run is new, and hold its lock; rank 0 only.
 
-    What ends before anything was learned leaves no new folder behind: the name stays free.
+    A new folder is removed again if the training fails before anything was learned, so that its name stays free.
 
     Raises:
-        OutputError: it exists already, cannot be made, or somebody else trains there.
+        OutputError: it exists, cannot be created, or another process trains in it.
     """
     if folder is None or not distributed.is_main_process():
         yield
@@ -166,63 +155,50 @@ def _workplace(folder: Path | None, is_new: bool) -> Iterator[None]:
     except FileExistsError:
         raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made: {error.strerror}") from None
+        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
     try:
         with exclusive_lock(folder):
             yield
     except (Exception, KeyboardInterrupt):
-        if is_new and not _has_begun(folder):
+        if is_new and not _has_content(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _has_begun(folder: Path) -> bool:
-    """Return whether a run's folder holds anything that was learned or measured."""
+def _has_content(folder: Path) -> bool:
+    """Return whether a run folder holds weights or measurements."""
     metrics = folder / runs.METRICS
     return any(folder.glob("*.safetensors")) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
-def _go_on(
-    trainer: Trainer, folder: Path, listed: Sequence[Callback], differs: Callable[[list[str]], None]
-) -> dict[str, tuple[Metadata, dict[str, Tensor]]]:
-    """Put a training back to where its last checkpoint was written; return the checkpoints that there are.
+def _resume(
+    trainer: Trainer, folder: Path, listed: Sequence[Callback], report: Callable[[list[str]], None]
+) -> Snapshots:
+    """Restore a training from its last checkpoint; return the snapshots in the folder.
 
     Raises:
         CheckpointError: the last checkpoint does not belong to this training.
-        DataError: the text has changed since.
+        DataError: the text has changed.
     """
     metadata, tensors = checkpoint.read(folder / "last.safetensors")
     weights = {key: tensor for key, tensor in tensors.items() if "/" not in key}
     if metadata.corpus["sha256"] != trainer.corpus.sha256:
         raise DataError(f"{trainer.corpus.name}: the text has changed since {folder} was trained on it")
+    if not metadata.resume:
+        raise CheckpointError(f"{folder}: cannot be resumed: its last checkpoint has no training state; train again")
     try:
-        set_weights(trainer.run.model, weights)
-        differs(restore(trainer.run, listed, metadata.resume, tensors))
+        set_weights(trainer.state.model, weights)
+        report(restore(trainer.state, listed, metadata.resume, tensors))
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: there is nothing to go on with: {error}") from None
-    state_attrs = {"last": (metadata, weights)}
+        raise CheckpointError(f"{folder}: cannot be resumed: {error}; train again") from None
     best = folder / "best.safetensors"
-    return state_attrs | {"best": checkpoint.read(best)} if best.is_file() else state_attrs
+    return {"last": (metadata, weights)} | ({"best": checkpoint.read(best)} if best.is_file() else {})
 
 
-def _steering(trainer: Trainer, score: Callable[[], EvalResult] | None) -> list[Callback]:
-    """Return the callbacks that steer and measure the training of a model with gradients."""
-    recipe = trainer.recipe
-    listed = [callbacks.StopOnSignal(), schedule_callback(recipe), *gradient_callbacks(recipe)]
-    if recipe.ema is not None:
-        listed.append(callbacks.EMA(recipe.ema))
-    if recipe.skip_nonfinite:
-        listed.append(callbacks.SkipNonFinite())
-    listed.append(callbacks.TrainingStats(report_every(trainer.run.feed)))
-    if score is not None:
-        listed.append(callbacks.Validate(score))
-    if recipe.patience is not None:
-        listed.append(callbacks.EarlyStop(recipe.patience))
-    return listed
-
-
-def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
-    """Return the callbacks that report into the run's folder."""
+def _loggers(trainer: Trainer, folder: Path) -> list[Callback]:
+    """Write the recipe into the run folder, and return the callbacks that report there."""
     toml = trainer.recipe.to_toml()
     atomic_write(folder / "recipe.toml", toml.encode())
     return [
@@ -233,21 +209,22 @@ def _reports(trainer: Trainer, folder: Path) -> list[Callback]:
 
 
 def _result(trainer: Trainer) -> dict[str, Any]:
-    """Score the model by the protocol, unless the training was interrupted, and say what it cost."""
-    run = trainer.run
+    """Return the cost of the training and, unless it was interrupted, the losses by the protocol."""
+    state = trainer.state
+    n_skipped = sum(c.n_skipped for c in trainer.callbacks if isinstance(c, callbacks.SkipNonFinite))
     result: dict[str, Any] = {
-        "n_parameters": run.model.n_parameters,
-        "n_chars": run.n_chars,
-        "seconds": round(run.seconds, 2),
-        "interrupted": run.interrupted,
-        **({"signal": run.signal} if run.interrupted else {}),
-        **({"n_skipped": run.n_skipped} if run.n_skipped else {}),
+        "n_parameters": state.model.n_parameters,
+        "n_chars": state.n_chars,
+        "seconds": round(state.timer.seconds, 2),
+        "interrupted": state.interrupted,
+        **({"signal": int(state.stop)} if state.interrupted else {}),
+        **({"n_skipped": n_skipped} if n_skipped else {}),
     }
-    if not run.interrupted:
+    if not state.interrupted:
         if trainer.has_valid:
             result["valid_nats"] = trainer.score("valid").nats_per_char
         else:
-            result["train_nats"] = evaluate_feed(run.model, run.feed).nats_per_char
+            result["train_nats"] = evaluate_feed(state.model, state.feed).nats_per_char
         first, stop = trainer.corpus.bounds["test"]
         if first < stop:
             result["test_nats"] = trainer.score("test").nats_per_char

@@ -1,4 +1,4 @@
-"""What a recipe's words stand for: device, feeds, optimiser, schedule."""
+"""From a recipe to its device, feeds, optimiser and callbacks."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ from charlm.training import callbacks, distributed
 from charlm.training.loop import Callback
 from charlm.training.schedules import make_schedule, one_cycle_momentum
 
-HELD_OUT = 0.2  # share of the windows that the split "random20" holds out
+HELD_OUT = 0.2  # fraction of the windows that the split "random20" holds out
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; "auto" takes cuda, then mps, then cpu. Each process has a GPU of its own.
+    """Return a device by name; "auto" takes cuda, then mps, then cpu. Each process gets its own GPU.
 
     Raises:
-        UsageError: the device is not there, or there are fewer than processes.
+        UsageError: the device is not available, or there are fewer GPUs than processes.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    checks = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [device for device, is_available in checks.items() if is_available]
     if name == "auto":
-        name = next(device for device, is_there in there.items() if is_there)
-    if not there.get(name):
-        raise UsageError(f"device {name} is not there; this machine has: {', '.join(d for d in there if there[d])}")
+        name = available[0]
+    if name not in available:
+        raise UsageError(f"device {name!r} is not available; available: {', '.join(available)}")
     return distributed.rank_device(torch.device(name))
 
 
-def resolve(recipe: Recipe, device: torch.device) -> Recipe:
-    """Fill in what a recipe leaves to the model and the device: options, feed, window, batch, rate, bfloat16.
+def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
+    """Fill in the keys that depend on model and device: options, feed, window, batch size, learning rate, bf16.
 
     Raises:
-        UsageError: the feed or the split does not go with the model.
+        UsageError: the feed, the split or the number of processes is invalid for the model.
     """
     architecture = models.find(recipe.model)
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
-        raise UsageError(f"model {recipe.model} predicts after a fixed window; it needs --feed windows")
+        raise UsageError(f"model {recipe.model} has a fixed window; it needs --feed windows")
     if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
-        raise UsageError(f"model {recipe.model} counts all of the text; split random20 would hold out none of it")
+        raise UsageError(
+            f"model {recipe.model} counts the whole text, so split random20 would hold out nothing; take another split"
+        )
     if recipe.split == "random20" and feed == "stream":
-        raise UsageError("split random20 holds out windows or chunks; with feed stream take another split")
+        raise UsageError("split random20 holds out windows or chunks; take another split with feed stream")
     if feed == "windows" and issubclass(architecture, models.CountingModel) and architecture.uses_gradients:
-        raise UsageError(f"model {recipe.model} looks back further than a window; it needs --feed stream or chunks")
+        raise UsageError(f"model {recipe.model} reads further back than a window; it needs --feed stream or chunks")
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
     if n > 1 and not architecture.uses_gradients:
-        raise UsageError(f"model {recipe.model} counts in one process; start it without torchrun")
+        raise UsageError(f"model {recipe.model} has no gradients and runs in one process; start it without torchrun")
     if n > batch_size:
-        raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer, or a larger --batch-size")
+        raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer processes, or a larger --batch-size")
     return recipe.replace(
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
@@ -63,10 +66,10 @@ def resolve(recipe: Recipe, device: torch.device) -> Recipe:
 
 
 def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
-    """Return the feed of the training part, and the held-out windows if the split is of windows.
+    """Return the training feed, and the held-out feed of split "random20" (else None).
 
     Args:
-        recipe: as `resolve` returns it.
+        recipe: see `fill_defaults`.
         ids: the training part, (N,).
     """
     batch_size = recipe.batch_size
@@ -81,16 +84,16 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
 
     if recipe.split != "random20":
         return rows(), None
-    state_attrs, held_out = random_split(rows().n_rows, HELD_OUT, recipe.seed)
-    return rows(state_attrs), rows(held_out)
+    kept, held_out = random_split(rows().n_rows, HELD_OUT, recipe.seed)
+    return rows(kept), rows(held_out)
 
 
 def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimiser from `torch.optim`."""
     parameters, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
-    assert rate is not None  # as `resolve` returns it
+    assert rate is not None  # see `fill_defaults`
     if not parameters:
-        return torch.optim.SGD([{"params": []}], rate)  # for a model that counts: never used
+        return torch.optim.SGD([{"params": []}], rate)  # for a model that only counts; never used
     fused = parameters[0].device.type in ("cpu", "cuda")
     match recipe.optimizer:
         case "adam":
@@ -104,29 +107,29 @@ def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
 
 
 def gradient_callbacks(recipe: Recipe) -> list[Callback]:
-    """Return the callbacks that change the gradient as the recipe says."""
-    listed: list[Callback] = []
+    """Return the callbacks that change the gradient."""
+    found: list[Callback] = [callbacks.AllReduceGradients()] if distributed.world_size() > 1 else []
     if recipe.ar or recipe.tar:
-        listed.append(callbacks.ActivationRegularization(recipe.ar, recipe.tar))
+        found.append(callbacks.ActivationRegularization(recipe.ar, recipe.tar))
     if recipe.clip is not None:
-        listed.append(callbacks.ClipGradient(recipe.clip))
-    return listed
+        found.append(callbacks.ClipGradient(recipe.clip))
+    return found
 
 
 def schedule_callback(recipe: Recipe) -> Callback:
-    """Return the callback that moves the learning rate as the recipe says.
+    """Return the callback of the learning rate schedule.
 
     Raises:
-        UsageError: lengths in epochs that do not fit into the training, or where only the minutes are known.
+        UsageError: lengths in epochs that exceed the training, or a training that is limited in minutes alone.
     """
     n_epochs = recipe.epochs
-    assert recipe.learning_rate is not None  # as `resolve` returns it
+    assert recipe.learning_rate is not None  # see `fill_defaults`
     if n_epochs is None:
         if recipe.warmup_epochs or recipe.hold_epochs or recipe.drop_epochs:
-            raise UsageError("warm-up, hold and drops are in epochs; say how many --epochs there are in all")
+            raise UsageError("warm-up, hold and drops are in epochs; give the total number of --epochs")
         n_epochs = 1
     if recipe.warmup_epochs + recipe.hold_epochs >= n_epochs and recipe.schedule != "constant":
-        raise UsageError(f"warm-up and hold leave none of the {n_epochs} epochs to schedule {recipe.schedule}")
+        raise UsageError(f"warm-up and hold take all {n_epochs} epochs and leave none to schedule {recipe.schedule}")
     factor = make_schedule(
         recipe.schedule,
         n_epochs,

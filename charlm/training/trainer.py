@@ -1,9 +1,10 @@
-"""A training, put together from a recipe and a text, and its score at any time."""
+"""Trainer: the state, the callbacks and the evaluation of one training, made from a recipe and a text."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,45 +15,52 @@ from charlm.data.feeds import Feed, to_device_if_fits
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import EvalResult, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
+from charlm.models.counting import training_span
 from charlm.recipe import Recipe
 from charlm.storage.checkpoint import Metadata
-from charlm.training import distributed
-from charlm.training.loop import TrainState
-from charlm.training.setup import choose_device, make_feeds, make_optimizer, resolve
+from charlm.training import distributed, setup
+from charlm.training.callbacks import EMA, EarlyStop, SkipNonFinite, StopOnSignal, TrainingStats, Validate
+from charlm.training.loop import Callback, Timer, TrainState
 from charlm.version import __version__
+
+N_LANES = 32  # for validation while training
 
 
 @dataclass
 class Trainer:
-    """One training, put together and ready to go.
+    """A training that is ready to start.
 
     Attributes:
-        recipe: as resolved.
+        recipe: with all defaults filled in.
         corpus: the text.
-        ids: the text, on the device if it is not too large for that, (N,).
-        run: for `fit`.
-        held_out: held-out windows, where the split is of windows.
+        ids: the text as indices, on the device if it fits, (N,).
+        state: for `fit`.
+        held_out: held-out feed of split "random20", else None.
+        callbacks: callbacks of the recipe; those that save and report come after them.
+        signals: the callback to place last.
     """
 
     recipe: Recipe
     corpus: Corpus
     ids: Tensor
-    run: TrainState
+    state: TrainState
     held_out: Feed | None
+    callbacks: list[Callback] = field(default_factory=list)
+    signals: StopOnSignal = field(default_factory=StopOnSignal)
 
     @classmethod
     def make(cls, recipe: Recipe, corpus: Corpus) -> Trainer:
-        """Put a training together; the weights are drawn from torch's global generator, seeded here.
+        """Prepare a training. Weights are drawn from torch's global generator, seeded here.
 
         Raises:
-            UsageError: an option that the model does not have, or choices that do not go together.
+            UsageError: an unknown option of the model, or invalid combinations.
             DataError: the text is too short.
         """
-        device = choose_device(recipe.device)
-        asked_bf16, recipe = recipe.bf16, resolve(recipe, device)
+        device = setup.choose_device(recipe.device)
+        requested_bf16, recipe = recipe.bf16, setup.fill_defaults(recipe, device)
         torch.manual_seed(recipe.seed)
         model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
-        if asked_bf16 and any(isinstance(part, nn.RNNBase) for part in model.modules()):
+        if requested_bf16 and any(isinstance(part, nn.RNNBase) for part in model.modules()):
             raise UsageError(
                 f"model {recipe.model}: PyTorch would run its layers in float16, not bf16; leave out --bf16"
             )
@@ -60,25 +68,38 @@ class Trainer:
         distributed.seed_rank(recipe.seed)
         ids = to_device_if_fits(corpus.ids, device)
         first, stop = corpus.bounds["train"]
-        train_ids = ids[first:stop]
-        if isinstance(model, models.CountingModel):
-            train_ids = model.training_span(train_ids)
-        feed, held_out = make_feeds(recipe, train_ids)
-        run = TrainState(
+        feed, held_out = setup.make_feeds(recipe, training_span(model, ids[first:stop]))
+        state = TrainState(
             model,
             feed,
-            make_optimizer(recipe, model),
+            setup.make_optimizer(recipe, model),
             n_epochs=math.inf if recipe.epochs is None else recipe.epochs,
-            minutes=recipe.minutes,
+            timer=Timer(recipe.minutes),
             bf16=recipe.bf16,
-            accumulate=recipe.accumulate,
             label_smoothing=recipe.label_smoothing,
         )
-        return cls(recipe, corpus, ids, run, held_out)
+        trainer = cls(recipe, corpus, ids, state, held_out)
+        if model.uses_gradients:
+            trainer.callbacks = trainer._training_callbacks()
+        return trainer
+
+    def _training_callbacks(self) -> list[Callback]:
+        recipe = self.recipe
+        found = [*setup.gradient_callbacks(recipe), setup.schedule_callback(recipe)]
+        if recipe.ema is not None:
+            found.append(EMA(recipe.ema))
+        if recipe.skip_nonfinite:
+            found.append(SkipNonFinite())
+        found.append(TrainingStats(every=max(20, len(self.state.feed) // 20)))  # 20 points per epoch
+        if self.has_valid:
+            found.append(Validate(self.validate, self.signals))
+        if recipe.patience is not None:
+            found.append(EarlyStop(recipe.patience))
+        return found
 
     def language_model(self) -> LanguageModel:
-        """Return the model as it is now, with all that belongs into its checkpoint."""
-        run, corpus, vocab = self.run, self.corpus, self.corpus.vocab
+        """Return the model as it is now, with the metadata of its checkpoint."""
+        state, corpus, vocab = self.state, self.corpus, self.corpus.vocab
         metadata = Metadata(
             model=self.recipe.model,
             options=self.recipe.options,
@@ -88,37 +109,46 @@ class Trainer:
             n_context=self.recipe.n_context if self.recipe.feed == "windows" else None,
             recipe=self.recipe.to_dict(),
             corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.ids)},
-            counters={"epoch": run.epoch, "step": run.step, "n_chars": run.n_chars, "seconds": run.seconds},
+            counters={
+                "epoch": state.epoch,
+                "step": state.step,
+                "n_chars": state.n_chars,
+                "seconds": state.timer.seconds,
+            },
             versions={"charlm": __version__, "torch": torch.__version__},
         )
-        return LanguageModel(run.model, metadata)
+        return LanguageModel(state.model, metadata)
 
     @property
-    def train_codes(self) -> Tensor:
-        """The training part."""
+    def train_ids(self) -> Tensor:
+        """The training part, (N,)."""
         first, stop = self.corpus.bounds["train"]
         return self.ids[first:stop]
 
     @property
     def char_classes(self) -> Tensor:
-        """What its symbols are, for models that count."""
+        """Class of each symbol, for models that count, (V,)."""
         return torch.from_numpy(self.corpus.vocab.char_classes)
 
     @property
     def has_valid(self) -> bool:
-        """Whether anything is held out for validation."""
+        """Whether there is anything to validate on."""
         first, stop = self.corpus.bounds["valid"]
         return self.held_out is not None or first < stop
 
     def score(self, part: str, n_lanes: int = 1) -> EvalResult:
-        """Predict a part of the text by the protocol; "valid" is the held-out windows where the split is of windows.
+        """Evaluate a part of the text by the protocol; "valid" is the held-out feed where there is one.
 
         Args:
             part: "train", "valid" or "test"; it must not be empty.
             n_lanes: see `evaluate`.
         """
         if part == "valid" and self.held_out is not None:
-            return evaluate_feed(self.run.model, self.held_out)
+            return evaluate_feed(self.state.model, self.held_out)
         n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
-        start = self.corpus.vocab.bos_id
-        return evaluate(self.run.model, self.ids, *self.corpus.bounds[part], n_context, n_lanes, start)
+        bos_id = self.corpus.vocab.bos_id
+        return evaluate(self.state.model, self.ids, *self.corpus.bounds[part], n_context, n_lanes, bos_id)
+
+    def validate(self) -> EvalResult:
+        """Evaluate the validation part in lanes, on rank 0, for all processes."""
+        return distributed.run_on_rank0(partial(self.score, "valid", N_LANES))

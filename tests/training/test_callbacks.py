@@ -10,7 +10,6 @@ import torch
 
 from charlm.errors import CharlmError
 from charlm.evaluation.metrics import EvalResult
-from charlm.training import callbacks
 from charlm.training.callbacks import (
     ClipGradient,
     EarlyStop,
@@ -28,7 +27,7 @@ from charlm.training.schedules import one_cycle, one_cycle_momentum
 
 def on(hook, do):
     """Return a callback with one hook."""
-    return type("On", (Callback,), {hook: lambda self, run: do(run)})()
+    return type("On", (Callback,), {hook: lambda self, state: do(state)})()
 
 
 def validate(*nats):
@@ -39,16 +38,16 @@ def validate(*nats):
 
 def keep(seen, hook="on_batch_end"):
     """Return a callback that keeps the record."""
-    return on(hook, lambda run: seen.append(run.logs | {"step": run.step}))
+    return on(hook, lambda state: seen.append(state.logs | {"step": state.step}))
 
 
-def norm_of(run):
-    return torch.cat([p.grad.flatten() for p in run.model.parameters()]).norm().item()
+def norm_of(state):
+    return torch.cat([p.grad.flatten() for p in state.model.parameters()]).norm().item()
 
 
-def poison(run):
+def poison(state):
     with torch.no_grad():
-        run.model.embed.weight.fill_(math.nan)
+        state.model.embed.weight.fill_(math.nan)
 
 
 @pytest.mark.parametrize("max_norm", [1e-3, 1e3])
@@ -57,10 +56,10 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one(make_run, max_
     fit(
         make_run(n_epochs=1),
         [
-            on("on_backward_end", lambda run: before.append(norm_of(run))),
+            on("on_backward_end", lambda state: before.append(norm_of(state))),
             ClipGradient(max_norm),
-            on("on_backward_end", lambda run: recorded.append(float(run.logs["gradient_norm"]))),
-            on("on_backward_end", lambda run: after.append(norm_of(run))),
+            on("on_backward_end", lambda state: recorded.append(float(state.logs["gradient_norm"]))),
+            on("on_backward_end", lambda state: after.append(norm_of(state))),
         ],
     )
     assert recorded == pytest.approx(before, rel=1e-5)
@@ -72,15 +71,15 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one(make_run, max_
     [((3, 2, 2.5, 2.4), 2, 4), ((3, 2, 2), 1, 3), ((3, 4, 2, 4, 4, 1), 2, 5), ((5, 4, 3, 2, 1, 0.5), 1, 6)],
 )
 def test_training_stops_when_validation_has_not_improved_for_so_many_epochs(make_run, nats, patience, n_epochs):
-    run = make_run(n_epochs=6)
-    fit(run, [validate(*nats), EarlyStop(patience)])
-    assert run.epoch == n_epochs
+    state = make_run(n_epochs=6)
+    fit(state, [validate(*nats), EarlyStop(patience)])
+    assert state.epoch == n_epochs
 
 
 def test_without_a_validation_training_does_not_stop_early(make_run):
-    run = make_run(n_epochs=4)
-    fit(run, [EarlyStop(1)])
-    assert run.epoch == 4
+    state = make_run(n_epochs=4)
+    fit(state, [EarlyStop(1)])
+    assert state.epoch == 4
 
 
 @pytest.mark.parametrize(
@@ -92,11 +91,12 @@ def test_without_a_validation_training_does_not_stop_early(make_run):
 )
 @pytest.mark.parametrize("momentum", [one_cycle_momentum, None])
 def test_a_schedule_sets_rate_and_momentum_before_every_step(make_run, make, read, momentum):
-    run, seen = make_run(n_epochs=2), []
-    run.optimizer = make(run.model.parameters())
-    initial = read(run.optimizer.param_groups[0])
-    step = on("on_backward_end", lambda run: seen.append([(g["lr"], read(g)) for g in run.optimizer.param_groups][0]))
-    fit(run, [Schedule(0.02, one_cycle, momentum), step])
+    state, seen = make_run(n_epochs=2), []
+    state.optimizer = make(state.model.parameters())
+    initial = read(state.optimizer.param_groups[0])
+    groups = state.optimizer.param_groups
+    step = on("on_backward_end", lambda state: seen.append((groups[0]["lr"], read(groups[0]))))
+    fit(state, [Schedule(0.02, one_cycle, momentum), step])
     shares = [i / 14 for i in range(14)]
     assert [rate for rate, _ in seen] == pytest.approx([0.02 * one_cycle(share) for share in shares])
     assert [m for _, m in seen] == pytest.approx([momentum(share) if momentum else initial for share in shares])
@@ -104,16 +104,16 @@ def test_a_schedule_sets_rate_and_momentum_before_every_step(make_run, make, rea
 
 @pytest.mark.parametrize("clip", [None, 0.01])
 def test_a_meter_says_how_training_went_since_the_last_time(make_run, clip):
-    run, sums, norms, seen, ends = make_run(n_epochs=2), [0.0], [], [], []
+    state, sums, norms, seen, ends = make_run(n_epochs=2), [0.0], [], [], []
     listed = [
-        on("on_backward_end", lambda run: norms.append(norm_of(run))),
-        on("on_batch_end", lambda run: sums.append(float(run.sum_nats))),
+        on("on_backward_end", lambda state: norms.append(norm_of(state))),
+        on("on_batch_end", lambda state: sums.append(float(state.sum_nats))),
         *([] if clip is None else [ClipGradient(clip)]),
         TrainingStats(every=3),
         keep(seen),
         keep(ends, "on_epoch_end"),
     ]
-    fit(run, listed)
+    fit(state, listed)
     assert [row["step"] for row in seen if "train_nats" in row] == [3, 6, 9, 12]
     assert [row["step"] for row in ends if "train_nats" in row] == [7, 14]
     rows, last = sorted(seen + ends, key=lambda row: row["step"]), 0
@@ -129,20 +129,20 @@ def test_a_meter_says_how_training_went_since_the_last_time(make_run, clip):
 
 def test_the_report_at_an_epochs_end_has_the_gradient_norm_of_that_step(make_run):
     norms, ends = [], []
-    norm = on("on_backward_end", lambda run: norms.append(norm_of(run)))
+    norm = on("on_backward_end", lambda state: norms.append(norm_of(state)))
     fit(make_run(n_epochs=2), [norm, TrainingStats(every=10), keep(ends, "on_epoch_end")])
     assert [row["gradient_norm"] for row in ends] == pytest.approx([norms[6], norms[13]], rel=1e-5)
 
 
 def test_a_loss_that_is_no_number_is_an_error(make_run):
-    run, saved = make_run(), []
-    with pytest.raises(CharlmError, match="not a number any more after step 2; try a lower --learning-rate"):
+    state, saved = make_run(), []
+    with pytest.raises(CharlmError, match="not finite after step 2; try a lower --learning-rate"):
         fit(
-            run,
+            state,
             [
                 on("on_batch_start", poison),
                 TrainingStats(every=2),
-                on("on_fit_end", lambda run: saved.append(run.step)),
+                on("on_fit_end", lambda state: saved.append(state.step)),
             ],
         )
     assert saved == [2]
@@ -150,14 +150,15 @@ def test_a_loss_that_is_no_number_is_an_error(make_run):
 
 def test_the_best_and_the_last_are_saved(make_run):
     saved = []
-    save = ModelCheckpoint(lambda name, run: saved.append((name, run.epoch)))
+    save = ModelCheckpoint(lambda name, state: saved.append((name, state.epoch)))
     fit(make_run(n_epochs=5), [validate(3, 4, 2, 2, 1), save])
     assert saved == [("best", 1), ("best", 3), ("best", 5), ("last", 5)]
 
 
 def test_the_last_is_saved_after_an_error_but_not_before_the_first_step(make_run):
     saved = []
-    listed = [ModelCheckpoint(lambda name, run: saved.append((name, run.step))), on("on_batch_end", lambda run: 1 / 0)]
+    save = ModelCheckpoint(lambda name, state: saved.append((name, state.step)))
+    listed = [save, on("on_batch_end", lambda state: 1 / 0)]
     with pytest.raises(ZeroDivisionError):
         fit(make_run(), listed)
     assert saved == [("last", 1)]
@@ -167,40 +168,39 @@ def test_the_last_is_saved_after_an_error_but_not_before_the_first_step(make_run
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_training_after_the_present_step_and_leaves_out_what_is_slow(make_run, number):
-    run, before, measured = make_run(), signal.getsignal(number), []
-    kill = on("on_backward_end", lambda run: os.kill(os.getpid(), number) if run.step == 2 else None)
+    state, before, measured = make_run(), signal.getsignal(number), []
+    kill = on("on_backward_end", lambda state: os.kill(os.getpid(), number) if state.step == 2 else None)
     slow = [Validate(lambda: measured.append("score")), Samples(lambda: measured.append("sample"))]
-    fit(run, [StopOnSignal(), kill, *slow])
-    assert (run.step, run.stop, run.interrupted, run.signal) == (3, True, True, number)
+    fit(state, [kill, *slow, StopOnSignal()])
+    assert (state.step, state.stop, state.interrupted) == (3, number, True)
     assert measured == []
     assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_training_at_once(make_run, number):
-    run, before = make_run(), signal.getsignal(number)
-    kill = [on("on_backward_end", lambda run: os.kill(os.getpid(), number)) for _ in range(2)]
+    state, before = make_run(), signal.getsignal(number)
+    kill = [on("on_backward_end", lambda state: os.kill(os.getpid(), number)) for _ in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        fit(run, [StopOnSignal(), *kill])
-    assert run.step == 0
+        fit(state, [*kill, StopOnSignal()])
+    assert state.step == 0
     assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_breaks_a_validation_off_and_leaves_the_end_of_the_epoch_to_be_done(make_run, number):
-    run, measured = make_run(), []
+    state, measured, signals = make_run(), [], StopOnSignal()
 
     def score():
         os.kill(os.getpid(), number)
         measured.append("the rest of it")
 
-    fit(run, [StopOnSignal(), Validate(score), Samples(lambda: measured.append("sample"))])
-    assert (run.interrupted, run.signal, measured) == (True, number, [])
-    assert (run.epoch, run.step_in_epoch, run.step) == (0, 7, 7)
-    run.interrupted = run.stop = False
-    run.pending_signal = 0
-    fit(run, [Validate(lambda: EvalResult(1.0, 1))])
-    assert (run.epoch, run.step) == (2, 14)
+    fit(state, [Validate(score, signals), Samples(lambda: measured.append("sample")), signals])
+    assert (state.interrupted, state.stop, measured) == (True, number, [])
+    assert (state.epoch, state.step_in_epoch, state.step) == (0, 7, 7)
+    state.stop = False
+    fit(state, [Validate(lambda: EvalResult(1.0, 1))])
+    assert (state.epoch, state.step) == (2, 14)
 
 
 class Poison(Callback):
@@ -210,68 +210,61 @@ class Poison(Callback):
         self.steps = steps
         self.n_seen = 0
 
-    def on_backward_end(self, run):
+    def on_backward_end(self, state):
         self.n_seen += 1
         if self.n_seen in self.steps:
-            next(run.model.parameters()).grad.view(-1)[0] = math.inf
+            next(state.model.parameters()).grad.view(-1)[0] = math.inf
 
 
 def test_steps_without_a_finite_gradient_are_left_out_and_the_others_taken(make_run):
-    run = make_run()
-    fit(run, [Poison(3, 4, 9), SkipNonFinite(limit=3)])
-    assert (run.step, run.n_skipped, run.epoch) == (11, 3, 2)
-    assert all(p.isfinite().all() for p in run.model.parameters())
-    assert run.n_chars == 11 * 8
+    state, skip = make_run(), SkipNonFinite(limit=3)
+    fit(state, [Poison(3, 4, 9), skip])
+    assert (state.step, skip.n_skipped, state.epoch) == (11, 3, 2)
+    assert all(p.isfinite().all() for p in state.model.parameters())
+    assert state.n_chars == 11 * 8
 
 
 def test_a_step_left_out_changes_no_weight_and_begins_with_a_fresh_state(make_run):
-    run, seen = make_run(), []
+    state, seen = make_run(), []
 
     class Look(Callback):
-        def on_batch_start(self, run):
-            seen.append((run.model.embed.weight.detach().clone(), run.states[0]))
+        def on_batch_start(self, state):
+            seen.append((state.model.embed.weight.detach().clone(), state.hidden))
 
-    fit(run, [Look(), Poison(3), SkipNonFinite()])
+    fit(state, [Look(), Poison(3), SkipNonFinite()])
     assert torch.equal(seen[2][0], seen[3][0]) and not torch.equal(seen[3][0], seen[4][0])
     assert seen[2][1] is not None and seen[3][1] is None and seen[4][1] is not None
 
 
 def test_too_many_steps_left_out_end_the_training(make_run):
-    with pytest.raises(CharlmError, match="no step of the last 3 had a finite gradient; try"):
+    with pytest.raises(CharlmError, match="none of the last 3 steps had a finite gradient; try"):
         fit(make_run(), [Poison(*range(4, 20)), SkipNonFinite(limit=3)])
 
 
 def test_sigusr1_saves_after_the_present_step_and_the_training_goes_on(make_run):
-    run, saved = make_run(), []
-    kill = on("on_backward_end", lambda run: os.kill(os.getpid(), signal.SIGUSR1) if run.step == 2 else None)
-    fit(run, [StopOnSignal(), kill, ModelCheckpoint(lambda name, run: saved.append((name, run.step)))])
+    state, saved = make_run(), []
+    kill = on("on_backward_end", lambda state: os.kill(os.getpid(), signal.SIGUSR1) if state.step == 2 else None)
+    fit(state, [kill, ModelCheckpoint(lambda name, state: saved.append((name, state.step)))])
     assert saved == [("last", 3), ("last", 14)]
-    assert not run.interrupted
+    assert not state.interrupted
 
 
 def test_off_the_main_thread_a_training_listens_to_no_signal(make_run):
-    run, handlers = make_run(), []
+    state, handlers = make_run(), []
     before = signal.getsignal(signal.SIGINT)
-    look = on("on_batch_end", lambda run: handlers.append(signal.getsignal(signal.SIGINT)))
-    thread = threading.Thread(target=fit, args=(run, [StopOnSignal(), look]))
+    look = on("on_batch_end", lambda state: handlers.append(signal.getsignal(signal.SIGINT)))
+    thread = threading.Thread(target=fit, args=(state, [StopOnSignal(), look]))
     thread.start()
     thread.join()
-    assert run.epoch == 2 and set(handlers) == {before}
-
-
-def test_the_public_names_are_complete():
-    made = {name for name, value in vars(callbacks).items() if isinstance(value, type)}
-    assert made == set(callbacks.__all__)
+    assert state.epoch == 2 and set(handlers) == {before}
 
 
 def test_weights_that_have_run_away_are_not_saved(make_run):
-    def poison(run):
-        if run.step == 4:
-            next(run.model.parameters()).data[0] = math.nan
+    def poison(state):
+        if state.step == 4:
+            next(state.model.parameters()).data[0] = math.nan
 
     saved = []
-    fit(
-        make_run(),
-        [on("on_batch_end", poison), ModelCheckpoint(lambda name, run: saved.append((name, run.step)), every_steps=1)],
-    )
+    save = ModelCheckpoint(lambda name, state: saved.append((name, state.step)), every_steps=1)
+    fit(make_run(), [on("on_batch_end", poison), save])
     assert saved == [("last", 1), ("last", 2), ("last", 3)]

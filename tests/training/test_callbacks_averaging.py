@@ -15,18 +15,18 @@ class Weights(Callback):
     def __init__(self):
         self.after_step, self.after_epoch = [], []
 
-    def on_batch_end(self, run):
-        self.after_step.append(run.model.embed.weight.detach().clone())
+    def on_batch_end(self, state):
+        self.after_step.append(state.model.embed.weight.detach().clone())
 
-    def on_epoch_end(self, run):
-        self.after_epoch.append(run.model.embed.weight.detach().clone())
+    def on_epoch_end(self, state):
+        self.after_epoch.append(state.model.embed.weight.detach().clone())
 
 
 def trained(make_run, *listed, **options):
     torch.manual_seed(0)
-    run, weights = make_run(**options), Weights()
-    fit(run, [*listed, weights])
-    return run, weights
+    state, weights = make_run(**options), Weights()
+    fit(state, [*listed, weights])
+    return state, weights
 
 
 def test_the_average_of_the_steps_is_the_model_at_an_epochs_end(make_run):
@@ -50,38 +50,36 @@ def test_training_goes_on_from_its_own_weights_not_from_the_average(make_run):
     torch.testing.assert_close(with_average.after_step, without.after_step, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("n_chars", [4, 1])
-def test_penalties_have_the_gradient_of_the_penalised_loss(make_run, accumulate, n_chars, cycle):
+def test_penalties_have_the_gradient_of_the_penalised_loss(make_run, n_chars, cycle):
     feed = Stream(cycle(4 * n_chars + 1), bptt=n_chars, batch_size=4)
-    run, _ = trained(
+    state, _ = trained(
         make_run,
         callbacks.ActivationRegularization(ar=0.7, tar=0.9),
         rate=0.0,
         n_epochs=1,
         feed=feed,
-        accumulate=accumulate,
     )
-    found = {name: p.grad.clone() for name, p in run.model.named_parameters()}
+    found = {name: p.grad.clone() for name, p in state.model.named_parameters()}
 
     chars, targets = feed.batch(0, 0)
-    h, _ = run.model.features(chars)
-    loss = nats_per_char(run.model.head(h), targets) + 0.7 * h.square().mean()
+    h, _ = state.model.features(chars)
+    loss = nats_per_char(state.model.head(h), targets) + 0.7 * h.square().mean()
     if n_chars > 1:
         loss = loss + 0.9 * (h[:, 1:] - h[:, :-1]).square().mean()
-    run.model.zero_grad()
+    state.model.zero_grad()
     loss.backward()
-    torch.testing.assert_close(found, {name: p.grad for name, p in run.model.named_parameters()})
-    nats = nats_per_char(run.model.head(h), targets).item()
-    assert float(run.sum_nats) / run.n_chars == pytest.approx(nats, rel=1e-5)
+    torch.testing.assert_close(found, {name: p.grad for name, p in state.model.named_parameters()})
+    nats = nats_per_char(state.model.head(h), targets).item()
+    assert float(state.sum_nats) / state.n_chars == pytest.approx(nats, rel=1e-5)
 
 
 def test_penalties_end_with_the_training(make_run):
-    run, _ = trained(make_run, callbacks.ActivationRegularization(ar=5.0, tar=5.0))
-    chars, targets = run.feed.batch(0, 0)
+    state, _ = trained(make_run, callbacks.ActivationRegularization(ar=5.0, tar=5.0))
+    chars, targets = state.feed.batch(0, 0)
     gradients = []
-    for model in (run.model, make_run().model):
-        model.load_state_dict(run.model.state_dict())
+    for model in (state.model, make_run().model):
+        model.load_state_dict(state.model.state_dict())
         model.zero_grad()
         nats_per_char(model(chars)[0], targets).backward()
         gradients.append([p.grad for p in model.parameters()])

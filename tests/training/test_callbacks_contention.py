@@ -1,17 +1,19 @@
 """Threads that other work keeps waiting are told of, once."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from charlm.training.callbacks import WarnOversubscription
-from charlm.training.callbacks.contention import AGAIN, FIRST, seconds_of_work
+from charlm.training.callbacks.contention import FIRST, INTERVAL, seconds_of_work
 
 
 class Later:
-    """A run after some seconds of training."""
+    """A training after some seconds."""
 
     def __init__(self, seconds, device="cpu"):
-        self.seconds = seconds
+        self.timer = SimpleNamespace(seconds=seconds)
         self.model = torch.nn.Identity()
         self.model.device = torch.device(device)
 
@@ -21,7 +23,9 @@ def two_threads(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
 
 
-def looks(times_as_long, seconds=(0, FIRST, FIRST + 1, 2 * FIRST, AGAIN, 2 * AGAIN - 1, 2 * AGAIN), device="cpu"):
+def looks(
+    times_as_long, seconds=(0, FIRST, FIRST + 1, 2 * FIRST, INTERVAL, 2 * INTERVAL - 1, 2 * INTERVAL), device="cpu"
+):
     """Return with how many threads was measured; at each look two take so many times as long as one."""
     seen, answers = [], iter(times_as_long)
     contention = WarnOversubscription(
@@ -36,7 +40,7 @@ def test_it_is_said_once_with_what_to_do(two_threads, capsys):
     assert looks([61.7, 1.8]) == [2, 1] * 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "2 threads, which wait for one another, are slower than one" in err
+    assert "another process occupies a core, which makes 2 threads slower than one" in err
     assert err.count("OMP_NUM_THREADS=1") == 1 == err.count("\n")
 
 

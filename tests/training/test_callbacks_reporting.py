@@ -38,9 +38,9 @@ def test_history_is_json_lines_of_what_was_measured(make_run, tmp_path):
     assert all({"train_nats", "chars_per_second", "learning_rate"} <= row.keys() for row in rows)
 
 
-def write_events(run, folder):
+def write_events(state, folder):
     sample = Samples(lambda: "one\ntwo")
-    fit(run, [TrainingStats(every=2), validate(2.5, 1.5), sample, TensorBoard(folder, "model = 1\nfeed = 2", VOCAB)])
+    fit(state, [TrainingStats(every=2), validate(2.5, 1.5), sample, TensorBoard(folder, "model = 1\nfeed = 2", VOCAB)])
     return EventAccumulator(str(folder)).Reload()
 
 
@@ -72,9 +72,9 @@ def test_tensorboard_names_the_rows_of_the_embedding(make_run, tmp_path):
 
 
 def test_tensorboard_names_every_byte(make_run, tmp_path):
-    run = make_run()
-    run.model.embed = torch.nn.Embedding(257, 4)
-    fit(run, [TensorBoard(tmp_path, "", Vocab.of_bytes())])
+    state = make_run()
+    state.model.embed = torch.nn.Embedding(257, 4)
+    fit(state, [TensorBoard(tmp_path, "", Vocab.of_bytes())])
     (labels,) = tmp_path.rglob("metadata.tsv")
     names = labels.read_text("utf-8").split("\n")[:257]
     assert "" not in names and len(set(names)) == 257

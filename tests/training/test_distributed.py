@@ -21,9 +21,8 @@ from charlm.errors import UsageError
 from charlm.models import build
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed, session
-from charlm.training.loop import Callback, TrainState, fit
-from charlm.training.resume import own_states
-from charlm.training.setup import resolve
+from charlm.training.loop import Callback, Timer, TrainState, fit
+from charlm.training.setup import fill_defaults
 
 # what takes seconds to import is imported once, in the process from which all others are forked
 multiprocessing.set_forkserver_preload(
@@ -33,10 +32,10 @@ TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 CODES = torch.tensor((1, 1, 2, 1, 3, 2, 3)).repeat(40)
 STEPS = 50
 TRAININGS = {  # model, options, feed, what is not as usual
-    "stream": ("lstm", {"n_hidden": 8, "n_layers": 2}, Stream(CODES, 4, 5), {"accumulate": 2}),
+    "stream": ("lstm", {"n_hidden": 8, "n_layers": 2}, Stream(CODES, 4, 5), {}),
     "one lane each": ("min-gru", {"n_hidden": 8}, Stream(CODES, 4, 3), {}),
     "windows, a last batch of two": ("char3", {"n_hidden": 8}, Windows(CODES[:45], 3, 8), {"label_smoothing": 0.1}),
-    "chunks, a last batch of one": ("gru", {"n_hidden": 8}, Chunks(CODES, 4, 23), {"accumulate": 3}),
+    "chunks, a last batch of one": ("gru", {"n_hidden": 8}, Chunks(CODES, 4, 23), {}),
     "transformer": ("transformer", {"n_embed": 8, "window_size": 6, "dropout": 0.0}, Stream(CODES, 5, 6), {}),
 }
 
@@ -61,28 +60,28 @@ class Each(Callback):
     def __init__(self, do):
         self.do = do
 
-    def on_batch_end(self, run):
-        self.do(run)
+    def on_batch_end(self, state):
+        self.do(state)
 
 
 def make(name, options, feed, changes, minutes=None):
     torch.manual_seed(0)
     model = build(name, 4, **{"n_embed": 4} | options).double()
-    return TrainState(model, feed, torch.optim.Adam(model.parameters(), 0.02), math.inf, minutes, **changes)
+    return TrainState(model, feed, torch.optim.Adam(model.parameters(), 0.02), math.inf, Timer(minutes), **changes)
 
 
 def trained(name):
     """Return the mean loss of each step, the characters read, and the weights at the end."""
-    run, sums = make(*TRAININGS[name]), []
+    state, sums = make(*TRAININGS[name]), []
 
-    def look(run):
-        sums.append(float(run.sum_nats))
-        run.stop = run.step == STEPS
+    def look(state):
+        sums.append(float(state.sum_nats))
+        state.stop = state.step == STEPS
 
-    rate = callbacks.Schedule(0.02, lambda done: 1.0)
-    steering = [rate, callbacks.ActivationRegularization(2, 1), callbacks.ClipGradient(0.5), callbacks.EMA(0.8)]
-    fit(run, [*steering, Each(look)])
-    return sums, run.n_chars, [p.detach() for p in run.model.parameters()]
+    first = [callbacks.AllReduceGradients(), callbacks.Schedule(0.02, lambda done: 1.0)]
+    steering = [*first, callbacks.ActivationRegularization(2, 1), callbacks.ClipGradient(0.5), callbacks.EMA(0.8)]
+    fit(state, [*steering, Each(look)])
+    return sums, state.n_chars, [p.detach() for p in state.model.parameters()]
 
 
 def all_trained():
@@ -121,25 +120,27 @@ def decided():
     found, first = {}, distributed.is_main_process()
 
     def ended(name, listed, minutes=None):
-        run, done = make("rnn", {}, Stream(CODES, 4, 4), {}, minutes), []
+        state, done = make("rnn", {}, Stream(CODES, 4, 4), {}, minutes), []
         saved = []
-        note = Each(lambda run: done.append(run.progress))
+        save = callbacks.ModelCheckpoint(lambda name, state: saved.append((name, state.step)), None, 1e-4)
+        note = Each(lambda state: done.append(state.progress))
         fit(
-            run,
-            [*listed, note, callbacks.ModelCheckpoint(lambda name, run: saved.append((name, run.step)), None, 1e-4)],
+            state,
+            [callbacks.AllReduceGradients(), *listed, note, save, callbacks.StopOnSignal()],
         )
-        found[name] = run.step, run.epoch, run.interrupted, int(run.signal), done, saved
+        found[name] = state.step, state.epoch, state.interrupted, int(state.stop), done, saved
 
-    def stop(run):
-        run.stop = run.step == 7 and not first
+    def stop(state):
+        state.stop = state.step == 7 and not first
 
     def send(number, step):
-        return Each(lambda run: run.step == step and not first and os.kill(os.getpid(), number))
+        """Return a callback that sends a signal to the second process within the step after `step`."""
+        send_now = lambda self, state: state.step == step and not first and os.kill(os.getpid(), number)  # noqa: E731
+        return type("Send", (Callback,), {"on_batch_start": send_now})()
 
     ended("stop", [Each(stop)])
     ended("minutes", [], minutes=0.01)
-    listed = [callbacks.StopOnSignal(), send(signal.SIGUSR1, 3), send(signal.SIGTERM, 30)]
-    ended("signal", listed)
+    ended("signal", [send(signal.SIGUSR1, 3), send(signal.SIGTERM, 29)])
     value = distributed.run_on_rank0(lambda: os.getpid() if first else 1 / 0)
     try:
         distributed.run_on_rank0(lambda: named_texts.open_texts(["no-such-text"]))
@@ -160,26 +161,26 @@ def test_all_stop_and_save_at_the_same_step_whoever_was_asked(two):
 
 
 class Interrupt(Callback):
-    """End a training after a step, as a signal to one process does."""
+    """Stop a training after a step, as a signal to one process does."""
 
     def __init__(self, step):
         self.step = step
 
-    def on_batch_end(self, run):
-        if run.step == self.step and distributed.is_main_process():
-            run.pending_signal = signal.SIGINT
+    def on_batch_end(self, state):
+        if state.step == self.step and distributed.is_main_process():
+            state.stop = signal.SIGINT
 
 
 def recipe(**changes):
     sizes = {"model": "lstm", "epochs": 3, "batch_size": 7, "bptt": 16, "device": "cpu", "options": {"n_hidden": 12}}
-    return Recipe().replace(**sizes | {"ema": 0.9, "accumulate": 2, "patience": 5, "clip": 1.0} | changes)
+    return Recipe().replace(**sizes | {"ema": 0.9, "patience": 5, "clip": 1.0} | changes)
 
 
 def train(folder, stop_at=None, resume=False, **changes):
     """Train, or go on; return the results, what differs from before, and a number drawn at the end."""
     differs, drawn = [], []
     extra = [] if stop_at is None else [Interrupt(stop_at)]
-    extra.append(Each(lambda run: drawn.append(float(torch.rand(())))))
+    extra.append(Each(lambda state: drawn.append(float(torch.rand(())))))
     made = session.train(
         recipe(**changes), make_corpus(TEXT, "cats"), folder, extra, differs.extend if resume else None
     )
@@ -210,8 +211,10 @@ def test_another_number_of_processes_goes_on_with_the_same_order_of_the_data(two
     whole, _, _ = train(tmp_path / "whole")
     by_one = train(folder / "begun by two", resume=True)
     for result, differs, _ in [*found["begun by one"], by_one]:
-        assert [result[key] for key in KEYS] == pytest.approx([whole[key] for key in KEYS], rel=1e-4)
-        assert differs in (["processes: 2 then, 1 now"], ["processes: 1 then, 2 now"])
+        assert result["n_chars"] == whole["n_chars"]
+        assert [result[key] for key in KEYS] == pytest.approx([whole[key] for key in KEYS], rel=0.05)
+        numbers = ("2 then, 1 now", "1 then, 2 now")
+        assert differs in [[f"processes: {n}; hidden states start from zero"] for n in numbers]
     for run in ("begun by one", "begun by two"):
         lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
         steps = [line["step"] for line in lines if "step" in line]
@@ -236,7 +239,7 @@ def refused():
     messages = []
     for choice in (Recipe(batch_size=1), Recipe(model="ngram")):
         with pytest.raises(UsageError) as caught:
-            resolve(choice, torch.device("cpu"))
+            fill_defaults(choice, torch.device("cpu"))
         messages.append(str(caught.value))
     for kind in ("cuda", "mps"):
         with pytest.raises(UsageError) as caught:
@@ -247,8 +250,8 @@ def refused():
 
 def test_what_several_processes_cannot_do_is_one_line(two):
     few, counts, gpus, mps = two[1]["refused"][1]
-    assert few == "2 processes for a batch of 1; take fewer, or a larger --batch-size"
-    assert counts == "model ngram counts in one process; start it without torchrun"
+    assert few == "2 processes for a batch of 1; take fewer processes, or a larger --batch-size"
+    assert counts == "model ngram has no gradients and runs in one process; start it without torchrun"
     assert gpus.startswith("each process needs its own GPU and there are ")
     assert mps == "several processes cannot add up gradients on mps; take --device cpu"
 
@@ -260,28 +263,6 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
     assert capsys.readouterr().err == "charlm: `charlm bench` runs in one process; start it without torchrun\n"
     assert exit_code("train --corpus -") == 2
     assert capsys.readouterr().err == "charlm: several processes cannot all read standard input; give --corpus a file\n"
-
-
-def test_states_of_what_keeps_nothing_of_its_counts_while_training_are_dealt_out_too():
-    model = build("lstm-ngram", 4, n_embed=8, n_hidden=6)
-    model.fit_counts(CODES)
-    chars = CODES.view(-1, 40)[:7]
-    places = 40 * torch.arange(7)
-    whole = model(chars, places=places)[1]
-    assert whole[1] is None
-    states = [model(chars[i : i + 2], places=places[i : i + 2])[1] for i in range(0, 7, 2)]
-    torch.testing.assert_close(own_states(states, model, 1), [whole])
-
-
-@pytest.mark.parametrize("name", ["rnn", "lstm", "loop", "min-lstm", "mamba2", "transformer"])
-def test_states_of_a_batch_are_dealt_out_again_row_by_row(name):
-    options = {"dropout": 0.0} if name in ("mamba2", "transformer") else {"n_hidden": 6}
-    model = build(name, 4, **{"n_embed": 8} | options).eval()
-    chars = CODES.view(-1, 40)[:7]
-    states = [model(piece)[1] for piece in chars.split([3, 2, 1, 1])]  # of two processes, in two pieces each
-    now = own_states(states, model, 1)  # in this one process, in one piece
-    torch.testing.assert_close(now, [model(chars)[1]])
-    assert own_states([None] * 4, model, 1) == [None]
 
 
 THREADS = """

@@ -263,5 +263,5 @@ def test_logs_that_cannot_be_written_do_not_end_a_training(corpus, expected, tmp
     session.train(RECIPE, corpus, tmp_path / "run")
     torch.testing.assert_close(final_weights(tmp_path / "run"), expected, rtol=0, atol=0)
     err = capsys.readouterr().err
-    assert err.count("History stops here, the training goes on: No space left on device") == 1
+    assert err.count("JSONLinesLogger is disabled, training continues: No space left on device") == 1
     assert "the result is in the checkpoint, but not here: No space left on device" in err

@@ -21,7 +21,7 @@ from charlm.training import session
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 20).encode()
 N_KILLS = {"awd-lstm": 30, "gru": 30, "loop": 30, "transformer": 10}  # the last is slow
 TRAININGS = {
-    "awd-lstm": {"ema": 0.9, "accumulate": 2, "options": {"n_embed": 6, "n_hidden": 12}},
+    "awd-lstm": {"ema": 0.9, "options": {"n_embed": 6, "n_hidden": 12}},
     "gru": {"feed": "chunks", "options": {"n_embed": 6, "n_hidden": 12, "head_dropout": 0.2}},
     "transformer": {"options": {"n_embed": 8, "head_size": 4, "window_size": 6, "dropout": 0.1}},
     "loop": {"n_context": 4, "batch_size": 80, "options": {"n_embed": 6, "n_hidden": 12}},

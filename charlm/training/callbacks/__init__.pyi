@@ -4,11 +4,20 @@ from .forgiving import IgnoreIOErrors
 from .measuring import Samples, TrainingStats, Validate
 from .reporting import JSONLinesLogger, Progress, TensorBoard
 from .saving import ModelCheckpoint
-from .steering import ActivationRegularization, ClipGradient, EarlyStop, Schedule, SkipNonFinite, StopOnSignal
+from .signals import StopOnSignal
+from .steering import (
+    ActivationRegularization,
+    AllReduceGradients,
+    ClipGradient,
+    EarlyStop,
+    Schedule,
+    SkipNonFinite,
+)
 
 __all__ = [
     "EMA",
     "ActivationRegularization",
+    "AllReduceGradients",
     "ClipGradient",
     "EarlyStop",
     "IgnoreIOErrors",

@@ -1,4 +1,4 @@
-"""The callback that lets a report fail without ending the training."""
+"""Loggers may fail without ending the training."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from charlm.training.loop import HOOKS, Callback, TrainState
 
 
 class IgnoreIOErrors(Callback):
-    """Do what another callback does until the system refuses that (a full disk); then say so once and go on without.
+    """Wrap a logger: after its first OSError (a full disk), warn once and disable it.
 
     Args:
-        report: a callback that keeps nothing that the training needs.
+        logger: a callback without `state_attrs`.
     """
 
-    def __init__(self, report: Callback) -> None:
-        self.report, self.failed = report, False
+    def __init__(self, logger: Callback) -> None:
+        self.logger, self.failed = logger, False
         for hook in HOOKS:
-            setattr(self, hook, partial(self._try, hook, getattr(report, hook)))
+            setattr(self, hook, partial(self._try, hook, getattr(logger, hook)))
 
-    def _try(self, hook: str, do: Callable[[TrainState], None], run: TrainState) -> None:
+    def _try(self, hook: str, call: Callable[[TrainState], None], state: TrainState) -> None:
         if self.failed:
-            if hook == "on_fit_end":  # close what can be closed
+            if hook == "on_fit_end":  # close open files if possible
                 with suppress(Exception):
-                    do(run)
+                    call(state)
             return
         try:
-            do(run)
+            call(state)
         except OSError as error:
             self.failed = True
-            what = type(self.report).__name__
+            name = type(self.logger).__name__
             where = f"{error.filename}: " if error.filename else ""
-            print(f"\ncharlm: {what} stops here, the training goes on: {where}{error.strerror}", file=sys.stderr)
+            print(f"\ncharlm: {name} is disabled, training continues: {where}{error.strerror}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Callbacks that show what others measured: progress bar, metrics.jsonl, TensorBoard."""
+"""Callbacks that report measured values: progress bar, metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.files import atomic_write
 from charlm.training.loop import Callback, TrainState
 
-SMOOTH = 0.5  # weight of the past in the training loss that the progress bar shows
+SMOOTH = 0.5  # weight of the previous value in the smoothed training loss of the progress bar
 
 
 class Progress(Callback):
-    """Show on stderr: a bar on a terminal, a line an epoch elsewhere.
+    """Progress on stderr: a bar on a terminal, one line per epoch elsewhere.
 
     Args:
-        show_samples: print the samples, too.
+        show_samples: print the samples as well.
     """
 
     def __init__(self, show_samples: bool = False) -> None:
         self.show_samples = show_samples
         self._train = self._valid = self._speed = 0.0
 
-    def on_fit_start(self, run: TrainState) -> None:
+    def on_fit_start(self, state: TrainState) -> None:
         """Open the bar."""
         bar = "{desc} {percentage:3.0f}%|{bar}| {remaining} left"
         self._bar = tqdm(total=1.0, bar_format=bar, disable=None, dynamic_ncols=True, leave=False)
-        self._bar.set_description_str("the first steps")
+        self._bar.set_description_str("starting")
 
-    def on_batch_end(self, run: TrainState) -> None:
-        """Move the bar on when something was measured."""
-        self._note(run)
-        if "train_nats" in run.logs:
-            self._bar.set_description_str(self._state(run, run.epoch + 1), refresh=False)
-            self._bar.update(run.progress - self._bar.n)
+    def on_batch_end(self, state: TrainState) -> None:
+        """Update the bar when there are new values."""
+        self._note(state)
+        if "train_nats" in state.logs:
+            self._bar.set_description_str(self._summary(state, state.epoch + 1), refresh=False)
+            self._bar.update(state.progress - self._bar.n)
 
-    def on_epoch_end(self, run: TrainState) -> None:
-        """Say how the epoch went."""
-        self._note(run)
-        self._valid = run.logs.get("valid_nats", self._valid)
+    def on_epoch_end(self, state: TrainState) -> None:
+        """Report the epoch."""
+        self._note(state)
+        self._valid = state.logs.get("valid_nats", self._valid)
         if self._bar.disable:
-            print(self._state(run, run.epoch), file=sys.stderr, flush=True)
-        elif "sample" in run.logs and self.show_samples:
-            self._bar.write(f"{self._state(run, run.epoch)}\n{run.logs['sample']}\n", file=sys.stderr)
+            print(self._summary(state, state.epoch), file=sys.stderr, flush=True)
+        elif "sample" in state.logs and self.show_samples:
+            self._bar.write(f"{self._summary(state, state.epoch)}\n{state.logs['sample']}\n", file=sys.stderr)
 
-    def on_fit_end(self, run: TrainState) -> None:
+    def on_fit_end(self, state: TrainState) -> None:
         """Close the bar."""
         self._bar.close()
 
-    def _note(self, run: TrainState) -> None:
-        if "train_nats" in run.logs:
-            new = run.logs["train_nats"]
+    def _note(self, state: TrainState) -> None:
+        if "train_nats" in state.logs:
+            new = state.logs["train_nats"]
             self._train = SMOOTH * self._train + (1 - SMOOTH) * new if self._train else new
-            self._speed = run.logs["chars_per_second"]
+            self._speed = state.logs["chars_per_second"]
 
-    def _state(self, run: TrainState, epoch: int) -> str:
-        of = f"/{run.n_epochs}" if run.n_epochs != float("inf") else ""
+    def _summary(self, state: TrainState, epoch: int) -> str:
+        total = f"/{state.n_epochs}" if state.n_epochs != float("inf") else ""
         train = f" train {nats_to_bits(self._train):.3f}" if self._train else ""
         valid = f" valid {nats_to_bits(self._valid):.3f}" if self._valid else ""
-        if not train:  # the model counts
-            return f"epoch {epoch}{of}" + (f"{valid} bits/char" if valid else "")
-        return f"epoch {epoch}{of}{train}{valid} bits/char, {self._speed:,.0f}/s"
+        if not train:  # a model that only counts
+            return f"epoch {epoch}{total}" + (f"{valid} bits/char" if valid else "")
+        return f"epoch {epoch}{total}{train}{valid} bits/char, {self._speed:,.0f}/s"
 
 
 class JSONLinesLogger(Callback):
-    """Append what was measured to a file of JSON lines.
+    """Append measured values to a JSON Lines file.
 
     Args:
         path: the file.
@@ -78,34 +78,34 @@ class JSONLinesLogger(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_fit_start(self, run: TrainState) -> None:
-        """Open the file; of a resumed training, forget what will be measured again."""
-        if run.step > 0:
+    def on_fit_start(self, state: TrainState) -> None:
+        """Open the file; when resuming, remove the lines that will be measured again."""
+        if state.step > 0:
             lines = self.path.read_text("utf-8").splitlines(keepends=True)
-            atomic_write(self.path, "".join(line for line in lines if _is_before(line, run.step)).encode())
+            atomic_write(self.path, "".join(line for line in lines if _is_before(line, state.step)).encode())
         self._file = self.path.open("a", encoding="utf-8")
 
-    def on_batch_end(self, run: TrainState) -> None:
-        """Write what there is."""
-        if run.logs.keys() & {"train_nats", "valid_nats"}:
-            place = {
-                "epoch": run.epoch,
-                "step": run.step,
-                "n_chars": run.n_chars,
-                "seconds": round(run.seconds, 3),
+    def on_batch_end(self, state: TrainState) -> None:
+        """Write a line if there are new values."""
+        if state.logs.keys() & {"train_nats", "valid_nats"}:
+            position = {
+                "epoch": state.epoch,
+                "step": state.step,
+                "n_chars": state.n_chars,
+                "seconds": round(state.timer.seconds, 3),
             }
-            self._file.write(json.dumps(place | run.logs, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(position | state.logs, ensure_ascii=False) + "\n")
             self._file.flush()
 
     on_epoch_end = on_batch_end
 
-    def on_fit_end(self, run: TrainState) -> None:
+    def on_fit_end(self, state: TrainState) -> None:
         """Close the file."""
         self._file.close()
 
 
 def _is_before(line: str, step: int) -> bool:
-    """Return whether a line was written up to a step; a result, or a line that was cut off, was not."""
+    """Return whether a line was written up to a step; False for a result and for a truncated line."""
     try:
         return bool(json.loads(line)["step"] <= step)
     except (ValueError, KeyError):
@@ -113,54 +113,54 @@ def _is_before(line: str, step: int) -> bool:
 
 
 class TensorBoard(Callback):
-    """Write TensorBoard events, the same tags for every model, over characters predicted.
+    """TensorBoard events: the same tags for every model, x axis in characters predicted.
 
     Args:
-        folder: where the events go; one folder a run.
-        recipe: the recipe as text.
-        vocab: names the rows of the embedding in the projector.
+        folder: of the run.
+        recipe: recipe, TOML.
+        vocab: labels of the embedding's rows in the projector.
     """
 
     def __init__(self, folder: Path, recipe: str, vocab: Vocab) -> None:
         self.folder, self.recipe, self.vocab = folder, recipe, vocab
 
-    def on_fit_start(self, run: TrainState) -> None:
+    def on_fit_start(self, state: TrainState) -> None:
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._writer = SummaryWriter(str(self.folder), purge_step=run.n_chars + 1 if run.step > 0 else None)
-        code = "\n".join("    " + line for line in self.recipe.splitlines())  # Markdown for "as it is"
-        self._writer.add_text("recipe", code, run.n_chars)
+        self._writer = SummaryWriter(str(self.folder), purge_step=state.n_chars + 1 if state.step > 0 else None)
+        code = "\n".join("    " + line for line in self.recipe.splitlines())  # Markdown: preformatted
+        self._writer.add_text("recipe", code, state.n_chars)
 
-    def on_batch_end(self, run: TrainState) -> None:
-        """Write the scalars that there are."""
+    def on_batch_end(self, state: TrainState) -> None:
+        """Write new scalars."""
         for name, tag in (("train_nats", "bits_per_char/train"), ("valid_nats", "bits_per_char/valid")):
-            if name in run.logs:
-                self._writer.add_scalar(tag, nats_to_bits(run.logs[name]), run.n_chars)
+            if name in state.logs:
+                self._writer.add_scalar(tag, nats_to_bits(state.logs[name]), state.n_chars)
         for name in ("learning_rate", "chars_per_second"):
-            if name in run.logs:
-                self._writer.add_scalar(f"training/{name}", run.logs[name], run.n_chars)
-        if "train_nats" in run.logs and "gradient_norm" in run.logs:
-            self._writer.add_scalar("training/gradient_norm", run.logs["gradient_norm"], run.n_chars)
+            if name in state.logs:
+                self._writer.add_scalar(f"training/{name}", state.logs[name], state.n_chars)
+        if "train_nats" in state.logs and "gradient_norm" in state.logs:
+            self._writer.add_scalar("training/gradient_norm", state.logs["gradient_norm"], state.n_chars)
 
-    def on_epoch_end(self, run: TrainState) -> None:
-        """Write scalars and sample."""
-        self.on_batch_end(run)
-        if "sample" in run.logs:
-            code = "\n".join("    " + line for line in run.logs["sample"].splitlines())
-            self._writer.add_text("sample", code, run.n_chars)
+    def on_epoch_end(self, state: TrainState) -> None:
+        """Write new scalars and the sample."""
+        self.on_batch_end(state)
+        if "sample" in state.logs:
+            code = "\n".join("    " + line for line in state.logs["sample"].splitlines())
+            self._writer.add_text("sample", code, state.n_chars)
         self._writer.flush()
 
-    def on_fit_end(self, run: TrainState) -> None:
-        """Write the embedding, where there is one, and close the file."""
-        if hasattr(run.model, "embed"):
+    def on_fit_end(self, state: TrainState) -> None:
+        """Write the embedding, if the model has one, and close the file."""
+        if hasattr(state.model, "embed"):
             labels = ["(unknown)", *map(self._label, self.vocab.codepoints.tolist())]
-            weight = run.model.embed.weight.detach().float().cpu()
-            self._writer.add_embedding(weight, labels, global_step=run.n_chars, tag="embedding")
+            weight = state.model.embed.weight.detach().float().cpu()
+            self._writer.add_embedding(weight, labels, global_step=state.n_chars, tag="embedding")
         self._writer.close()
 
     def _label(self, point: int) -> str:
-        """Return a symbol's name: printable as it is, otherwise escaped; bytes beyond ASCII as hexadecimal."""
+        """Return the label of a symbol: printable ones unchanged, others escaped, bytes beyond ASCII in hexadecimal."""
         if self.vocab.is_bytes and point > 127:
             return f"0x{point:02x}"
         return "(space)" if point == ord(" ") else repr(chr(point))[1:-1]

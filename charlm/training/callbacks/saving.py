@@ -1,23 +1,25 @@
-"""The callback that keeps the weights: the best by validation, and the last."""
+"""Checkpoints while training: the best by validation, and the last."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import FrameType
 
-from charlm.training.distributed import world_size
+from charlm.training.callbacks.signals import install_handlers
+from charlm.training.distributed import all_reduce_max, world_size
 from charlm.training.loop import Callback, TrainState
 
 
 class ModelCheckpoint(Callback):
-    """Save after each epoch that validates better than any before, now and then, and at the end.
+    """Save after each epoch with a new best validation loss, at intervals, on SIGUSR1, and at the end.
 
     Weights that are not finite are never saved.
 
     Args:
-        save: writes a checkpoint by name, "best" or "last".
-        every_steps: save the last after so many steps; None for never.
-        every_minutes: save it when so many minutes are over since the time before.
+        save: writes a checkpoint named "best" or "last".
+        every_steps: steps between two saves of "last"; None for never.
+        every_minutes: minutes between two saves of "last".
     """
 
     state_attrs = ("best_nats",)
@@ -27,37 +29,45 @@ class ModelCheckpoint(Callback):
     ) -> None:
         self.save, self.every_steps, self.every_minutes = save, every_steps, every_minutes
         self.best_nats = math.inf
-        self._saved = 0.0
+        self._saved_at = 0.0  # seconds of training
+        self._requested = False
 
-    def on_fit_start(self, run: TrainState) -> None:
-        """Start the clock."""
-        self._saved = run.synced_seconds
+    def on_fit_start(self, state: TrainState) -> None:
+        """Start the interval and install the handler of SIGUSR1."""
+        self._saved_at = state.timer.seconds
+        self._previous = install_handlers({"SIGUSR1": self._request})
 
-    def on_batch_end(self, run: TrainState) -> None:
-        """Save the last when it is time; an epoch's last step is saved with the epoch."""
-        if run.step_in_epoch < len(run.feed):
-            self._save_if_due(run)
+    def on_batch_end(self, state: TrainState) -> None:
+        """Save "last" if it is due; the last step of an epoch is saved at the end of the epoch."""
+        if state.step_in_epoch < len(state.feed):
+            self._save_if_due(state)
 
-    def on_epoch_end(self, run: TrainState) -> None:
-        """Save the best, and the last when it is time."""
-        nats = run.logs.get("valid_nats", math.inf)
+    def on_epoch_end(self, state: TrainState) -> None:
+        """Save a new best, and "last" if it is due."""
+        nats = state.logs.get("valid_nats", math.inf)
         if nats < self.best_nats:
             self.best_nats = nats
-            self.save("best", run)
-        self._save_if_due(run)
+            self.save("best", state)
+        self._save_if_due(state)
 
-    def on_fit_end(self, run: TrainState) -> None:
-        """Save the last, whatever ended the training; of several processes, none is there to help after an error."""
-        if run.step and (run.ended or world_size() == 1):
-            self._save_last(run)
+    def on_fit_end(self, state: TrainState) -> None:
+        """Save "last"; with several processes not after an error, since saving needs all of them."""
+        install_handlers(self._previous)
+        if state.step and (state.ended or world_size() == 1):
+            self._save_last(state)
 
-    def _save_if_due(self, run: TrainState) -> None:
-        by_steps = self.every_steps is not None and run.step % self.every_steps == 0
-        if run.save or by_steps or run.synced_seconds - self._saved >= 60 * self.every_minutes:
-            self._save_last(run)
-            self._saved, run.save = run.synced_seconds, False
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self._requested = True
 
-    def _save_last(self, run: TrainState) -> None:
-        """Save the last, unless its weights have run away: what was saved before is better than they are."""
-        if all(bool(p.isfinite().all()) for p in run.model.parameters()):
-            self.save("last", run)
+    def _save_if_due(self, state: TrainState) -> None:
+        by_steps = self.every_steps is not None and state.step % self.every_steps == 0
+        by_time = state.timer.seconds - self._saved_at >= 60 * self.every_minutes
+        [is_due] = all_reduce_max(by_steps or by_time or self._requested)
+        if is_due:
+            self._requested = False
+            self._saved_at = state.timer.seconds
+            self._save_last(state)
+
+    def _save_last(self, state: TrainState) -> None:
+        if all(bool(p.isfinite().all()) for p in state.model.parameters()):
+            self.save("last", state)

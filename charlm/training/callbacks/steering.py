@@ -1,41 +1,47 @@
-"""Callbacks that steer a training: learning rate, gradient, and when to stop."""
+"""Callbacks that change the training: gradient, learning rate, early stopping."""
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from types import FrameType
 
 from torch import Tensor, nn
 
-from charlm.errors import CharlmError, Interrupted
-from charlm.training.distributed import world_size
+from charlm.errors import CharlmError
+from charlm.training.distributed import all_reduce_gradients
 from charlm.training.loop import Callback, TrainState
 from charlm.training.schedules import Factor
 
 
+class AllReduceGradients(Callback):
+    """Average gradient and loss over the processes; the first callback that looks at either."""
+
+    def on_backward_end(self, state: TrainState) -> None:
+        """Average them."""
+        batch = state.batch
+        batch.loss = all_reduce_gradients(state.model.parameters(), batch.loss, batch.weight)
+
+
 class Schedule(Callback):
-    """Set the learning rate before every step.
+    """Set the learning rate, and with `momentum` the momentum, before every step.
 
     Args:
         peak: learning rate where the factor is 1.
-        factor: see `charlm.training.schedules`.
-        momentum: maps the share done to the momentum (Adam's first beta); None leaves it alone.
+        factor: progress to factor, see `charlm.training.schedules`.
+        momentum: progress to momentum (Adam: beta1); None leaves it unchanged.
     """
 
     def __init__(self, peak: float, factor: Factor, momentum: Factor | None = None) -> None:
         self.peak, self.factor, self.momentum = peak, factor, momentum
 
-    def on_batch_start(self, run: TrainState) -> None:
-        """Set it."""
-        for group in run.optimizer.param_groups:
-            group["lr"] = self.peak * self.factor(run.progress)
+    def on_batch_start(self, state: TrainState) -> None:
+        """Set them."""
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.peak * self.factor(state.progress)
             if self.momentum is not None:
                 if "betas" in group:
-                    group["betas"] = (self.momentum(run.progress), group["betas"][1])
+                    group["betas"] = (self.momentum(state.progress), group["betas"][1])
                 elif "momentum" in group:
-                    group["momentum"] = self.momentum(run.progress)
+                    group["momentum"] = self.momentum(state.progress)
 
 
 class ClipGradient(Callback):
@@ -47,45 +53,44 @@ class ClipGradient(Callback):
     def __init__(self, max_norm: float) -> None:
         self.max_norm = max_norm
 
-    def on_backward_end(self, run: TrainState) -> None:
+    def on_backward_end(self, state: TrainState) -> None:
         """Scale it."""
-        run.logs["gradient_norm"] = nn.utils.clip_grad_norm_(run.model.parameters(), self.max_norm)
+        state.logs["gradient_norm"] = nn.utils.clip_grad_norm_(state.model.parameters(), self.max_norm)
 
 
 class ActivationRegularization(Callback):
-    """Add to the loss a penalty on features h that are large, or that change from one step to the next.
+    """Activation regularization (AR) and temporal activation regularization (TAR).
 
-    The loss becomes nats per character + ar * mean(h_t^2) + tar * mean((h_t - h_{t-1})^2), where the features are
-    what the model's head gets. Only the gradient is changed, so that the reported loss stays in nats per character.
+    The loss becomes nats per character + ar * mean(h_t^2) + tar * mean((h_t - h_{t-1})^2), where h are the features
+    that the model's head reads. Only the gradient is changed, so the reported loss stays in nats per character.
 
     Reference: Merity, McCann, Socher (2017), arXiv:1708.01009.
 
     Args:
         ar: weight of the first penalty.
-        tar: weight of the second.
+        tar: weight of the second penalty.
     """
 
     def __init__(self, ar: float, tar: float) -> None:
         self.ar, self.tar = ar, tar
 
-    def on_fit_start(self, run: TrainState) -> None:
-        """Watch what goes into the head."""
+    def on_fit_start(self, state: TrainState) -> None:
+        """Hook into the input of the head."""
 
-        def watch(head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def add_penalty(head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             features = inputs[0]
             if features.requires_grad:
-                share = run.share
                 h = features.detach()
-                features.register_hook(lambda gradient: gradient + share * self._gradient(h))  # type: ignore[no-untyped-call]
+                features.register_hook(lambda gradient: gradient + self._gradient(h))  # type: ignore[no-untyped-call]
 
-        self._handle = run.model.head.register_forward_pre_hook(watch)
+        self._handle = state.model.head.register_forward_pre_hook(add_penalty)
 
-    def on_fit_end(self, run: TrainState) -> None:
-        """Watch no more."""
+    def on_fit_end(self, state: TrainState) -> None:
+        """Remove the hook."""
         self._handle.remove()
 
     def _gradient(self, h: Tensor) -> Tensor:
-        """Return the penalty's gradient by the features, both (B, T, H)."""
+        """Return the gradient of the penalties by the features, both (B, T, H)."""
         gradient = 2 * self.ar / h.numel() * h
         if self.tar and h.shape[1] > 1:
             change = h[:, 1:] - h[:, :-1]
@@ -96,7 +101,7 @@ class ActivationRegularization(Callback):
 
 
 class EarlyStop(Callback):
-    """Stop when validation has not improved for `patience` epochs."""
+    """Early stopping: stop when validation has not improved for `patience` epochs. Place it after `Validate`."""
 
     state_attrs = ("best_nats", "n_worse")
 
@@ -104,79 +109,44 @@ class EarlyStop(Callback):
         self.patience = patience
         self.best_nats, self.n_worse = math.inf, 0
 
-    def on_epoch_end(self, run: TrainState) -> None:
-        """Look at `valid_nats`, which a `Validate` earlier in the list measured."""
-        nats = run.logs.get("valid_nats")
+    def on_epoch_end(self, state: TrainState) -> None:
+        """Compare `valid_nats` with the best so far."""
+        nats = state.logs.get("valid_nats")
         if nats is None:
             return
         if nats < self.best_nats:
             self.best_nats, self.n_worse = nats, 0
         else:
             self.n_worse += 1
-        run.stop = run.stop or self.n_worse >= self.patience
+        state.stop = state.stop or self.n_worse >= self.patience
 
 
 class SkipNonFinite(Callback):
-    """Leave out the steps whose gradient is not finite, and begin with a fresh state after them.
+    """Skip steps whose gradient is not finite.
+
+    Args:
+        limit: consecutive steps that may be skipped.
 
     Raises:
-        CharlmError: `limit` steps, one after another, had to be left out.
+        CharlmError: `limit` consecutive steps were skipped.
     """
 
-    state_attrs = ("n_running",)
+    state_attrs = ("n_skipped", "n_consecutive")
 
     def __init__(self, limit: int = 100) -> None:
         self.limit = limit
-        self.n_running = 0
+        self.n_skipped = self.n_consecutive = 0
 
-    def on_backward_end(self, run: TrainState) -> None:
-        """Look at the gradient, which makes the device wait."""
-        gradients = [p.grad for p in run.model.parameters() if p.grad is not None]
+    def on_backward_end(self, state: TrainState) -> bool:
+        """Look at the gradient; the device must wait for that."""
+        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
         if nn.utils.get_total_norm(gradients).isfinite():
-            self.n_running = 0
-            return
-        self.n_running += 1
-        run.skip, run.states = True, [None] * run.accumulate
-        if self.n_running == self.limit:
+            self.n_consecutive = 0
+            return False
+        self.n_skipped += 1
+        self.n_consecutive += 1
+        if self.n_consecutive == self.limit:
             raise CharlmError(
-                f"no step of the last {self.limit} had a finite gradient; try a lower --learning-rate or --clip 1"
+                f"none of the last {self.limit} steps had a finite gradient; try a lower --learning-rate or --clip 1"
             )
-
-
-class StopOnSignal(Callback):
-    """Ctrl-C and SIGTERM end the training after the present step, in order; a second one ends it at once.
-
-    In a single process a validation is broken off at once, to be done again when the training is resumed.
-
-    Where there is SIGUSR1, it has the training saved after the present step, and go on. Signals reach the main thread
-    alone; in any other this does nothing. Of several processes, one that is asked is enough; they agree on it after
-    the step.
-    """
-
-    def on_fit_start(self, run: TrainState) -> None:
-        """Listen for the signals."""
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if run.pending_signal:
-                raise Interrupted(number)
-            run.pending_signal = number
-            if world_size() == 1:
-                run.synchronize()
-            if run.interruptible:
-                raise Interrupted(number)
-
-        def save(number: int, frame: FrameType | None) -> None:
-            run.save_requested = True
-            if world_size() == 1:
-                run.synchronize()
-
-        wanted = {signal.SIGINT: stop, signal.SIGTERM: stop}
-        if hasattr(signal, "SIGUSR1"):
-            wanted[signal.SIGUSR1] = save
-        in_main = threading.current_thread() is threading.main_thread()
-        self._before = {number: signal.signal(number, do) for number, do in wanted.items()} if in_main else {}
-
-    def on_fit_end(self, run: TrainState) -> None:
-        """Listen no more."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        return True
