@@ -194,7 +194,7 @@ def test_what_cannot_be_done_is_an_error_of_ours(arguments, error):
 
 
 def test_a_device_that_is_not_there_is_an_error_of_ours():
-    with pytest.raises(UsageError, match="device gpu is not there; this machine has: "):
+    with pytest.raises(UsageError, match="device 'gpu' is not available; available: "):
         charlm.load("nietzsche", device="gpu")
 
 

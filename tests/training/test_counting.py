@@ -12,10 +12,9 @@ from charlm.cli import main
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.lr_find import find_rate
-from charlm.ngrams import InterpolatedNGram
+from charlm.models import MODELS
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint
-from charlm.training import session
 
 TEXT = "human-numbers:300"
 
@@ -84,48 +83,51 @@ def test_a_window_that_is_shorter_than_the_order_is_all_that_is_seen():
 
 
 def test_held_out_windows_and_a_search_for_a_rate_make_no_sense_and_say_so():
-    with pytest.raises(UsageError, match="random20 would hold out none"):
+    with pytest.raises(UsageError, match="random20 would hold out nothing"):
         api.train(TEXT, model="ngram", split="random20")
     choices = Recipe(model="ngram", corpus=(TEXT,))
     with pytest.raises(UsageError, match="has no learning rate"):
         find_rate(choices, api.read_corpus(choices))
 
 
-@pytest.mark.parametrize("model", ["ngram", "lstm-ngram"])
-def test_a_training_that_ends_while_it_counts_leaves_its_name_free(model, tmp_path, monkeypatch):
+def interrupted_once(base, method):
+    """Return an architecture whose first call of a method, in training or in evaluation, ends as by Ctrl-C."""
+    errors = [KeyboardInterrupt]
+
+    def call(self, *arguments, **options):
+        if errors and (method == "fit_counts" or not self.training):
+            raise errors.pop()
+        return getattr(base, method)(self, *arguments, **options)
+
+    return type("Interrupted", (base,), {method: call})
+
+
+@pytest.mark.parametrize("name", ["ngram", "lstm-ngram"])
+def test_a_training_that_is_interrupted_while_it_counts_leaves_its_name_free(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "interrupted", interrupted_once(MODELS[name], "fit_counts"))
     folder = tmp_path / "runs" / "mine"
-    options = {"order": 4} if model == "ngram" else {"order": 4, "n_hidden": 8}
-
-    def train():
-        api.train(TEXT, model=model, folder=folder, options=options, epochs=1)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(InterpolatedNGram, "count", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train()
+    options = {"order": 4} if name == "ngram" else {"order": 4, "n_hidden": 8}
+    with pytest.raises(KeyboardInterrupt):
+        api.train(TEXT, model="interrupted", folder=folder, options=options, epochs=1)
     assert not folder.exists() and folder.parent.exists()
-    train()
-    with monkeypatch.context() as patched:
-        patched.setattr(session, "_result", interrupted)  # all is learned, and its measuring ended
-        with pytest.raises(KeyboardInterrupt):
-            api.train(TEXT, model=model, folder=folder.with_name("kept"), options=options, epochs=1)
+    api.train(TEXT, model="interrupted", folder=folder, options=options, epochs=1)
+    monkeypatch.setitem(MODELS, "kept", interrupted_once(MODELS[name], "forward"))
+    with pytest.raises(KeyboardInterrupt):  # all is learned, and the evaluation is interrupted
+        api.train(TEXT, model="kept", split="all", folder=folder.with_name("kept"), options=options, epochs=1)
     assert (folder.with_name("kept") / "last.safetensors").is_file()
 
 
-def test_what_was_counted_and_not_yet_scored_says_how_it_is_scored(tmp_path, monkeypatch, capsys):
+def test_counts_whose_evaluation_is_interrupted_are_kept_and_the_command_to_evaluate_them_is_printed(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    line = f"train --corpus {TEXT} --model ngram -o order=2 --name mine"
-    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
-        patched.setattr(session, "_result", interrupted)
+    monkeypatch.setitem(MODELS, "interrupted", interrupted_once(MODELS["ngram"], "forward"))
+    line = f"train --corpus {TEXT} --split all --model interrupted -o order=2 --name mine"
+    with pytest.raises(SystemExit) as stop:
         main(line.split())
     err = capsys.readouterr().err
     assert stop.value.code == 130
     assert err.splitlines()[-1] == "charlm: interrupted; `charlm eval checkpoints/mine` scores what was counted"
     with pytest.raises(SystemExit) as stop:
-        main("eval checkpoints/mine".split())
+        main("eval checkpoints/mine --part train".split())
     assert stop.value.code == 0
-
-
-def interrupted(*_):
-    """Be a user who presses Ctrl-C."""
-    raise KeyboardInterrupt
