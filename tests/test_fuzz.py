@@ -14,7 +14,7 @@ from charlm import api
 from charlm.errors import CheckpointError
 from charlm.storage import checkpoint
 
-N_DAMAGED, N_REHASHED, N_FORGED = 50_000, 3_000, 2_000
+N_DAMAGED, N_REHASHED, N_FORGED = 90_000, 5_000, 2_500
 JUNK = [None, True, False, -1, 0, 1, 7, 1.5, 1e308, float("nan"), 2**31, 2**63, 10**30, "", "x", "gru", "ngram", [], {}]
 JUNK += [[0], {"a": 1}, [[[]]], "\ud800", "\0", {"tensor": "resume/0"}, {"dict": [[1, 2]]}, 4096, 70_000, -(2**63)]
 
@@ -109,6 +109,7 @@ def other_weights(weights, rng):
 
 def is_accepted(path, data):
     """Return whether a file is loaded; any other error than CheckpointError, or 2 seconds, is a failure."""
+    path.unlink(missing_ok=True)  # truncating a file is slow on some file systems
     path.write_bytes(data)
     since = time.process_time()
     try:
@@ -137,14 +138,13 @@ def test_a_damaged_file_with_a_correct_hash_is_refused_or_loaded(good, rehash, b
     assert 0 < n_accepted < N_REHASHED / 2  # a changed weight cannot be detected
 
 
-@pytest.mark.parametrize("n", [N_FORGED, pytest.param(20_000, marks=pytest.mark.long)])
-def test_forged_metadata_or_weights_are_refused_or_loaded(good, rehash, bounded, tmp_path, n):
+def test_forged_metadata_or_weights_are_refused_or_loaded(good, rehash, bounded, tmp_path):
     rng = random.Random(3)
     n_header = int.from_bytes(good[:8], "little")
     metadata = json.loads(json.loads(good[8 : 8 + n_header])["__metadata__"]["charlm"])
     tensors = safetensors.torch.load(good)
     n_accepted = 0
-    for _ in range(n):
+    for _ in range(N_FORGED):
         forged, weights = metadata, tensors
         for _ in range(rng.randint(1, 3)):
             if rng.random() < 0.8:
@@ -154,4 +154,4 @@ def test_forged_metadata_or_weights_are_refused_or_loaded(good, rehash, bounded,
                 weights = other_weights(weights, rng) if weights else tensors
         text = json.dumps(forged, separators=(",", ":"))
         n_accepted += is_accepted(tmp_path / "x", rehash(safetensors.torch.save(weights, {"charlm": text})))
-    assert 0 < n_accepted < n / 2
+    assert 0 < n_accepted < N_FORGED / 2

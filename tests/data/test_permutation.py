@@ -27,8 +27,8 @@ def test_every_element_occurs_once(n, seed, epoch):
 @patient
 @given(st.data(), st.integers(1, 500))
 def test_the_element_at_a_position_does_not_depend_on_the_other_positions(data, n):
-    places = data.draw(st.lists(st.integers(0, n - 1)))
-    np.testing.assert_array_equal(permute(np.array(places, dtype=np.int64), n, 1, 2), order(n, 1, 2)[places])
+    positions = data.draw(st.lists(st.integers(0, n - 1)))
+    np.testing.assert_array_equal(permute(np.array(positions, dtype=np.int64), n, 1, 2), order(n, 1, 2)[positions])
 
 
 def test_batches_of_a_trillion_elements_are_distinct_and_uniform():
@@ -42,13 +42,13 @@ def test_batches_of_a_trillion_elements_are_distinct_and_uniform():
 def deviations(numbers):
     """Return the deviation of each statistic from a random order's, in standard deviations."""
     n = len(numbers)
-    places = np.arange(n)
+    positions = np.arange(n)
     steps = np.abs(np.diff(numbers))
     tenths = np.bincount(numbers[:1000] * 10 // n, minlength=10)
     pairs = np.bincount(numbers[:-1] * 8 // n * 8 + numbers[1:] * 8 // n, minlength=64)
     return {
-        "fixed points": (numbers == places).sum() - 1,
-        "correlation of position and element": abs(np.corrcoef(places, numbers)[0, 1]) * n**0.5,
+        "fixed points": (numbers == positions).sum() - 1,
+        "correlation of position and element": abs(np.corrcoef(positions, numbers)[0, 1]) * n**0.5,
         "correlation of neighbours": abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) * n**0.5,
         "neighbours that stay neighbours": ((steps == 1).sum() - 2) / 2**0.5,
         "uneven first thousand": np.abs(tenths - 100).max() / 90**0.5,
