@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from charlm.generation import numpy_ngrams as ngrams
 from charlm.generation import numpy_recurrent as recurrent
 from charlm.generation.numpy_weights import Weights
 from charlm.generation.sampler import Stepper
@@ -27,6 +28,9 @@ ENGINES: dict[str, Callable[[Weights], Stepper]] = {
     "lstm": recurrent.lstm,
     "lstm-scratch": recurrent.lstm,
     "awd-lstm": recurrent.awd_lstm,
+    "ngram": ngrams.ngram,
+    "word-ngram": ngrams.word_ngram,
+    "lstm-ngram": ngrams.lstm_ngram,
 }
 WINDOWS = {"char3": 3}  # n_context of architectures that read nothing else
 

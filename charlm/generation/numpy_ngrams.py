@@ -1,0 +1,128 @@
+"""Numpy engines of the models that count, for one text: `ngram`, `word-ngram` and `lstm-ngram`.
+
+The counts and the cache models are those of `charlm.ngrams`, the LSTM is that of numpy_recurrent.py.
+
+Shapes: V vocab_size, H n_hidden, K experts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from charlm.cells import lstm_cell
+from charlm.errors import UsageError
+from charlm.generation.numpy_recurrent import RecurrentLayers, apply_head, take_head, take_layers
+from charlm.generation.numpy_weights import Array, Weights
+from charlm.ngrams.char_ngram import InterpolatedNGram
+from charlm.ngrams.experts import ExpertReader
+from charlm.ngrams.interpolation import safe_log
+from charlm.ngrams.word_ngram import InterpolatedWordNGram
+
+Counts = TypeVar("Counts", bound=InterpolatedNGram)
+PREFIX = "counts."  # of the names of counts
+
+
+class NGramStepper:
+    """Counts alone: a `Stepper` for one text.
+
+    Args:
+        counts: of the training text.
+        max_chars: number of characters that the logits depend on.
+    """
+
+    def __init__(self, counts: InterpolatedNGram, max_chars: int = sys.maxsize) -> None:
+        self.counts, self.max_chars = counts, max_chars
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all characters."""
+        self.state: Any = None
+
+    def read(self, chars: Sequence[Any]) -> Array:
+        """Read characters, at least one, and return the logits of the next one, (V,)."""
+        for char in chars[-self.max_chars :]:
+            contexts, self.state = self.counts.step(char, self.state)
+        return safe_log(self.counts.probs(contexts)[0]).astype(np.float32)
+
+
+class LSTMNGramStepper:
+    """LSTM with n-gram experts: a `Stepper` for one text.
+
+    Args:
+        experts: that read the same characters.
+        layers: embedding and LSTM, whose first layer also reads the experts.
+        base_head: linear layers from hidden states to the LSTM's own logits.
+        expert_weights: linear layer from hidden states to the weights of the experts, a matrix (H, K) and a bias (K,).
+    """
+
+    def __init__(
+        self,
+        experts: ExpertReader,
+        layers: RecurrentLayers,
+        base_head: Sequence[tuple[Array, Array]],
+        expert_weights: tuple[Array, Array],
+    ) -> None:
+        self.experts, self.layers = experts, layers
+        self.base_head, self.expert_weights = base_head, expert_weights
+
+    def reset(self) -> None:
+        """Forget all characters."""
+        self.experts.reset()
+        self.layers.reset()
+
+    def read(self, chars: Sequence[Any]) -> Array:
+        """Read characters, at least one, and return the logits of the next one, (V,)."""
+        with np.errstate(over="ignore"):  # see `cells.ops.sigmoid`
+            for char in chars:
+                features = self.experts.step(char)
+                hidden = self.layers.step(char, np.maximum(features.ravel(), 0))
+        expert_weights = apply_head([self.expert_weights], hidden)
+        logits: Array = apply_head(self.base_head, hidden) + expert_weights @ features
+        return logits
+
+
+def take_counts(weights: Weights, kind: type[Counts], **options: Any) -> Counts:
+    """Take counts out of the weights, and their order out of the options.
+
+    Args:
+        weights: of the model.
+        kind: of the counts.
+        options: of its constructor.
+
+    Raises:
+        ValueError: invalid options, or counts that do not fit them.
+    """
+    try:
+        counts = kind(weights.vocab_size, weights.option("order", int), **options)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    names = [name for name in weights.arrays if name.startswith(PREFIX)]
+    counts.load({name.removeprefix(PREFIX): weights.arrays.pop(name) for name in names})
+    return counts
+
+
+def ngram(weights: Weights) -> NGramStepper:
+    """Build the engine of `ngram`."""
+    counts = take_counts(weights, InterpolatedNGram, smoothing=weights.option("smoothing", str))
+    return NGramStepper(counts, max_chars=max(1, counts.order - 1))
+
+
+def word_ngram(weights: Weights) -> NGramStepper:
+    """Build the engine of `word-ngram`."""
+    return NGramStepper(take_counts(weights, InterpolatedWordNGram))
+
+
+def lstm_ngram(weights: Weights) -> LSTMNGramStepper:
+    """Build the engine of `lstm-ngram`."""
+    words, cache_model = weights.option("words", bool), weights.option("cache_model", bool)
+    counts = take_counts(weights, InterpolatedWordNGram if words else InterpolatedNGram)
+    experts = ExpertReader(counts, cache_model)
+    n_experts, vocab_size = experts.features.shape
+    layers, embed = take_layers(weights, lstm_cell, n_gates=4, n_states=2, n_extra=n_experts * vocab_size)
+    base_head = take_head(weights, embed, layers.n_hidden, "head.base_head")
+    expert_weights = weights.linear("head.expert_weights", layers.n_hidden, n_experts)
+    return LSTMNGramStepper(experts, layers, base_head, expert_weights)

@@ -1,0 +1,74 @@
+"""Numpy engines of the models that count give the logits of the models, and refuse what does not fit."""
+
+import numpy as np
+import pytest
+import torch
+
+from charlm.generation.numpy_engine import make_engine
+from charlm.models import build
+from charlm.storage.weights import weights_of
+
+V, T = 23, 300
+N_FREQUENT = 4
+CASES = {
+    "ngram": [{"order": 1, "smoothing": "witten-bell"}, {"order": 4}],
+    "word-ngram": [{"order": 1}, {"order": 4}],
+    "lstm-ngram": [
+        {"n_embed": 5, "n_hidden": 16, "order": 1},
+        {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "order": 3, "words": False},
+        {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "order": 3, "head_dropout": 0.5},
+        {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "words": False, "cache_model": False},
+        {"n_embed": 9, "n_hidden": 5, "cache_model": False, "input_dropout": 0.5},
+    ],
+}
+MODELS = [pytest.param(name, options, id=f"{name}-{i}") for name in CASES for i, options in enumerate(CASES[name])]
+
+
+def counted(name, options):
+    """Return a model with counts and parameters away from their initial values."""
+    model = build(name, V, **options).eval()
+    model.fit_counts(torch.randint(1, N_FREQUENT, (300,)), torch.arange(V, dtype=torch.uint8) % 4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return model
+
+
+def engine_of(model, without=(), config=(), **weights):
+    arrays = {name: weight.detach().numpy() for name, weight in weights_of(model).items()} | weights
+    arrays = {name: array for name, array in arrays.items() if name not in without}
+    return make_engine(model.name, arrays, model.config | dict(config), V, None)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "options"), MODELS)
+def test_character_by_character_the_logits_are_those_of_the_model(name, options):
+    model, chars = counted(name, options), torch.randint(V, (1, T))
+    chars[:, T // 2 :] %= N_FREQUENT
+    engine, wanted = engine_of(model), model(chars)[0][0].numpy()
+    found = np.stack([engine.read([char]) for char in chars[0].tolist()])
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+    assert found.dtype == np.float32
+    engine.reset()
+    np.testing.assert_array_equal(engine.read(chars[0].tolist()), found[-1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_that_do_not_fit_have_no_engine(name):
+    model = counted(name, CASES[name][-1])
+    for key, weight in weights_of(model).items():
+        array = weight.detach().numpy()
+        assert engine_of(model, without=[key]) is None
+        for wrong in (array[:-1], array[None], array.astype(np.int16)):
+            assert engine_of(model, **{key: wrong}) is None
+    assert engine_of(model, bonus=np.zeros(2, np.float32)) is None
+    assert engine_of(model) is not None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_options_that_do_not_fit_have_no_engine(name):
+    model = counted(name, CASES[name][-1])
+    for key, value in model.config.items():
+        for wrong in (None, -1, 1.5, "x", float("nan"), 10**30, not value):
+            assert engine_of(model, config={key: wrong}) is None
+    assert engine_of(model, config={"new": 1}) is None
