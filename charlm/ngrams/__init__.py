@@ -1,6 +1,6 @@
-"""Counts of character and word contexts.
+"""Counts of character and word contexts, in numpy, and the distributions interpolated from them.
 
-Read first: trie.py.
+Read first: interpolation.py (the formula), then trie.py (counts of one text) and char_ngram.py.
 """
 
 import lazy_loader
