@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import torch
 from common import machine
 
-from charlm.evaluation.dynamic import Steps, dynamic_nll
+from charlm.evaluation.dynamic import DynamicConfig, dynamic_nll
 from charlm.evaluation.metrics import evaluate, nats_per_char
 from charlm.models import build
 
@@ -58,7 +58,7 @@ def works() -> dict[str, Callable[[], object]]:
         made[f"training, `{name}`"] = step
     gru = build("gru", V, n_hidden=512)
     made["reading, `gru` 512"] = lambda: evaluate(gru, ids, 1024, 4096)
-    made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nll(gru, ids, 1024, 1344, Steps(0.01, 0.001))
+    made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nll(gru, ids, 1024, 1344, DynamicConfig(0.01, 0.001))
     return made
 
 

@@ -11,10 +11,10 @@ from charlm.cli.options import folder_option
 from charlm.errors import OutputError
 
 
-@click.command(help="Copy the checkpoint of RUN (or of a file) to FILE, to keep or to give away.")
+@click.command(help="Copy a checkpoint (of RUN, or a file) to FILE, without the state of its training.")
 @click.argument("run")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--half", is_flag=True, help="Store the weights in float16, at half the size.")
+@click.option("--half", is_flag=True, help="Store the weights in float16: half the size.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @folder_option
 def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
@@ -27,7 +27,7 @@ def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
     if file.exists() and not force:
         raise OutputError(f"{file}: exists already; --force replaces it")
     if file.exists() and not file.is_file():
-        raise OutputError(f"{file}: is no file that could be replaced; choose another name")
+        raise OutputError(f"{file}: is not a regular file; choose another name")
     model = LanguageModel.load(runs.find_checkpoint(run, folder))
     model.save(file.resolve(), torch.float16 if half else None)
     print(f"{file}: {file.stat().st_size:,} bytes", file=sys.stderr)

@@ -10,22 +10,22 @@ from typing import Any
 import click
 
 from charlm.cli.options import json_option, read_text, recipe_options, table, take_recipe
-from charlm.errors import OutputError
+from charlm.errors import OutputError, UsageError
 
 
-@click.command(help="Raise the learning rate step by step, watch the loss, and suggest a rate for `charlm train`.")
+@click.command(help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`.")
 @recipe_options
-@click.option("--lowest", default=1e-5, show_default=True, help="First rate.")
-@click.option("--highest", default=1.0, show_default=True, help="Last rate.")
-@click.option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Steps of training.")
-@click.option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Draw the curve as PNG.")
+@click.option("--lowest", default=1e-5, show_default=True, help="First learning rate.")
+@click.option("--highest", default=1.0, show_default=True, help="Last learning rate.")
+@click.option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Training steps.")
+@click.option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
 @json_option
 def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     if not 0 < lowest < highest < float("inf"):
-        raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which is finite")
+        raise UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which must be finite")
     if png is not None and png.suffix != ".png":
-        raise click.UsageError(f"--plot {png}: the file's name must end in .png")
+        raise UsageError(f"--plot {png}: the file name must end in .png")
     choices, corpus = read_text(take_recipe(given))
 
     from charlm.evaluation.metrics import nats_to_bits
@@ -41,10 +41,6 @@ def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_js
     if as_json:
         print(json.dumps({"suggestion": found.suggestion, "rates": found.rates, "nats": found.nats}))
         return
-    every = max(1, len(found.rates) // 20)
-    rows = [
-        [f"{rate:.1e}", f"{nats_to_bits(nats):.3f}"]
-        for rate, nats in list(zip(found.rates, found.nats, strict=True))[::every]
-    ]
-    print(table(["rate", "bits/char"], rows))
+    points = list(zip(found.rates, found.nats, strict=True))[:: max(1, len(found.rates) // 20)]
+    print(table(["rate", "bits/char"], [[f"{rate:.1e}", f"{nats_to_bits(nats):.3f}"] for rate, nats in points]))
     print(f"\nthe loss falls most steeply at {found.suggestion:.1e}; try --learning-rate {found.suggestion:.0e}")

@@ -1,16 +1,16 @@
-"""Dynamic evaluation: a model that goes on learning from the text that it reads.
+"""Dynamic evaluation (Krause et al. 2018): gradient steps on the text that has been read.
 
-The text is read in pieces s_1, s_2, ...; once s_i is predicted, and only then, the weights make one step on it:
+The text is read in segments s_1, s_2, ... Each segment is predicted first; then the weights take one step on it:
 
     theta_i = theta_{i-1} - rate * grad L(s_i) / (R + eps) + decay * R / mean(R) * (theta_0 - theta_{i-1})
 
-with theta_0 the trained weights, L the mean nats per character, R the root of the mean squared gradient of L over
-batches of the training part (a number for each weight), mean(R) that over all weights, decay * R / mean(R) at most
-1, and eps a share of mean(R). The plain version ("sgd") has 1 in place of R + eps and of R / mean(R). What counts
-has no gradient: it counts what was read, after each 64 characters, or after each 2048th of a longer text.
+theta_0: trained weights. L: mean nats per character. R: root mean squared gradient of L over batches of the training
+part, one number for each weight. mean(R): mean over all weights. decay * R / mean(R) is clipped to 1. eps is a
+fraction of mean(R). The method "sgd" has 1 in place of R + eps and of R / mean(R). N-gram counts have no gradient:
+they are updated with the characters read since the last update.
 
-It is another game than `metrics.evaluate`: every character is predicted once and from those before it, as there, but
-by a model that has learned from them. The paper reports 1.08 bits per character on the Hutter Prize text.
+The result is not comparable with static evaluation (`metrics.evaluate`): each character is predicted once and from the
+characters before it, but by a model whose weights were updated on them.
 
 Reference: Krause, Kahembwe, Murray, Renals (2018), Dynamic evaluation of neural sequence models, arXiv:1709.07432.
 
@@ -29,30 +29,29 @@ from torch import Tensor
 
 from charlm.data.feeds import Stream, Windows
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import eval_mode, nats_per_char, per_char_nll
-from charlm.models.base import CharModel, State, detach
-from charlm.models.counting import CountingModel, counting_parts, initial_state, keeping_counts
+from charlm.evaluation.metrics import eval_mode, feed_logits, nats_per_char, per_char_nll
+from charlm.models.base import CharModel
+from charlm.models.counting import CountingModel, counting_parts, keeping_counts
 
-N_PIECE = 32  # characters predicted between two steps
-N_COUNTED, MAX_COUNTS = 64, 2048  # characters predicted, at least, between two counts; how many counts, at most
-N_BATCHES = 64  # batches of the training part over which squared gradients are averaged
-N_LANES = 8  # pieces in each of these batches
-N_TUNE = 30_000  # characters on which rate and decay are chosen: on a short text, haste looks better than it is
-EPSILON = 0.1  # eps, of mean(R)
-RATES = {"sgd": (0.01, 0.03, 0.1, 0.3), "rms": (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)}  # to choose from
-DECAYS = (0.0, 0.001, 0.003, 0.01, 0.03)
-RATE, DECAY = {"sgd": 0.03, "rms": 1e-4}, 0.01  # where nothing is chosen
+SEGMENT_LEN = 32
+MIN_COUNT_INTERVAL = 64  # characters between two updates of n-gram counts, at least
+MAX_COUNT_UPDATES = 2048  # in one evaluation: the interval grows with the text
+RMS_BATCHES = 64  # batches of the training part over which squared gradients are averaged
+RMS_LANES = 8  # segments in each of these batches
+EPSILON = 0.1  # eps as a fraction of mean(R)
+DEFAULT_RATE = {"sgd": 0.03, "rms": 1e-4}
+DEFAULT_DECAY = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class DynamicConfig:
-    """How a model learns from each piece.
+    """Options of dynamic evaluation.
 
     Attributes:
-        rate: of the gradient.
-        decay: share of the way back to the trained weights.
-        rms: R, one tensor a parameter, as `gradient_rms` returns it; None for the plain version.
-        n_piece: characters predicted between two steps.
+        rate: learning rate.
+        decay: decay towards the trained weights at each step, from 0 to 1.
+        rms: R, one tensor a parameter, as `gradient_rms` returns it; None for the method "sgd".
+        segment_len: characters between two steps.
 
     Raises:
         UsageError: a value out of its range.
@@ -61,23 +60,24 @@ class DynamicConfig:
     rate: float
     decay: float
     rms: Sequence[Tensor] | None = None
-    n_piece: int = N_PIECE
+    segment_len: int = SEGMENT_LEN
 
     def __post_init__(self) -> None:
         """Check every value."""
         if not 0 <= self.rate < math.inf:
-            raise UsageError(f"rate is {self.rate}; it must be at least 0 and finite")
+            raise UsageError(f"rate must be at least 0 and finite, got {self.rate}")
         if not 0 <= self.decay <= 1:
-            raise UsageError(f"decay is {self.decay}; it must be from 0 to 1")
-        if self.n_piece < 1:
-            raise UsageError(f"piece is {self.n_piece}; it must be at least 1")
+            raise UsageError(f"decay must be from 0 to 1, got {self.decay}")
+        if self.segment_len < 1:
+            raise UsageError(f"segment_len must be at least 1, got {self.segment_len}")
 
 
 @contextmanager
 def _with_gradients(model: CharModel) -> Iterator[None]:
-    """Take a model into evaluation mode, with gradients, and back; cuDNN has none for recurrent layers there.
+    """Switch a model to evaluation mode with gradients, in one thread; restore both on exit.
 
-    With so small pieces one thread is as quick as two, and beside other work ten times as quick: benchmarks/threads.py.
+    cuDNN has no backward pass for recurrent layers in evaluation mode. Segments are so short that one thread is as
+    fast as two, and ten times as fast on a machine with other load (benchmarks/threads.py).
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -91,7 +91,7 @@ def _with_gradients(model: CharModel) -> Iterator[None]:
 def _parameters(model: CharModel) -> list[Tensor]:
     parameters: list[Tensor] = list(model.parameters())
     if not parameters and not counting_parts(model):
-        raise UsageError("this model has neither weights nor counts, so it cannot learn; --dynamic is not for it")
+        raise UsageError("dynamic evaluation needs a model with weights or counts; this one has neither")
     return parameters
 
 
@@ -99,42 +99,39 @@ def gradient_rms(
     model: CharModel,
     ids: Tensor,
     n_context: int | None = None,
-    n_piece: int = N_PIECE,
+    segment_len: int = SEGMENT_LEN,
     char_classes: Tensor | None = None,
+    n_lanes: int = RMS_LANES,
 ) -> list[Tensor]:
-    """Return R, the root of the mean squared gradient over batches from all over a text.
+    """Return R, the root mean squared gradient over batches of a text.
 
     Args:
-        model: on the device of `ids`; nothing of it changes.
+        model: on the device of `ids`; its weights, counts and mode are restored.
         ids: the training part, (N,).
         n_context: characters in a window; None for a model that carries its state.
-        n_piece: see `DynamicConfig`.
-        char_classes: of the symbols, see `CountingModel.fit_counts`.
+        segment_len: see `DynamicConfig`.
+        char_classes: class of each symbol, see `CountingModel.fit_counts`.
+        n_lanes: segments in a batch.
 
     Returns:
-        one tensor a parameter, of its shape.
+        one tensor a parameter, of its shape; empty for a model without parameters.
 
     Raises:
-        UsageError: the model has nothing that could learn.
+        UsageError: the model has neither weights nor counts.
         DataError: the text is too short.
     """
     parameters = _parameters(model)
     if not parameters:
         return []
-    learned = model.training_span(ids) if isinstance(model, CountingModel) else ids
-    feed = Stream(learned, n_piece, N_LANES) if n_context is None else Windows(learned, n_context, n_piece * N_LANES)
+    span = model.training_span(ids) if isinstance(model, CountingModel) else ids
+    is_stateful = n_context is None
+    feed = Stream(span, segment_len, n_lanes) if is_stateful else Windows(span, n_context, segment_len * n_lanes)
+    n_batches = min(RMS_BATCHES, len(feed))
     squares = [torch.zeros_like(parameter) for parameter in parameters]
-    n_batches = min(N_BATCHES, len(feed))
-    state: State = None
     with _with_gradients(model), keeping_counts(model):
         if isinstance(model, CountingModel):
             model.fit_counts(ids, char_classes)
-        for step in range(n_batches):
-            chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            if state is None:
-                state = initial_state(model, feed.row_offsets(0, step).to(model.device))
-            logits, state = model(chars, state, n_context is not None)
-            state = detach(state) if n_context is None else None
+        for logits, targets in feed_logits(model, feed, n_batches):
             loss = nats_per_char(logits, targets)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for square, gradient in zip(squares, gradients, strict=True):
@@ -144,54 +141,58 @@ def gradient_rms(
     return [(square / n_batches).sqrt() for square in squares]
 
 
-def _factors(parameters: Sequence[Tensor], steps: DynamicConfig) -> tuple[list[Tensor], list[Tensor]]:
-    """Return, for each parameter, what divides its gradient, and the share of its way back."""
-    if steps.rms is None:
-        return [torch.ones_like(p) for p in parameters], [torch.full_like(p, steps.decay) for p in parameters]
-    mean = sum(r.sum() for r in steps.rms) / sum(r.numel() for r in steps.rms)
-    return [r + EPSILON * mean for r in steps.rms], [(steps.decay * r / mean).clamp(max=1.0) for r in steps.rms]
+def _step_sizes(parameters: Sequence[Tensor], config: DynamicConfig) -> tuple[list[Tensor], list[Tensor]]:
+    """Return, for each parameter, the divisor of its gradient and its decay."""
+    if config.rms is None:
+        return [torch.ones_like(p) for p in parameters], [torch.full_like(p, config.decay) for p in parameters]
+    mean = sum(r.sum() for r in config.rms) / sum(r.numel() for r in config.rms)
+    return [r + EPSILON * mean for r in config.rms], [(config.decay * r / mean).clamp(max=1.0) for r in config.rms]
 
 
-def _read_and_learn(
-    model: CharModel, ids: Tensor, first: int, stop: int, steps: DynamicConfig, n_context: int | None, bos_id: int
+def _read_and_adapt(
+    model: CharModel, ids: Tensor, first: int, stop: int, config: DynamicConfig, n_context: int | None, bos_id: int
 ) -> Iterator[Tensor]:
-    """Yield the nats of a piece, then step, over and over; what was learned stays."""
-    parameters, parts = _parameters(model), counting_parts(model).values()
+    """Yield the nats of each segment, then update the model on it; the updates stay."""
+    parameters, ngrams = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
-    each, shares = _factors(parameters, steps) if parameters else ([], [])
-    here, counted, n_counted = first, first, max(N_COUNTED, (stop - first) // MAX_COUNTS)
-    for nats in per_char_nll(model, ids, first, stop, n_context, bos_id=bos_id, n_piece=steps.n_piece):
+    divisors, decays = _step_sizes(parameters, config) if parameters else ([], [])
+    position, counted = first, first
+    count_interval = max(MIN_COUNT_INTERVAL, (stop - first) // MAX_COUNT_UPDATES)
+    segments = per_char_nll(model, ids, first, stop, n_context, bos_id=bos_id, chunk_len=config.segment_len)
+    for nats in segments:
         yield nats.detach()
-        if len(nats) == 0:  # still warming up
+        if len(nats) == 0:  # warm-up
             continue
-        here += len(nats)
+        position += len(nats)
         if parameters:
             gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
             with torch.no_grad():
-                for theta, begun, gradient, by, share in zip(parameters, trained, gradients, each, shares, strict=True):
-                    theta.lerp_(begun, share)
-                    theta.addcdiv_(gradient, by, value=-steps.rate)
-        if here - counted >= n_counted or here == stop:
-            for part in parts:
-                part.update_counts(ids[first:here], counted - first)
-            counted = here
+                for theta, theta_0, gradient, divisor, decay in zip(
+                    parameters, trained, gradients, divisors, decays, strict=True
+                ):
+                    theta.lerp_(theta_0, decay)
+                    theta.addcdiv_(gradient, divisor, value=-config.rate)
+        if position - counted >= count_interval or position == stop:
+            for ngram in ngrams:
+                ngram.update_counts(ids[first:position], counted - first)
+            counted = position
 
 
-def adapt(model: CharModel, ids: Tensor, steps: DynamicConfig, n_context: int | None = None, bos_id: int = 0) -> None:
-    """Let a model read a text from its beginning and keep what it learns from it.
+def adapt(model: CharModel, ids: Tensor, config: DynamicConfig, n_context: int | None = None, bos_id: int = 0) -> None:
+    """Update a model on a text, segment by segment, and keep the updates.
 
     Args:
         model: on the device of `ids`; its weights and counts change.
         ids: the text, (N,).
-        steps: how it learns.
+        config: options of dynamic evaluation.
         n_context: characters in a window; None for a model that carries its state.
-        bos_id: the index that stands before the text's first character.
+        bos_id: index that stands before the text's first character.
 
     Raises:
-        UsageError: the model has nothing that could learn.
+        UsageError: the model has neither weights nor counts.
     """
     with _with_gradients(model):
-        for _ in _read_and_learn(model, ids, 0, len(ids), steps, n_context, bos_id):
+        for _ in _read_and_adapt(model, ids, 0, len(ids), config, n_context, bos_id):
             pass
 
 
@@ -200,37 +201,37 @@ def dynamic_nll(
     ids: Tensor,
     first: int,
     stop: int,
-    steps: DynamicConfig,
+    config: DynamicConfig,
     n_context: int | None = None,
     bos_id: int = 0,
 ) -> Tensor:
-    """Predict the characters `codes[first:stop]`, each once, and learn from each piece after it is predicted.
+    """Predict each of the characters `ids[first:stop]` once, and update the model after each segment.
 
     Args:
-        model: on the device of `ids`; it gets its weights and counts back at the end, whatever happens.
+        model: on the device of `ids`; its weights and counts are restored on exit.
         ids: the whole text as indices, (N,).
         first: position of the first character to predict.
         stop: position after the last one.
-        steps: how it learns.
+        config: options of dynamic evaluation.
         n_context: characters in a window; None for a model that carries its state.
-        bos_id: the index that stands before the text's first character.
+        bos_id: index that stands before the text's first character.
 
     Returns:
-        -ln p(character), float64, on the CPU, (stop - first,); infinite from where the weights ran away.
+        -ln p(character), float64, on the CPU, (stop - first,); infinite from the segment where the weights diverged.
 
     Raises:
-        UsageError: the model has nothing that could learn.
+        UsageError: the model has neither weights nor counts.
     """
     parameters = _parameters(model)
     trained = [parameter.detach().clone() for parameter in parameters]
-    nats, here = torch.full((stop - first,), math.inf, dtype=torch.float64), 0
+    nats, n_done = torch.full((stop - first,), math.inf, dtype=torch.float64), 0
     try:
         with _with_gradients(model), keeping_counts(model):
-            for piece in _read_and_learn(model, ids, first, stop, steps, n_context, bos_id):
-                if not piece.isfinite().all():
+            for segment in _read_and_adapt(model, ids, first, stop, config, n_context, bos_id):
+                if not segment.isfinite().all():
                     break
-                nats[here : here + len(piece)] = piece
-                here += len(piece)
+                nats[n_done : n_done + len(segment)] = segment
+                n_done += len(segment)
     finally:
         with torch.no_grad():
             for parameter, weights in zip(parameters, trained, strict=True):

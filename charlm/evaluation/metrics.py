@@ -1,7 +1,9 @@
-"""The loss, its units, and the one evaluation by which models are compared.
+"""Cross-entropy, its units, and the evaluation protocol by which models are compared.
 
-Every character of a part is predicted exactly once, from characters before it, and the result is total nats over
-number of characters: no random batches, no mean of batch means.
+    score = -1/N * sum over i of ln p(c_i | c_1 .. c_{i-1})      nats per character; divided by ln 2: bits per character
+
+Every character of a part is predicted exactly once, from the characters before it. The result does not depend on
+batch size or random numbers.
 
 Shapes: N characters of text, B batch_size, T characters, V vocab_size.
 """
@@ -22,19 +24,19 @@ from charlm.data.feeds import Feed
 from charlm.models.base import CharModel, detach
 from charlm.models.counting import initial_state
 
-N_WARM = 1024  # characters read before the first one that counts
-N_PIECE = 128  # characters of a lane read in one call
-N_ALONE = 1024  # the same of a single lane: what was read of late is sorted in every call
-N_WINDOWS = 2048  # windows read in one call
+WARMUP_CHARS = 1024  # characters read before the first one that is scored
+LANE_CHUNK = 128  # characters of each lane in one forward pass
+SINGLE_STREAM_CHUNK = 1024  # the same with one lane; longer, since a cache model sorts its history in every call
+WINDOWS_CHUNK = 2048  # windows in one forward pass
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """How well a text was predicted.
+    """Negative log-likelihood of a text.
 
     Attributes:
-        nats: the sum over all characters of -ln p(character).
-        n_chars: the number of characters.
+        nats: sum over all characters of -ln p(character).
+        n_chars: number of characters.
     """
 
     nats: float
@@ -52,7 +54,7 @@ class EvalResult:
 
 
 def nats_to_bits(nats: float) -> float:
-    """Turn nats into bits."""
+    """Convert nats to bits."""
     return nats / math.log(2)
 
 
@@ -62,13 +64,25 @@ def nats_per_char(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
     Args:
         logits: float, (B, T, V).
         targets: long, (B, T).
-        label_smoothing: share of the target's probability that is spread over all symbols. Reference: Szegedy et al.
-            (2016), arXiv:1512.00567, section 7.
+        label_smoothing: probability spread uniformly over all symbols. Reference: Szegedy et al. (2016),
+            arXiv:1512.00567, section 7.
 
     Returns:
         nats per character, float, ().
     """
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), label_smoothing=label_smoothing)
+
+
+@contextmanager
+def eval_mode(model: CharModel, gradients: bool = False) -> Iterator[None]:
+    """Switch a model to evaluation mode, without gradients unless asked for; restore its mode on exit."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.enable_grad() if gradients else torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def evaluate(
@@ -79,48 +93,33 @@ def evaluate(
     n_context: int | None = None,
     n_lanes: int = 1,
     bos_id: int = 0,
+    warmup_chars: int = WARMUP_CHARS,
+    chunk_len: int | None = None,
 ) -> EvalResult:
-    """Predict the characters `codes[first:stop]`, each once.
+    """Predict each of the characters `ids[first:stop]` once.
 
-    A model with a window sees the `n_context` characters before each. Any other reads on from `N_WARM` characters
-    before `first` and carries its state to the end. With more lanes that range is cut into as many, read side by
-    side, each warmed up in the same way: quicker, and nearly the same number (for the curve while training).
+    A window model reads the `n_context` characters before each character. Any other model starts `warmup_chars`
+    characters before `first` and carries its state to the end. With several lanes, the range is cut into equal parts
+    that are read as one batch, each with its own warm-up: faster, and nearly the same number. The protocol has one
+    lane; validation during training has more.
 
     Args:
-        model: its mode (train or eval) is kept.
-        ids: the whole text as indices, (N,); only a piece at a time is taken from it.
+        model: its mode (train or eval) is restored.
+        ids: the whole text as indices, (N,); only the chunk being read is copied to the model's device.
         first: position of the first character to predict.
         stop: position after the last one.
         n_context: characters in a window; None for a model that carries its state.
-        n_lanes: 1 is the protocol.
-        bos_id: the index that stands before the text's first character.
-
-    Returns:
-        nats and number of characters.
+        n_lanes: number of parallel lanes; window models ignore it.
+        bos_id: index that stands before the text's first character.
+        warmup_chars: characters read before `first` without scoring them.
+        chunk_len: characters of a lane (or windows) in one forward pass; None takes the default.
     """
     if stop <= first:
-        raise ValueError(f"nothing to predict between {first} and {stop}")
+        raise ValueError(f"nothing to predict: first is {first}, stop is {stop}")
     with eval_mode(model):
-        nats = sum(piece.sum().item() for piece in per_char_nll(model, ids, first, stop, n_context, n_lanes, bos_id))
+        chunks = per_char_nll(model, ids, first, stop, n_context, n_lanes, bos_id, warmup_chars, chunk_len)
+        nats = sum(chunk.sum().item() for chunk in chunks)
     return EvalResult(nats, stop - first)
-
-
-@contextmanager
-def eval_mode(model: CharModel, gradients: bool = False) -> Iterator[None]:
-    """Put a model into evaluation mode, without dropout and without gradients (or with), and back."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad() if gradients else torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def _shown(steps: range) -> Iterable[int]:
-    """Return the steps under a progress bar on stderr, if it is a terminal and they take more than two seconds."""
-    bar: Iterable[int] = tqdm(steps, desc="scoring", delay=2, leave=False, disable=None, dynamic_ncols=True)
-    return bar
 
 
 def per_char_nll(
@@ -131,84 +130,96 @@ def per_char_nll(
     n_context: int | None = None,
     n_lanes: int = 1,
     bos_id: int = 0,
-    n_piece: int | None = None,
+    warmup_chars: int = WARMUP_CHARS,
+    chunk_len: int | None = None,
 ) -> Iterator[Tensor]:
-    """Yield the nats of the characters `codes[first:stop]`, each once: what `evaluate` adds up.
+    """Yield the negative log-likelihood of the characters `ids[first:stop]`, chunk by chunk.
 
-    The caller chooses the model's mode and whether gradients are kept; they reach back to the beginning of a piece.
-    What is done to the weights between two pieces counts from the next one on.
-
-    Args:
-        model: see `evaluate`, as for all that is not here.
-        ids: (N,).
-        first: position.
-        stop: position.
-        n_context: characters in a window.
-        n_lanes: with 1, the characters come in the order of the text.
-        bos_id: index before the text.
-        n_piece: characters of a lane in a piece; None takes what is quick.
+    The caller sets the model's mode and whether gradients are kept; they reach back to the start of a chunk. The
+    weights may change between two chunks. With one lane the characters come in the order of the text. The arguments
+    are those of `evaluate`.
 
     Yields:
-        -ln p(character) of one piece, float, (characters,); empty for a piece of the warming up.
+        -ln p(character) of one chunk, nats, float, (characters,); empty for a chunk of the warm-up.
     """
-    if n_context is None:
-        n_piece = n_piece or (N_ALONE if n_lanes == 1 else N_PIECE)
-        yield from _carried_nats(model, ids, first, stop, n_lanes, bos_id, n_piece)
+    if n_context is not None:
+        yield from _windowed_nll(model, ids, first, stop, n_context, bos_id, chunk_len or WINDOWS_CHUNK)
     else:
-        yield from _windowed_nats(model, ids, first, stop, n_context, bos_id, n_piece or N_WINDOWS)
+        chunk_len = chunk_len or (SINGLE_STREAM_CHUNK if n_lanes == 1 else LANE_CHUNK)
+        yield from _stateful_nll(model, ids, first, stop, n_lanes, bos_id, warmup_chars, chunk_len)
 
 
-def _windowed_nats(
-    model: CharModel, ids: Tensor, first: int, stop: int, n_context: int, bos_id: int, n_piece: int
+def _windowed_nll(
+    model: CharModel, ids: Tensor, first: int, stop: int, n_context: int, bos_id: int, chunk_len: int
 ) -> Iterator[Tensor]:
-    for here in _shown(range(first, stop, n_piece)):
-        there = min(here + n_piece, stop)
-        begin = max(0, here - n_context)
-        read = ids[begin:there].to(model.device).long()
-        padded = F.pad(read, (n_context - (here - begin), 0), value=bos_id)
-        logits, _ = model(padded[:-1].unfold(0, n_context, 1), only_last=True)  # the last row ends before there - 1
+    for begin in _progress_bar(range(first, stop, chunk_len)):
+        end = min(begin + chunk_len, stop)
+        read_from = max(0, begin - n_context)
+        chars = ids[read_from:end].to(model.device).long()
+        padded = F.pad(chars, (n_context - (begin - read_from), 0), value=bos_id)
+        logits, _ = model(padded[:-1].unfold(0, n_context, 1), only_last=True)  # one window a target
         yield F.cross_entropy(logits[:, -1], padded[n_context:], reduction="none")
 
 
-def _carried_nats(
-    model: CharModel, ids: Tensor, first: int, stop: int, n_lanes: int, bos_id: int, n_piece: int
+def _stateful_nll(
+    model: CharModel, ids: Tensor, first: int, stop: int, n_lanes: int, bos_id: int, warmup_chars: int, chunk_len: int
 ) -> Iterator[Tensor]:
     length = -(-(stop - first) // n_lanes)
-    n_warm = min(N_WARM, first) if n_lanes == 1 else N_WARM
+    n_warm = min(warmup_chars, first) if n_lanes == 1 else warmup_chars
     lane_first = first + length * torch.arange(n_lanes, device=ids.device).unsqueeze(1)  # (B, 1)
     lane_stop = (lane_first + length).clamp(max=stop)
     state = None
-    for offset in _shown(range(-n_warm, length, n_piece)):
-        steps = torch.arange(offset, min(offset + n_piece, length), device=ids.device)
+    for offset in _progress_bar(range(-n_warm, length, chunk_len)):
+        steps = torch.arange(offset, min(offset + chunk_len, length), device=ids.device)
         positions = lane_first + steps  # (B, T)
         inside = positions.clamp(0, len(ids) - 1)
         before = torch.where(inside > 0, ids[(inside - 1).clamp(min=0)].long(), bos_id)
         logits, state = model(before.to(model.device), detach(state))
-        counts = ((positions >= lane_first) & (positions < lane_stop)).to(model.device)
+        scored = ((positions >= lane_first) & (positions < lane_stop)).to(model.device)
         targets = ids[inside].to(model.device).long()
-        yield F.cross_entropy(logits[counts], targets[counts], reduction="none")
+        yield F.cross_entropy(logits[scored], targets[scored], reduction="none")
 
 
 def evaluate_feed(model: CharModel, feed: Feed) -> EvalResult:
-    """Predict what one epoch of a feed asks for, with the state at zero wherever the feed says so.
+    """Predict all targets of one epoch of a feed.
 
-    For the lesson's own protocols, which hold out windows instead of a part of the text.
+    This is the evaluation of the lesson's own protocols, which hold out windows instead of a part of the text.
 
     Args:
-        model: its mode is kept.
-        feed: whose targets count; of the training text, if a part of the model counted that.
-
-    Returns:
-        nats and number of characters.
+        model: its mode is restored.
+        feed: a feed of the training text, if the model has counts of that text.
     """
-    total, n, state = 0.0, 0, None
+    nats, n_chars = 0.0, 0
     with eval_mode(model):
-        for step in _shown(range(len(feed))):
-            chars, targets = (part.to(model.device) for part in feed.batch(0, step))
-            if state is None:
-                state = initial_state(model, feed.row_offsets(0, step).to(model.device))
-            logits, state = model(chars, state, feed.predicts == "last")
-            state = state if feed.carries_state else None
-            total += nats_per_char(logits, targets).item() * targets.numel()
-            n += targets.numel()
-    return EvalResult(total, n)
+        for logits, targets in feed_logits(model, feed, len(feed)):
+            nats += nats_per_char(logits, targets).item() * targets.numel()
+            n_chars += targets.numel()
+    return EvalResult(nats, n_chars)
+
+
+def feed_logits(model: CharModel, feed: Feed, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits and targets of a feed's first batches, with the state carried as the feed asks for.
+
+    Args:
+        model: its mode and whether gradients are kept are the caller's choice.
+        feed: a feed of the training text, if the model has counts of that text.
+        n_batches: number of batches, at most `len(feed)`.
+
+    Yields:
+        logits: float, (B, T, V), or (B, 1, V).
+        targets: long, (B, T), or (B, 1).
+    """
+    state = None
+    for step in _progress_bar(range(n_batches)):
+        chars, targets = (part.to(model.device) for part in feed.batch(0, step))
+        if state is None:
+            state = initial_state(model, feed.row_offsets(0, step).to(model.device))
+        logits, state = model(chars, state, feed.predicts == "last")
+        state = detach(state) if feed.carries_state else None
+        yield logits, targets
+
+
+def _progress_bar(steps: range) -> Iterable[int]:
+    """Return the steps with a progress bar on stderr, shown after two seconds and only on a terminal."""
+    bar: Iterable[int] = tqdm(steps, desc="scoring", delay=2, leave=False, disable=None, dynamic_ncols=True)
+    return bar

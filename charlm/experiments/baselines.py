@@ -1,4 +1,4 @@
-"""What predicts a text without any model of ours: all symbols alike, their frequencies, and xz."""
+"""Baselines without training: uniform distribution, character frequencies, and the compressor xz."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from charlm.data.corpus import Corpus
 
 
 def baselines(corpus: Corpus) -> list[dict[str, Any]]:
-    """Return what needs no training: all symbols alike, their frequencies, and xz.
+    """Return one row a baseline, with nats per character of the validation and the test part.
 
-    xz compresses the text up to the part's end, less what it makes of the text before the part.
+    uniform: ln V. unigram: add-one frequencies of the training part. xz: compressed size of the text up to the end
+    of the part, minus that of the text up to its beginning.
     """
     n_symbols = len(corpus.vocab)
-    counts = np.bincount(corpus.part("train"), minlength=n_symbols) + 1  # add one, for what was never seen
+    counts = np.bincount(corpus.part("train"), minlength=n_symbols) + 1
     frequencies = counts / counts.sum()
     rows: list[dict[str, Any]] = [{"entry": name} for name in ("uniform", "unigram", "xz")]
+    uniform, unigram, xz = rows
     for part in ("valid", "test"):
         first, stop = corpus.bounds[part]
         if first == stop:
             continue
         key = f"{part}_nats"
-        rows[0][key] = math.log(n_symbols)
-        rows[1][key] = float(-np.log(frequencies[corpus.part(part)]).mean())
+        uniform[key] = math.log(n_symbols)
+        unigram[key] = float(-np.log(frequencies[corpus.part(part)]).mean())
         n_bytes = _xz_bytes(corpus, stop) - _xz_bytes(corpus, first)
-        rows[2][key] = n_bytes * 8 * math.log(2) / (stop - first)
+        xz[key] = n_bytes * 8 * math.log(2) / (stop - first)
     return rows
 
 
 def _xz_bytes(corpus: Corpus, stop: int) -> int:
-    """Return the bytes to which the text's beginning is compressed, as the models see it."""
+    """Return the compressed size of the text's first `stop` indices, in bytes."""
     ids = corpus.ids[:stop].astype("<u4" if len(corpus.vocab) > 2**8 else "u1")
     return len(lzma.compress(ids.tobytes(), preset=9 | lzma.PRESET_EXTREME))

@@ -1,8 +1,8 @@
-"""The lesson's ladder: its steps, and the numbers that were published for them.
+"""The lesson: its steps from three characters to the LSTM, and the results published for them.
 
-Published numbers: fast.ai 2018, deep learning part 1, lesson 6, public notebook; nats per character on the lesson's
-own protocols (a random fifth of the windows, or the last fifth of the lower-case text). They are not comparable
-with the one protocol of this project, or between the two protocols.
+Published results: fast.ai 2018, deep learning part 1, lesson 6, public notebook; nats per character on the lesson's
+own protocols (a random fifth of the windows, or the last fifth of the lower-case text). They are comparable neither
+with the one protocol of this project nor across these two protocols.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charlm import recipe
 from charlm.api import read_corpus
 from charlm.errors import UsageError, did_you_mean
-from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.training.callbacks import Progress
@@ -23,16 +23,16 @@ from charlm.training.session import train
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the ladder.
+    """One step of the lesson.
 
     Attributes:
         about: architecture and feed.
-        published: nats per character.
-        result: which of a run's results compares with it.
+        published_nats: published result, nats per character.
+        result: key of the run's result that compares with it.
     """
 
     about: str
-    published: float
+    published_nats: float
     result: str = "valid_nats"
 
 
@@ -62,38 +62,75 @@ PROTOCOL: dict[str, dict[str, Any]] = {
 }
 
 
-def choose(names: str | None) -> list[str]:
-    """Return the steps of a comma-separated list, all for None.
+def select_steps(names: str | None) -> list[str]:
+    """Return the steps of a comma-separated list; all steps for None.
 
     Raises:
         UsageError: an unknown step.
     """
-    chosen = [name.strip() for name in names.split(",")] if names else list(STEPS)
-    for name in chosen:
+    selected = [name.strip() for name in names.split(",")] if names else list(STEPS)
+    for name in selected:
         if name not in STEPS:
-            raise UsageError(f"no step {name!r}{did_you_mean(name, STEPS)}; steps are: {', '.join(STEPS)}")
-    return chosen
+            raise UsageError(f"no step {name!r}{did_you_mean(name, STEPS)}; steps: {', '.join(STEPS)}")
+    return selected
 
 
 def train_ladder(
-    choices: dict[str, Recipe], folder: Path, prefix: str, announce: Callable[[str], None]
-) -> Iterator[tuple[str, LanguageModel]]:
-    """Train one recipe after another on the same text, each into a run of its own.
+    steps: list[str], changes: dict[str, Any], folder: Path, announce: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Train steps of the lesson on the lesson's own protocols.
 
     Args:
-        choices: recipes by step.
-        folder: of the runs.
-        prefix: of the runs' names.
+        steps: names of steps.
+        changes: recipe keys to change in all steps.
+        folder: folder of the runs.
         announce: called with each run's name before it starts.
 
     Yields:
-        the step and its trained model; the last may be interrupted.
+        one row a step: step, published_nats, nats, seconds.
     """
-    for name, choice in choices.items():
+    recipes = {name: recipe.load(f"lesson-{name}").replace(**changes) for name in steps}
+    for name, result in _train_all(recipes, folder, "lesson", announce):
+        step = STEPS[name]
+        yield {
+            "step": name,
+            "published_nats": step.published_nats,
+            "nats": result[step.result],
+            "seconds": result["seconds"],
+        }
+
+
+def train_protocol(
+    changes: dict[str, Any], folder: Path, announce: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Train the lesson's architectures and two n-gram models under the one protocol.
+
+    Args:
+        changes: recipe keys to change in all runs.
+        folder: folder of the runs.
+        announce: called with each run's name before it starts.
+
+    Yields:
+        one row a model: protocol (its name), and the run's result.
+    """
+    recipes = {name: Recipe().replace(**changes, **keys) for name, keys in PROTOCOL.items()}
+    for name, result in _train_all(recipes, folder, "protocol", announce):
+        yield {"protocol": name} | result
+
+
+def _train_all(
+    recipes: dict[str, Recipe], folder: Path, prefix: str, announce: Callable[[str], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Train each recipe in a run of its own, and yield its name and the run's result.
+
+    Raises:
+        KeyboardInterrupt: a training was interrupted.
+    """
+    for name, choices in recipes.items():
         run = runs.new_run(f"{prefix}-{name}", folder)
-        corpus = read_corpus(choice)
+        corpus = read_corpus(choices)
         announce(run.name)
-        model = train(choice, corpus, run, [Progress()])
-        yield name, model
-        if model.metadata.result["interrupted"]:
-            return
+        result = train(choices, corpus, run, [Progress()]).metadata.result
+        if result["interrupted"]:
+            raise KeyboardInterrupt
+        yield name, result

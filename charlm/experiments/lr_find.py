@@ -1,4 +1,4 @@
-"""The learning-rate finder: raise the rate a little at every step and watch the loss.
+"""Learning-rate range test (Smith 2015): raise the learning rate at every step and record the loss.
 
 Reference: Smith (2015), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3.
 """
@@ -14,24 +14,26 @@ import torch
 from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.errors import CharlmError, UsageError
-from charlm.experiments.plots import picture
+from charlm.evaluation.metrics import nats_to_bits
+from charlm.experiments.plots import figure
 from charlm.models.counting import fit_counts
 from charlm.recipe import Recipe
 from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.setup import gradient_callbacks
 from charlm.training.trainer import Trainer
 
-SMOOTH = 0.95  # weight of the past in the smoothed loss
-DIVERGED = 1.5  # times the lowest loss at which the search stops
+SMOOTHING = 0.95  # weight of earlier losses in the moving average
+DIVERGED = 1.5  # a loss above this multiple of the lowest loss ends the search
+SLOPE_STEPS = 5  # steps over which the slope is taken
 
 
 class Sweep(Callback):
-    """Raise the learning rate by a factor at every step, and note the loss.
+    """Raise the learning rate by a constant factor at every step, and record the loss.
 
     Args:
-        lowest: first rate.
-        highest: last rate.
-        n_steps: from the one to the other.
+        lowest: first learning rate.
+        highest: last learning rate.
+        n_steps: steps from the first to the last.
 
     Attributes:
         rates: learning rate of each step.
@@ -42,32 +44,32 @@ class Sweep(Callback):
         self.lowest, self.highest, self.n_steps = lowest, highest, n_steps
         self.rates: list[float] = []
         self.nats: list[float] = []
-        self._mean = 0.0
+        self._mean = 0.0  # moving average of the loss
 
     def on_batch_start(self, state: TrainState) -> None:
-        """Set the rate."""
+        """Set the learning rate."""
         rate = self.lowest * (self.highest / self.lowest) ** (state.step / (self.n_steps - 1))
         self.rates.append(rate)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
 
     def on_batch_end(self, state: TrainState) -> None:
-        """Note the loss; stop at the end, or where the loss runs away."""
+        """Record the loss; stop after the last step, or when the loss diverges."""
         loss = float(state.batch.loss)
-        self._mean = SMOOTH * self._mean + (1 - SMOOTH) * loss
-        self.nats.append(self._mean / (1 - SMOOTH**state.step))  # without the bias towards the initial 0
+        self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * loss
+        self.nats.append(self._mean / (1 - SMOOTHING**state.step))  # bias correction for the initial 0
         diverged = not math.isfinite(loss) or self.nats[-1] > DIVERGED * min(self.nats)
         state.stop = diverged or state.step >= self.n_steps
 
 
 @dataclass(frozen=True)
-class Rates:
-    """What a search found.
+class LearningRates:
+    """Result of a range test.
 
     Attributes:
-        rates: learning rates tried, rising.
-        nats: the smoothed training loss at each, nats per character.
-        suggestion: the rate at which the loss falls most steeply.
+        rates: learning rates, rising.
+        nats: smoothed training loss at each, nats per character.
+        suggestion: learning rate at which the loss falls most steeply.
     """
 
     rates: list[float]
@@ -75,22 +77,24 @@ class Rates:
     suggestion: float
 
 
-def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: float = 1.0, n_steps: int = 200) -> Rates:
-    """Search for a learning rate with a model that is thrown away.
+def find_rate(
+    recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: float = 1.0, n_steps: int = 200
+) -> LearningRates:
+    """Run a range test with a model that is discarded afterwards.
 
     Args:
-        recipe: everything but the learning rate and its schedule.
+        recipe: its learning rate and schedule are ignored.
         corpus: the text.
-        lowest: first rate.
-        highest: last rate; the search ends earlier where the loss runs away.
-        n_steps: from the one to the other.
+        lowest: first learning rate.
+        highest: last learning rate; the test ends earlier if the loss diverges.
+        n_steps: steps from the first to the last.
 
     Raises:
         UsageError, DataError: as in training.
-        CharlmError: the loss ran away before anything could be seen.
+        CharlmError: the loss diverged within ten steps.
     """
     if not models.find(recipe.model).uses_gradients:
-        raise UsageError(f"model {recipe.model} counts and has no learning rate; `charlm train` will do")
+        raise UsageError(f"model {recipe.model} has no learning rate: it is trained by counting; use `charlm train`")
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
         state = trainer.state
@@ -98,23 +102,22 @@ def find_rate(recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: flo
         state.n_epochs, state.timer.minutes = math.inf, None
         sweep = Sweep(lowest, highest, n_steps)
         fit(state, [*gradient_callbacks(recipe), sweep])
-    finite = [(r, n) for r, n in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(n)]
+    finite = [(rate, nats) for rate, nats in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(nats)]
     if len(finite) < 10:
-        raise CharlmError(f"the loss ran away within {len(finite)} steps; begin with a lower --lowest")
-    rates, nats = [r for r, _ in finite], [n for _, n in finite]
-    far = 5  # steps over which the slope is taken
-    slopes = [nats[i + far] - nats[i] for i in range(len(nats) - far)]
-    return Rates(rates, nats, rates[slopes.index(min(slopes)) + far // 2])
+        raise CharlmError(f"the loss diverged within {len(finite)} steps; lower --lowest")
+    rates, nats = [rate for rate, _ in finite], [nats for _, nats in finite]
+    slopes = [nats[i + SLOPE_STEPS] - nats[i] for i in range(len(nats) - SLOPE_STEPS)]
+    return LearningRates(rates, nats, rates[slopes.index(min(slopes)) + SLOPE_STEPS // 2])
 
 
-def plot(found: Rates, path: Path) -> None:
-    """Draw loss over learning rate into a PNG file.
+def plot(found: LearningRates, path: Path) -> None:
+    """Plot loss over learning rate as a PNG file.
 
     Raises:
-        CharlmError: matplotlib, the `plot` extra, is not installed.
+        CharlmError: matplotlib (extra `plot`) is not installed.
     """
-    with picture(path, 7, 4) as axes:
-        axes.semilogx(found.rates, [n / math.log(2) for n in found.nats])
+    with figure(path, 7, 4) as axes:
+        axes.semilogx(found.rates, [nats_to_bits(nats) for nats in found.nats])
         axes.axvline(found.suggestion, linestyle="--", color="tab:orange", label=f"steepest: {found.suggestion:.1e}")
         axes.set(xlabel="learning rate", ylabel="training loss, bits per character (smoothed)")
         axes.legend()

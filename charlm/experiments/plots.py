@@ -1,4 +1,4 @@
-"""Pictures, where matplotlib, the `plot` extra, is installed."""
+"""Plots as PNG files; they need matplotlib, the extra `plot`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from charlm.errors import CharlmError
 
 
 @contextmanager
-def picture(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Give axes to draw on, and write them into a PNG file afterwards.
+def figure(path: Path, width: float, height: float) -> Iterator[Any]:
+    """Yield the axes of a new figure, and write it to a PNG file on exit.
 
     Args:
-        path: the file; its folder is made.
-        width: in inches of 120 dots.
-        height: likewise.
+        path: the file; missing folders are created.
+        width: inches, at 120 dots per inch.
+        height: inches.
 
     Raises:
         CharlmError: matplotlib is not installed.
@@ -25,10 +25,10 @@ def picture(path: Path, width: float, height: float) -> Iterator[Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise CharlmError("a picture needs matplotlib: install the extra `plot`, or go by the table") from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
+        raise CharlmError("no plot: matplotlib is not installed; install the extra `plot`") from None
+    drawing = Figure(figsize=(width, height), layout="constrained")
+    axes = drawing.subplots()
     axes.grid(alpha=0.3)
     yield axes
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    drawing.savefig(path, dpi=120)

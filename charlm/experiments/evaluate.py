@@ -1,0 +1,150 @@
+"""Evaluation of trained models on a text: each model, their mixture, and dynamic evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.data.corpus import Corpus, split_bounds
+from charlm.data.feeds import to_device_if_fits
+from charlm.errors import CharlmError, UsageError
+from charlm.evaluation import metrics
+from charlm.evaluation.dynamic import dynamic_nll
+from charlm.evaluation.metrics import EvalResult
+from charlm.experiments.trained_models import (
+    Announce,
+    DynamicOptions,
+    TrainedModel,
+    dynamic_config,
+    mixture_weights,
+    read_text,
+)
+from charlm.generation.mixture import each_nats, mixed_nats
+
+
+def evaluate_models(
+    models: Sequence[TrainedModel],
+    sources: Sequence[str],
+    part: str | None,
+    weights: Sequence[float] | None,
+    dynamic: DynamicOptions | None,
+    announce: Announce,
+) -> dict[str, Any]:
+    """Evaluate one model, or several models and their mixture, by the protocol.
+
+    Args:
+        models: of one vocabulary.
+        sources: another text: names, files or folders; empty for the text that the first model was trained on.
+        part: "train", "valid", "test" or "all"; None takes what the model was not trained on, all of another text.
+        weights: of the mixture; None fits them on validation text.
+        dynamic: also evaluate with weights updated on the text; None does not.
+        announce: receives messages.
+
+    Returns:
+        the report of `charlm eval --json`.
+
+    Raises:
+        CharlmError: a text, an option or a model that cannot be used.
+    """
+    text = read_text(models[0], sources, announce)
+    part, first, stop = _bounds(models[0], text, part, is_other=bool(sources))
+    ids = to_device_if_fits(text.ids, models[0].model.model.device)
+    report: dict[str, Any] = {
+        "model": " + ".join(str(trained.path) for trained in models),
+        "corpus": text.name,
+        "part": part,
+        "n_chars": stop - first,
+        "n_unknown": stop - first - int(np.count_nonzero(text.ids[first:stop])),
+    }
+    if len(models) > 1:
+        if weights is None:
+            _check_held_out(models[:1], text, first, stop, "--weights")
+        shares = mixture_weights(models, weights, announce)
+        report |= _evaluate_mixture(models, ids, first, stop, shares)
+    else:
+        shares, model = [1.0], models[0].model
+        n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
+        report |= _bits(metrics.evaluate(model.model, ids, first, stop, n_context, bos_id=bos_id))
+    if dynamic is not None:
+        if not dynamic.is_complete:
+            _check_held_out(models, text, first, stop, "--rate and --decay")
+        report["dynamic"] = _evaluate_dynamic(models, ids, first, stop, shares, dynamic, announce)
+    return report
+
+
+def _bounds(trained: TrainedModel, text: Corpus, part: str | None, is_other: bool) -> tuple[str, int, int]:
+    """Return the part to evaluate on, by default the test part or else the validation part, and its bounds."""
+    if part == "all" or (part is None and is_other):
+        return "all", 0, len(text.ids)
+    for name in [part] if part else ["test", "valid"]:
+        first, stop = text.bounds[name]
+        if first < stop:
+            return name, first, stop
+    split = trained.model.metadata.recipe["split"]
+    if part:
+        raise UsageError(f"{trained.path}: split {split} has no {part} part; name another --part")
+    raise UsageError(f"{trained.path}: split {split} has no held-out part; name a --corpus or --part train")
+
+
+def _check_held_out(models: Sequence[TrainedModel], text: Corpus, first: int, stop: int, options: str) -> None:
+    """Refuse to evaluate on characters on which options would be chosen, under whatever name the text is given.
+
+    Raises:
+        UsageError: the characters overlap the validation part of a model's training text.
+    """
+    for trained in models:
+        metadata = trained.model.metadata
+        valid_first, valid_stop = split_bounds(len(text.ids), metadata.recipe["split"])["valid"]
+        if text.sha256 == metadata.corpus["sha256"] and max(first, valid_first) < min(stop, valid_stop):
+            raise UsageError(
+                f"{options} would be chosen on the characters that are evaluated; give {options}, or another --part"
+            )
+
+
+def _evaluate_mixture(
+    models: Sequence[TrainedModel], ids: Tensor, first: int, stop: int, weights: list[float]
+) -> dict[str, Any]:
+    """Return the result of a mixture and of each of its models."""
+    nats = each_nats([trained.model for trained in models], ids, first, stop)
+    rows = [
+        {"model": str(trained.path), "weight": weight} | _bits(EvalResult(own.sum().item(), stop - first))
+        for trained, weight, own in zip(models, weights, nats, strict=True)
+    ]
+    return {"mixture": rows} | _bits(EvalResult(mixed_nats(nats, weights).sum().item(), stop - first))
+
+
+def _evaluate_dynamic(
+    models: Sequence[TrainedModel],
+    ids: Tensor,
+    first: int,
+    stop: int,
+    weights: list[float],
+    options: DynamicOptions,
+    announce: Announce,
+) -> dict[str, Any]:
+    """Return the result of dynamic evaluation: each model adapts on its own, then they are mixed."""
+    configs, nats = [], []
+    for trained in models:
+        model, config = trained.model, dynamic_config(trained, options, announce)
+        own = dynamic_nll(model.model, ids, first, stop, config, model.metadata.n_context, model.vocab.bos_id)
+        if not own.isfinite().all():
+            raise CharlmError(f"{trained.path}: the weights diverged at --rate {config.rate:g}; use a lower --rate")
+        configs.append(config)
+        nats.append(own)
+
+    def values(name: str) -> Any:
+        found = [getattr(config, name) for config in configs]
+        return found[0] if len(found) == 1 else found
+
+    settings = {"method": options.method, "n_piece": configs[0].segment_len}
+    settings |= {"rate": values("rate"), "decay": values("decay")}
+    mixed = mixed_nats(torch.stack(nats), weights)
+    return settings | _bits(EvalResult(mixed.sum().item(), stop - first))
+
+
+def _bits(result: EvalResult) -> dict[str, float]:
+    return {"nats_per_char": result.nats_per_char, "bits_per_char": result.bits_per_char}

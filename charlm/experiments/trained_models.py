@@ -1,0 +1,198 @@
+"""Trained models in use: mixtures and dynamic evaluation, with settings chosen on the models' own training text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from charlm.data import named_texts
+from charlm.data.corpus import Corpus, make_corpus
+from charlm.data.feeds import to_device_if_fits
+from charlm.errors import CharlmError, UsageError
+from charlm.evaluation.dynamic import DEFAULT_DECAY, DEFAULT_RATE, DynamicConfig, adapt, dynamic_nll, gradient_rms
+from charlm.evaluation.search import DECAY_GRID, RATE_GRID, SEARCH_CHARS, coordinate_search
+from charlm.generation import mixture
+from charlm.generation.language_model import LanguageModel
+
+Announce = Callable[[str], None]  # receives messages for the user, one line each
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model and the file that it was loaded from."""
+
+    path: Path
+    model: LanguageModel
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> TrainedModel:
+        """Load a checkpoint; the errors are those of `LanguageModel.load`."""
+        return cls(path, LanguageModel.load(path, device))
+
+
+@dataclass(frozen=True)
+class DynamicOptions:
+    """Options of dynamic evaluation as a user gives them.
+
+    Attributes:
+        method: "sgd" or "rms".
+        rate: learning rate; None leaves the choice to `dynamic_config`.
+        decay: decay towards the trained weights; None likewise.
+        segment_len: characters between two steps; None takes the default.
+    """
+
+    method: str
+    rate: float | None = None
+    decay: float | None = None
+    segment_len: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """True if nothing is left to choose."""
+        return self.rate is not None and self.decay is not None
+
+
+def read_text(trained: TrainedModel, sources: Sequence[str], announce: Announce) -> Corpus:
+    """Read a text with a model's vocabulary: other texts, or the text that the model was trained on, split as then.
+
+    Args:
+        trained: the model.
+        sources: names, files or folders; empty for the training text.
+        announce: receives a warning if the training text has changed.
+
+    Raises:
+        CharlmError: the text is missing or cannot be used.
+    """
+    model, recipe, metadata = trained.model, trained.model.metadata.recipe, trained.model.metadata
+    if not sources and "-" in recipe["corpus"]:
+        raise UsageError(f"{trained.path}: trained on standard input; name the text with --corpus")
+    names = sources or recipe["corpus"]
+    text = make_corpus(
+        named_texts.open_texts(names),
+        " + ".join(names),
+        "standard" if sources else recipe["split"],
+        metadata.is_bytes,
+        recipe["lower"],
+        vocab=model.vocab,
+        min_chars=1,
+    )
+    if not sources and text.sha256 != metadata.corpus["sha256"]:
+        announce(f"{text.name} is not the text that {trained.path} was trained on (SHA-256 differs)")
+    return text
+
+
+def _read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce) -> tuple[Tensor, int, int]:
+    """Return the training text as indices, and the bounds of one part, which must not be empty."""
+    try:
+        text = read_text(trained, (), announce)
+    except CharlmError as error:
+        raise type(error)(f"{error}; or {remedy}") from None
+    first, stop = text.bounds[part]
+    if first == stop:
+        split = trained.model.metadata.recipe["split"]
+        raise UsageError(f"{trained.path}: split {split} has no {part} part; {remedy}")
+    return to_device_if_fits(text.ids, trained.model.model.device), first, stop
+
+
+def dynamic_config(
+    trained: TrainedModel,
+    options: DynamicOptions,
+    announce: Announce,
+    search: bool = True,
+    search_chars: int = SEARCH_CHARS,
+) -> DynamicConfig:
+    """Complete the options of dynamic evaluation for a model.
+
+    Args:
+        trained: the model.
+        options: as given.
+        announce: receives the values that were chosen.
+        search: choose missing values on the end of the validation part; otherwise take the defaults.
+        search_chars: characters to search on, at most.
+
+    Raises:
+        CharlmError: a value out of its range, or a text that is needed is missing.
+    """
+    network, metadata, vocab = trained.model.model, trained.model.metadata, trained.model.vocab
+    config = DynamicConfig(
+        DEFAULT_RATE[options.method] if options.rate is None else options.rate,
+        DEFAULT_DECAY if options.decay is None else options.decay,
+    )
+    if options.segment_len is not None:
+        config = replace(config, segment_len=options.segment_len)
+    if options.method == "rms":
+        ids, first, stop = _read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
+        char_classes = torch.from_numpy(vocab.char_classes)
+        rms = gradient_rms(network, ids[first:stop], metadata.n_context, config.segment_len, char_classes)
+        config = replace(config, rms=rms)
+    has_weights = any(parameter.requires_grad for parameter in network.parameters())
+    if search and has_weights and not options.is_complete:
+        ids, first, stop = _read_part(trained, "valid", "give --rate and --decay", announce)
+        first = max(first, stop - search_chars)
+
+        def nats(config: DynamicConfig) -> float:
+            return dynamic_nll(network, ids, first, stop, config, metadata.n_context, vocab.bos_id).sum().item()
+
+        rates = RATE_GRID[options.method] if options.rate is None else (options.rate,)
+        decays = DECAY_GRID if options.decay is None else (options.decay,)
+        config = coordinate_search(nats, config, rates, decays)
+        chosen = f"--rate {config.rate:g} --decay {config.decay:g}"
+        announce(f"{trained.path}: {chosen}, chosen on the last {stop - first:,} characters of the validation part")
+    return config
+
+
+def mixture_weights(models: Sequence[TrainedModel], given: Sequence[float] | None, announce: Announce) -> list[float]:
+    """Return the weights of a mixture: as given, or fitted on the validation part of the first model's text.
+
+    Raises:
+        CharlmError: models or weights that cannot be mixed, or no text to fit on.
+    """
+    mixture.check_alike([trained.model for trained in models])
+    if given is not None:
+        return mixture.normalized(given, len(models))
+    first_model, *others = models
+    ids, first, stop = _read_part(first_model, "valid", "give --weights", announce)
+    for trained in others:
+        if _text_and_split(trained) != _text_and_split(first_model):
+            announce(f"{trained.path}: trained on another text or split, which may contain the characters scored here")
+    return mixture.fit_weights(mixture.each_nats([trained.model for trained in models], ids, first, stop))
+
+
+def _text_and_split(trained: TrainedModel) -> tuple[str, str]:
+    metadata = trained.model.metadata
+    return metadata.corpus["sha256"], metadata.recipe["split"]
+
+
+def make_generator(
+    models: Sequence[TrainedModel],
+    weights: Sequence[float] | None,
+    dynamic: DynamicOptions | None,
+    prompt: str,
+    unknown: str,
+    announce: Announce,
+) -> LanguageModel:
+    """Return one model, or a mixture of several, after dynamic evaluation on a prompt if asked for.
+
+    Args:
+        models: of one vocabulary.
+        weights: of the mixture; None fits them.
+        dynamic: None for static models.
+        prompt: the text to adapt to.
+        unknown: treatment of unknown characters in the prompt, see `TextGenerator.prepare`.
+        announce: receives messages.
+
+    Raises:
+        CharlmError: see `mixture_weights` and `dynamic_config`.
+    """
+    fitted = mixture_weights(models, weights, announce) if len(models) > 1 else None
+    if dynamic is not None:
+        for trained in models:
+            model = trained.model
+            ids = torch.from_numpy(model.vocab.encode(model.prepare(prompt, unknown))).to(model.model.device)
+            config = dynamic_config(trained, dynamic, announce, search=False)
+            adapt(model.model, ids, config, model.metadata.n_context, model.vocab.bos_id)
+    return models[0].model if fitted is None else mixture.mix([trained.model for trained in models], fitted)
