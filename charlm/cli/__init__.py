@@ -1,4 +1,7 @@
-"""The command line. A command's file is imported when the command is called, and torch when it computes."""
+"""Command line. Each command's file is imported when the command is called, and torch only when it computes.
+
+Read first: train.py.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +21,24 @@ import click
 from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
 from charlm.version import __version__
 
-COMMANDS = {  # name: (module and function, what it does)
+COMMANDS = {  # name: (module:function, description)
     "train": ("train:train", "Train a model on a text."),
-    "sample": ("sample:sample", "Write text with a trained model."),
+    "sample": ("sample:sample", "Sample text from a trained model."),
     "eval": ("evaluate:evaluate", "Bits per character of a trained model on a text."),
-    "bench": ("bench:bench", "Train several models on one text with one budget; table and plot."),
+    "bench": ("bench:bench", "Benchmark: train several models on one text with one budget; table and plot."),
     "compare": ("compare:compare", "Table of the runs."),
-    "lesson": ("lesson:lesson", "Train the whole ladder, from three characters to the LSTM."),
-    "lr-find": ("lr_find:lr_find", "Find a learning rate."),
+    "lesson": ("lesson:lesson", "Train all models of the lesson, from three characters to the LSTM."),
+    "lr-find": ("lr_find:lr_find", "Learning-rate range test."),
     "models": ("info:models", "The architectures and their options."),
     "corpora": ("info:corpora", "The named texts."),
-    "recipes": ("info:recipes", "The recipes that come with charlm."),
-    "info": ("info:info", "What is in a checkpoint."),
-    "export": ("export:export", "Copy a checkpoint, at half the size if wanted."),
+    "recipes": ("info:recipes", "The built-in recipes."),
+    "info": ("info:info", "Contents of a checkpoint."),
+    "export": ("export:export", "Copy a checkpoint, optionally at half the size."),
 }
 
 
-class _Lazy(click.Group):
-    """A group whose commands are imported when they are called."""
+class _LazyGroup(click.Group):
+    """Command group that imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -47,7 +50,7 @@ class _Lazy(click.Group):
             from charlm.training.launch import under_torchrun
 
             if under_torchrun():
-                raise UsageError(f"`charlm {cmd_name}` runs in one process; start it without torchrun")
+                raise UsageError(f"`charlm {cmd_name}` runs in a single process; start it without torchrun")
         module, function = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(f"charlm.cli.{module}"), function)
         return command
@@ -61,30 +64,30 @@ class _Lazy(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+            formatter.write_dl([(name, description) for name, (_, description) in COMMANDS.items()])
 
 
 @click.group(
-    cls=_Lazy,
+    cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Anywhere: --debug shows where an error comes from. Exit codes: 0 done, 1 failed, 2 usage, "
+    epilog="With any command, --debug shows the traceback of an error. Exit codes: 0 done, 1 failed, 2 usage, "
     "65 bad data, 66 no such input, 74 cannot write, 130 interrupted, 143 terminated.",
 )
 @click.version_option(__version__, prog_name="charlm")
 def cli() -> None:
-    """Character-level language models: train, compare, sample, score.
+    """Character-level language models: train, compare, sample, evaluate.
 
     \b
-    charlm sample --prime "supposing"          write on, with the model in the box
+    charlm sample --prime "supposing"          continue a prompt, with the built-in model
     charlm train                               train on the Nietzsche text
-    charlm train --corpus my.txt --model gru   train on yours
+    charlm train --corpus my.txt --model gru   train on your own text
     charlm compare                             table of the runs
-    """  # noqa: D301  \b keeps click from filling the lines
+    """  # noqa: D301  \b keeps click from re-wrapping the lines
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: what is open is closed, and nothing half-written stays."""
+    """Raise `Interrupted` on SIGTERM, so that a command cleans up as after Ctrl-C."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
@@ -101,13 +104,13 @@ def _terminable() -> Iterator[None]:
 
 def _fail(message: str, code: int) -> NoReturn:
     if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
-        time.sleep(2)  # the first process may say the same: then torchrun ends this one before it speaks
+        time.sleep(2)  # if rank 0 fails with the same error, torchrun ends this process before it repeats it
     print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit; every error is one line on stderr."""
+    """Run the command line and exit; an error is one line on stderr."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
@@ -116,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as error:
         raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:  # the reader has seen enough, as with `| head`
+    except BrokenPipeError:  # the reader has closed the pipe, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Interrupted as error:
@@ -130,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         command = error.ctx.command_path if error.ctx else "charlm"
-        _fail(f"{error.format_message().rstrip('.')}; `{command} --help` tells more", error.exit_code)
+        _fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
     except CharlmError as error:
@@ -141,9 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror}; --debug shows where it comes from", 74)
+        _fail(f"{where}{error.strerror}; --debug shows the traceback", 74)
     except Exception as error:
         if debug:
             raise
-        _fail(f"{type(error).__name__}: {error}; --debug shows where it comes from", 1)
+        _fail(f"{type(error).__name__}: {error}; --debug shows the traceback", 1)
     raise SystemExit(0)

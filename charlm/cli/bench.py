@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import folder_option, json_option, read_text, some_recipe_options, table
+from charlm.cli.options import folder_option, json_option, read_text, say, some_recipe_options, table
 from charlm.errors import CharlmError, UsageError
 from charlm.recipe import Recipe
 
@@ -18,15 +18,15 @@ HEAD = ["model", "params", "valid", "test", "sec", "train/s", "sample/s"]
 
 
 @click.command(
-    help="Train several models on one text under the one protocol and print a table, the best first, with counting "
-    "and xz beside them. MODEL is an architecture or a recipe. --epochs gives all the same characters, --minutes the "
-    "same time; the defaults below are those of an architecture, a recipe keeps its own. The same command goes on "
-    "where it was interrupted."
+    help="Train several models on one text under the one protocol and print a table, the best first, with n-gram and "
+    "compression baselines. MODEL is an architecture or a recipe. --epochs gives all models the same number of "
+    "characters, --minutes the same time; the defaults below are those of an architecture, a recipe keeps its own. "
+    "The same command resumes an interrupted benchmark."
 )
 @click.argument("model", nargs=-1, required=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings of each, with seeds.")
-@click.option("--parameters", type=click.IntRange(1), help="Choose widths so that all have about so many parameters.")
-@click.option("--name", default="bench", show_default=True, help="Folder of the contest, in the folder of runs.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings per model, by seed.")
+@click.option("--parameters", type=click.IntRange(1), help="Match this number of parameters by the hidden sizes.")
+@click.option("--name", default="bench", show_default=True, help="Folder of the benchmark, in the folder of runs.")
 @some_recipe_options(*TEXT, "epochs", "minutes", "seed", "device")
 @folder_option
 @json_option
@@ -42,41 +42,36 @@ def bench(
     """See the command's help."""
     changes = {key: value for key, value in given.items() if value not in (None, ())}
     common, corpus = read_text(Recipe().replace(**changes))
-
     if common.split == "all":
-        raise UsageError("split all holds out nothing by which the models could be compared; take another --split")
+        raise UsageError("split all has no held-out part to compare models on; use another --split")
 
     from charlm.experiments import bench as b
     from charlm.experiments.baselines import baselines
     from charlm.files import atomic_write
 
-    changes |= {key: getattr(common, key) for key in (*TEXT, "seed", "device")}  # recipes, too, get this text
-    place = folder / name
+    changes |= {key: getattr(common, key) for key in (*TEXT, "seed", "device")}  # recipes have other defaults
+    target = folder / name
     entries = b.entries(model, changes, parameters, len(corpus.vocab))
     rows = baselines(corpus)
-    rows += b.run_benchmark(entries, seeds, corpus, place, lambda run: print(f"training {run}", file=sys.stderr))
-    total = b.summary(rows)
-    lines = [_cells(row) for row in total]
-    markdown = [HEAD, ["---"] * len(HEAD), *lines]
-    atomic_write(place / "results.json", json.dumps({"rows": rows, "summary": total}, indent=1).encode())
-    atomic_write(place / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in markdown).encode())
-    if as_json:
-        print(json.dumps(total))
-    else:
-        print(table(HEAD, lines))
+    rows += b.run_benchmark(entries, seeds, corpus, target, lambda run: print(f"training {run}", file=sys.stderr))
+    summary = b.summary(rows)
+    cells = [_cells(row) for row in summary]
+    markdown = [HEAD, ["---"] * len(HEAD), *cells]
+    atomic_write(target / "results.json", json.dumps({"rows": rows, "summary": summary}, indent=1).encode())
+    atomic_write(target / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in markdown).encode())
+    print(json.dumps(summary) if as_json else table(HEAD, cells))
     print("valid, test: bits per character, mean and standard deviation over seeds", file=sys.stderr)
     try:
-        b.plot(total, place / "speed.png")
-        print(f"files: {place}/ results.json, table.md, speed.png; tensorboard --logdir {place}", file=sys.stderr)
+        b.plot(summary, target / "speed.png")
+        print(f"files: {target}/ results.json, table.md, speed.png; tensorboard --logdir {target}", file=sys.stderr)
     except CharlmError as error:
-        print(f"charlm: {error}; files: {place}/ results.json, table.md", file=sys.stderr)
+        say(f"{error}; files: {target}/ results.json, table.md")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    """Return a row of the table."""
     from charlm.evaluation.metrics import nats_to_bits
 
-    def show(key: str) -> str:
+    def bits(key: str) -> str:
         if key not in row:
             return "-"
         spread = f" ± {nats_to_bits(row[f'{key}_spread']):.3f}" if f"{key}_spread" in row else ""
@@ -86,4 +81,4 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return f"{row[key]:,.0f}" if key in row else "-"
 
     numbers = [count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")]
-    return [row["entry"], count("n_parameters"), show("valid_nats"), show("test_nats"), *numbers]
+    return [row["entry"], count("n_parameters"), bits("valid_nats"), bits("test_nats"), *numbers]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from charlm.cli.options import MODEL_OPTIONS, folder_option, json_option, table
+from charlm.cli.options import MODEL_FLAGS, folder_option, json_option, table
 
 
-@click.command(help="The architectures, or NAME's formula and options.")
+@click.command(help="List the architectures, or show the formula and options of NAME.")
 @click.argument("name", required=False)
 @json_option
 def models(name: str | None, as_json: bool) -> None:
@@ -24,22 +24,21 @@ def models(name: str | None, as_json: bool) -> None:
     elif name is not None:
         print((sys.modules[find(name).__module__].__doc__ or "").strip())
         print("\nOptions:")
-        flags = [flag for flag, _, _ in MODEL_OPTIONS] + ["--tied"]
         for option, default in options_of(name).items():
             flag = "--" + option.replace("_", "-")
-            print(f"  {flag if flag in flags else f'-o {option}='}  [default: {default}]")
+            print(f"  {flag if flag in MODEL_FLAGS else f'-o {option}='}  [default: {default}]")
     else:
         _list([(n, (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]) for n, cls in MODELS.items()])
 
 
 def _list(rows: list[tuple[str, str]]) -> None:
-    """Print names and what they mean, as wide as the terminal, as click does it."""
+    """Print names and descriptions in two columns, as wide as the terminal."""
     formatter = click.HelpFormatter()
     formatter.write_dl(rows)
     print(formatter.getvalue(), end="")
 
 
-@click.command(help="The named texts: what, from where, under which licence, and where it lies.")
+@click.command(help="List the named texts: description, source, licence, and local file.")
 @json_option
 def corpora(as_json: bool) -> None:
     """See the command's help."""
@@ -54,7 +53,7 @@ def corpora(as_json: bool) -> None:
             "licence": text.licence,
             "n_bytes": text.n_bytes,
             "sha256": text.sha256,
-            "found": found[0] if found else "made when needed" if text.make else None,
+            "found": found[0] if found else "generated when needed" if text.make else None,
         }
     if as_json:
         print(json.dumps(report))
@@ -63,10 +62,10 @@ def corpora(as_json: bool) -> None:
         print(f"{name}\n  {facts['about']}\n  source:  {facts['source']}\n  licence: {facts['licence']}")
         size = f"{facts['n_bytes']:,} bytes" if facts["n_bytes"] else "varies"
         print(f"  size:    {size}\n  sha256:  {facts['sha256'] or 'varies'}")
-        print(f"  found:   {facts['found'] or 'not here; fetched when needed'}")
+        print(f"  found:   {facts['found'] or 'not on this machine; downloaded when needed'}")
 
 
-@click.command(help="The recipes that come with charlm, or NAME's keys as TOML.")
+@click.command(help="List the built-in recipes, or print the keys of NAME as TOML.")
 @click.argument("name", required=False)
 def recipes(name: str | None) -> None:
     """See the command's help."""
@@ -78,7 +77,7 @@ def recipes(name: str | None) -> None:
     _list([(n, recipe.description(n)) for n in recipe.names()])
 
 
-@click.command(help="What is in a checkpoint: RUN in the folder of runs, or a file.")
+@click.command(help="Show the contents of a checkpoint: of RUN, or of a file.")
 @click.argument("run", required=False)
 @folder_option
 @json_option
@@ -98,12 +97,12 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
         print(json.dumps({"path": str(path), **asdict(metadata), "weights": shapes}))
         return
     unit = "bytes" if metadata.is_bytes else "characters"
-    print(f"{path}: {path.stat().st_size:,} bytes, hash correct")
+    print(f"{path}: {path.stat().st_size:,} bytes, SHA-256 correct")
     options = ", ".join(f"{name} {json.dumps(value)}" for name, value in metadata.options.items())
     print(f"model:      {metadata.model}")
     print(click.wrap_text(options, 80, "options:    ", " " * 12))
     print(f"parameters: {model.n_parameters:,}")
-    window = f", a window of {metadata.n_context}" if metadata.n_context else ""
+    window = f", window of {metadata.n_context}" if metadata.n_context else ""
     print(f"vocabulary: {metadata.vocab_size - 1} {unit}{window}")
     print(f"text:       {metadata.corpus.get('name')}, {metadata.corpus.get('n_chars', 0):,} {unit}")
     print(f"trained:    {metadata.counters.get('n_chars', 0):,} {unit}, {metadata.counters.get('epoch')} epochs")

@@ -23,9 +23,7 @@ from charlm.cli.options import folder_option, json_option, some_recipe_options, 
 @some_recipe_options("seed", "device")
 @folder_option
 @json_option
-def lesson(
-    steps: str | None, protocol: bool | None, corpus: str, folder: Path, as_json: bool, **given: Any
-) -> None:
+def lesson(steps: str | None, protocol: bool | None, corpus: str, folder: Path, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     from charlm.evaluation.metrics import nats_to_bits
     from charlm.experiments.lesson import STEPS, select_steps, train_ladder, train_protocol

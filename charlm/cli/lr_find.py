@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from charlm.cli.options import json_option, read_text, recipe_options, table, take_recipe
-from charlm.errors import OutputError, UsageError
+from charlm.errors import OutputError
 
 
 @click.command(help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`.")
@@ -23,9 +23,9 @@ from charlm.errors import OutputError, UsageError
 def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     if not 0 < lowest < highest < float("inf"):
-        raise UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which must be finite")
+        raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which must be finite")
     if png is not None and png.suffix != ".png":
-        raise UsageError(f"--plot {png}: the file name must end in .png")
+        raise click.UsageError(f"--plot {png}: the file name must end in .png")
     choices, corpus = read_text(take_recipe(given))
 
     from charlm.evaluation.metrics import nats_to_bits

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from charlm.cli.options import folder_option, json_option, read_text, recipe_options, take_recipe
+from charlm.cli.options import folder_option, json_option, read_text, recipe_options, say, take_recipe
 from charlm.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    help="Train a model on a text, by default on Nietzsche, and show what it writes. "
+    help="Train a model on a text, by default on Nietzsche, and print a sample. "
     "The defaults below are those of a model without a recipe."
 )
 @recipe_options
-@click.option("--name", help="Name of the run. [default: the model's, with a number]")
-@click.option("--resume", help="Go on with a run that was interrupted or killed, as if nothing had happened.")
-@click.option("--samples/--no-samples", default=True, help="Show a sample after every epoch. [default: samples]")
+@click.option("--name", help="Name of the run. [default: the model's name, numbered]")
+@click.option("--resume", help="Resume a run that was interrupted or killed, bit for bit.")
+@click.option("--samples/--no-samples", default=True, help="Print a sample after every epoch. [default: samples]")
 @folder_option
 @json_option
 def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_json: bool, **given: Any) -> None:
@@ -37,92 +37,61 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     if resume is None:
         choices = take_recipe(given)
     elif name or any(value not in (None, ()) for value in given.values()):
-        raise click.UsageError("--resume goes on with the run's own recipe; leave the other options out")
+        raise click.UsageError("--resume uses the run's own recipe; leave out the other options")
 
     from charlm.training import distributed, launch
     from charlm.training.callbacks import Progress, WarnOversubscription
     from charlm.training.session import train as train_model
 
     if resume is None and "-" in choices.corpus and launch.under_torchrun():
-        raise UsageError("several processes cannot all read standard input; give --corpus a file")
+        raise UsageError("only one process can read standard input; give --corpus a file")
     with launch.process_group():
         with distributed.rank0_first():
             if resume is None:
                 choices, corpus = read_text(choices)
             else:
-                choices, corpus, run = _stopped(resume, folder)
-        goes_on = resume is not None
+                choices, corpus, run = _unfinished_run(resume, folder)
+        resumes = resume is not None
         if resume is None:
-            run, goes_on = distributed.run_on_rank0(partial(_place, name, choices.model, folder))
+            run, resumes = distributed.run_on_rank0(partial(_run_folder, name, choices.model, folder))
         shown = [Progress(samples), WarnOversubscription()] if distributed.is_main_process() else []
         try:
-            model = train_model(choices, corpus, run, shown, _warn if goes_on else None)
-        except KeyboardInterrupt as error:  # a second signal, or one while the result was measured
+            model = train_model(choices, corpus, run, shown, _warn if resumes else None)
+        except KeyboardInterrupt as error:  # a second signal, or one during the final evaluation
             if not (run / "last.safetensors").is_file():
                 raise
-            _stop(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
+            _exit_interrupted(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if model.metadata.result["interrupted"]:
-            _stop(run, choices.model, model.metadata.result["signal"])
+            _exit_interrupted(run, choices.model, model.metadata.result["signal"])
         if distributed.is_main_process():
-            _show(model, run, as_json, choices.seed)
+            _print_result(model, run, as_json, choices.seed)
 
 
-def _place(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
-    """Return the folder of a new run, and whether there is something in it to go on with.
+def _run_folder(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
+    """Return the folder of a new run, and whether it holds a checkpoint to resume from.
 
-    There is where this process stands in for one that failed: `torchrun` starts it again with the same command.
+    It does if `torchrun` restarted this process with the same command after a failure.
     """
     from charlm.storage import runs
     from charlm.training import launch
 
-    if (left := launch.restored_run()) is not None:
-        run = Path(left)
-        goes_on = (run / "last.safetensors").is_file()
-        if not goes_on:
-            shutil.rmtree(run, ignore_errors=True)  # it failed before anything was saved
-        return run, goes_on
+    if (restored := launch.restored_run()) is not None:
+        run = Path(restored)
+        resumes = (run / "last.safetensors").is_file()
+        if not resumes:
+            shutil.rmtree(run, ignore_errors=True)  # it failed before its first checkpoint
+        return run, resumes
     run = folder / name if name else runs.new_run(model, folder)
-    if not run.exists():  # what is there already is not ours, and will be refused
+    if not run.exists():  # an existing folder is refused later, and must not be resumed after a restart
         launch.publish_run(str(run.absolute()))
     return run, False
 
 
-def _show(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
-    """Print what came out of a training."""
-    from charlm.evaluation.metrics import nats_to_bits
-
-    result = model.metadata.result
-    if as_json:
-        print(json.dumps({"run": str(run), **result}))
-        return
-    print(model.sample(length=400, temperature=0.8, seed=seed).strip())
-    shown = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
-    scores = ", ".join(f"{part} {nats_to_bits(result[f'{part}_nats']):.3f}" for part in shown)
-    print(f"\nbits per character: {scores}", file=sys.stderr)
-    print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
-    folder = shlex.quote(str(run.parent))
-    name = run.name if folder == "checkpoints" and not run.name.startswith("-") else str(run)
-    print(f"next: charlm sample {shlex.quote(name)} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
-
-
-def _stop(run: Path, model: str, number: int) -> NoReturn:
-    """Say how an interrupted run goes on, and exit."""
-    from charlm import models
-    from charlm.training import distributed
-
-    if distributed.is_main_process():
-        command, does = ("train --resume", "goes on")
-        if not models.find(model).uses_gradients:  # it was only being scored
-            command, does = ("eval", "scores what was counted")
-        print(f"charlm: interrupted; `charlm {command} {shlex.quote(str(run))}` {does}", file=sys.stderr)
-    raise SystemExit(128 + number)
-
-
-def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
-    """Return the recipe, the text and the folder of a run that is not finished.
+def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
+    """Return the recipe, the text and the folder of a run to resume.
 
     Raises:
-        CharlmError: there is no such run, it is finished, or its text is not there.
+        CharlmError: the run is unknown or finished, or its text is missing.
     """
     from charlm import recipe
     from charlm.api import read_corpus
@@ -130,16 +99,45 @@ def _stopped(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
 
     run = runs.find_run(name, folder)
     if runs.result_of(run).get("interrupted") is False:
-        raise UsageError(f"{run}: is finished; there is nothing to go on with")
+        raise UsageError(f"{run}: is finished; there is nothing to resume")
     choices = recipe.load(str(run / "recipe.toml"))
     return choices, read_corpus(choices), run
 
 
-def _warn(differences: list[str]) -> None:
-    """Say what may change the rounding of a resumed training."""
+def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
+    """Print a sample on stdout and the scores on stderr, or the result as JSON on stdout."""
+    from charlm.evaluation.metrics import nats_to_bits
+
+    result = model.metadata.result
+    if as_json:
+        print(json.dumps({"run": str(run), **result}))
+        return
+    print(model.sample(length=400, temperature=0.8, seed=seed).strip())
+    parts = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
+    scores = ", ".join(f"{part} {nats_to_bits(result[f'{part}_nats']):.3f}" for part in parts)
+    print(f"\nbits per character: {scores}", file=sys.stderr)
+    print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
+    folder = shlex.quote(str(run.parent))
+    name = run.name if folder == "checkpoints" and not run.name.startswith("-") else str(run)
+    print(f"next: charlm sample {shlex.quote(name)} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
+
+
+def _exit_interrupted(run: Path, model: str, number: int) -> NoReturn:
+    """Print the command that continues an interrupted run, and exit with the code of the signal."""
+    from charlm import models
     from charlm.training import distributed
 
-    if not distributed.is_main_process():
-        return
-    for difference in differences:
-        print(f"charlm: not as it was when it stopped: {difference}", file=sys.stderr)
+    if distributed.is_main_process():
+        command, action = ("train --resume", "resumes")
+        if not models.find(model).uses_gradients:  # counting was finished, evaluation was not
+            command, action = ("eval", "evaluates the model")
+        say(f"interrupted; `charlm {command} {shlex.quote(str(run))}` {action}")
+    raise SystemExit(128 + number)
+
+
+def _warn(differences: list[str]) -> None:
+    """Warn of differences from the interrupted training."""
+    from charlm.training import distributed
+
+    for difference in differences if distributed.is_main_process() else []:
+        say(f"changed since the run was interrupted: {difference}")

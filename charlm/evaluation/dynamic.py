@@ -124,8 +124,7 @@ def gradient_rms(
     if not parameters:
         return []
     span = model.training_span(ids) if isinstance(model, CountingModel) else ids
-    is_stateful = n_context is None
-    feed = Stream(span, segment_len, n_lanes) if is_stateful else Windows(span, n_context, segment_len * n_lanes)
+    feed = Stream(span, segment_len, n_lanes) if n_context is None else Windows(span, n_context, segment_len * n_lanes)
     n_batches = min(RMS_BATCHES, len(feed))
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     with _with_gradients(model), keeping_counts(model):

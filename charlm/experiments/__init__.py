@@ -1,4 +1,4 @@
-"""Studies on top of training: benchmark, lesson, learning-rate finder.
+"""Studies on top of training: benchmark, lesson, learning-rate range test, evaluation, comparison of runs.
 
 Read first: bench.py.
 """

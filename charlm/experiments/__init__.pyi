@@ -1,13 +1,18 @@
 from .baselines import baselines
 from .bench import entries, run_benchmark, summary
-from .lesson import train_ladder
+from .compare import compare_runs
+from .evaluate import evaluate_models
+from .lesson import train_ladder, train_protocol
 from .lr_find import find_rate
 
 __all__ = [
     "baselines",
+    "compare_runs",
     "entries",
+    "evaluate_models",
     "find_rate",
     "run_benchmark",
     "summary",
     "train_ladder",
+    "train_protocol",
 ]

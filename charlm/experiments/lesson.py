@@ -100,9 +100,7 @@ def train_ladder(
         }
 
 
-def train_protocol(
-    changes: dict[str, Any], folder: Path, announce: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
+def train_protocol(changes: dict[str, Any], folder: Path, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Train the lesson's architectures and two n-gram models under the one protocol.
 
     Args:

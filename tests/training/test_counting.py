@@ -127,7 +127,7 @@ def test_counts_whose_evaluation_is_interrupted_are_kept_and_the_command_to_eval
         main(line.split())
     err = capsys.readouterr().err
     assert stop.value.code == 130
-    assert err.splitlines()[-1] == "charlm: interrupted; `charlm eval checkpoints/mine` scores what was counted"
+    assert err.splitlines()[-1] == "charlm: interrupted; `charlm eval checkpoints/mine` evaluates the model"
     with pytest.raises(SystemExit) as stop:
         main("eval checkpoints/mine --part train".split())
     assert stop.value.code == 0

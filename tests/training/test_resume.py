@@ -268,13 +268,12 @@ def test_the_command_goes_on_and_refuses_what_is_finished_or_has_other_options(w
 
     assert call("train --resume run --epochs 4") == (
         2,
-        "charlm: --resume goes on with the run's own recipe; leave the other options out; "
-        "`charlm train --help` tells more",
+        "charlm: --resume uses the run's own recipe; leave out the other options; see `charlm train --help`",
     )
     assert call("train --resume run")[0] == 0
     torch.testing.assert_close(stored_of(tmp_path / "run")[0], stored_of(whole[0])[0], rtol=0, atol=0)
     assert call("train --resume run") == (
         2,
-        f"charlm: {tmp_path / 'run'}: is finished; there is nothing to go on with",
+        f"charlm: {tmp_path / 'run'}: is finished; there is nothing to resume",
     )
     assert call("train --resume runn")[0] == 66
