@@ -30,7 +30,6 @@ from charlm.training.session import train
 from charlm.training.setup import choose_device, fill_defaults
 
 BASELINE = "ngram"  # part of every benchmark
-SAMPLE_SECONDS = 1.0  # for which sampling speed is measured
 SIZE_STEP = 8  # hidden sizes are multiples of this
 
 Row = dict[str, Any]
@@ -99,7 +98,12 @@ def match_parameters(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[
 
 
 def run_benchmark(
-    entries: dict[str, Recipe], n_seeds: int, corpus: Corpus, folder: Path, announce: Callable[[str], None]
+    entries: dict[str, Recipe],
+    n_seeds: int,
+    corpus: Corpus,
+    folder: Path,
+    announce: Callable[[str], None],
+    sample_seconds: float = 1.0,
 ) -> Iterator[Row]:
     """Train each entry with each seed, in a run of its own. Finished runs are reused, interrupted ones resumed.
 
@@ -109,6 +113,7 @@ def run_benchmark(
         corpus: the text.
         folder: folder of the runs.
         announce: called with each run's name before it starts.
+        sample_seconds: seconds for which the sampling speed of each model is measured.
 
     Yields:
         one row a run: entry, model, seed, result, and characters per second in training and sampling.
@@ -136,7 +141,7 @@ def run_benchmark(
                 raise KeyboardInterrupt
             row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.metadata.result
             row["train_chars_per_second"] = _training_speed(run)
-            row["sample_chars_per_second"] = _sampling_speed(model)
+            row["sample_chars_per_second"] = _sampling_speed(model, sample_seconds)
             row["sha256"] = corpus.sha256
             atomic_write(row_file, json.dumps(row).encode())
             yield row
@@ -169,13 +174,13 @@ def _training_speed(run: Path) -> float:
     return statistics.median(speeds or [float(result["n_chars"] / max(result["seconds"], 1e-9))])
 
 
-def _sampling_speed(model: LanguageModel) -> float:
+def _sampling_speed(model: LanguageModel, seconds: float) -> float:
     """Return the sampling speed for one text, char/s."""
     texts = model.stream(length=10**9, seed=0)
     for _ in islice(texts, 20):  # warm-up
         pass
     start, n = time.perf_counter(), 0
-    while time.perf_counter() - start < SAMPLE_SECONDS:
+    while time.perf_counter() - start < seconds:
         next(texts)
         n += 1
     return n / (time.perf_counter() - start)

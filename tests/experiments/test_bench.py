@@ -1,4 +1,4 @@
-"""Contests: same text, same budget, counting beside them; interrupted ones go on; other recipes are refused."""
+"""Benchmark: same text and budget, with an n-gram baseline; resumed after an interruption; other recipes refused."""
 
 import json
 import lzma
@@ -31,11 +31,15 @@ def entries(*names, **changes):
     return bench.entries(names, QUICK | changes, 1500, vocab_size=18)
 
 
-def test_a_contest_always_includes_counting_and_takes_each_name_once():
+def run_benchmark(entries, n_seeds, corpus, folder, announce=lambda run: None):
+    return list(bench.run_benchmark(entries, n_seeds, corpus, folder, announce, sample_seconds=0.01))
+
+
+def test_a_benchmark_includes_the_ngram_baseline_and_each_name_once():
     assert list(entries("rnn", "gru", "rnn")) == ["ngram", "rnn", "gru"]
 
 
-def test_a_recipe_takes_part_with_its_own_numbers_and_the_common_text_and_length():
+def test_a_recipe_keeps_its_own_options_except_for_the_common_changes():
     found = bench.entries(["nietzsche"], QUICK, None, 18)["nietzsche"]
     assert (found.options["n_hidden"], found.clip, found.epochs, found.corpus) == (512, 1.0, 1, ("cats",))
 
@@ -46,18 +50,18 @@ def test_a_name_that_is_neither_model_nor_recipe_is_refused_with_a_hint():
 
 
 @pytest.mark.parametrize("name", [name for name in models.MODELS if not bench.is_ngram(name)])
-def test_widths_bring_every_model_near_the_wanted_number_of_parameters(name):
+def test_hidden_sizes_match_the_number_of_parameters(name):
     entry = bench.entries([name], {}, 200_000, 60)[name]
     model = models.build(name, 60, **entry.options)
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(200_000, rel=0.1)
 
 
 def test_a_number_of_parameters_that_is_too_small_is_refused():
-    with pytest.raises(UsageError, match="ask for more"):
+    with pytest.raises(UsageError, match="raise --parameters"):
         bench.entries(["gru"], {}, 10, 60)
 
 
-def test_references_are_what_they_are_called(corpus):
+def test_baselines_match_their_definitions(corpus):
     uniform, unigram, xz = baselines(corpus)
     assert uniform["test_nats"] == pytest.approx(math.log(len(corpus.vocab)))
     train, test = torch.from_numpy(corpus.part("train")).long(), torch.from_numpy(corpus.part("test")).long()
@@ -67,12 +71,12 @@ def test_references_are_what_they_are_called(corpus):
     assert xz["test_nats"] == pytest.approx((whole - head) * 8 * math.log(2) / len(test), abs=0.4)
 
 
-def test_a_split_without_a_test_part_has_references_for_validation_alone():
+def test_without_a_test_part_baselines_are_for_validation_only():
     assert [set(row) for row in baselines(make_corpus(TEXT, "cats", "tail20"))] == [{"entry", "valid_nats"}] * 3
 
 
-def test_each_entry_is_trained_with_each_seed_and_counting_once(corpus, tmp_path):
-    rows = list(bench.run_benchmark(entries("rnn", "gru"), 2, corpus, tmp_path, lambda run: None))
+def test_each_entry_is_trained_with_each_seed_but_an_ngram_model_once(corpus, tmp_path):
+    rows = run_benchmark(entries("rnn", "gru"), 2, corpus, tmp_path)
     assert [(row["entry"], row["seed"]) for row in rows] == [
         *(("ngram", 0), ("rnn", 0), ("gru", 0)),
         *(("rnn", 1), ("gru", 1)),
@@ -83,53 +87,49 @@ def test_each_entry_is_trained_with_each_seed_and_counting_once(corpus, tmp_path
         assert row["test_nats"] < math.log(len(corpus.vocab))
 
 
-def test_the_same_contest_again_trains_only_what_is_missing(corpus, tmp_path):
+def test_the_same_benchmark_again_trains_only_missing_runs(corpus, tmp_path):
     chosen, announced = entries("rnn"), []
-    first = list(bench.run_benchmark(chosen, 1, corpus, tmp_path, announced.append))
+    first = run_benchmark(chosen, 1, corpus, tmp_path, announced.append)
     (tmp_path / "ngram-0" / "row.json").unlink()  # as if interrupted
-    second = list(bench.run_benchmark(chosen, 2, corpus, tmp_path, announced.append))
+    second = run_benchmark(chosen, 2, corpus, tmp_path, announced.append)
     assert announced == ["ngram-0", "rnn-0", "ngram-0", "rnn-1"]
     assert second[1] == first[1]
 
 
 class Stop(Callback):
-    """End a training after its third step, as Ctrl-C does."""
+    """Interrupt a training after its third step, as Ctrl-C does."""
 
     def on_batch_end(self, state):
         state.stop = signal.SIGINT if state.step == 3 else state.stop
 
 
-def test_an_interrupted_run_goes_on_to_the_result_that_it_would_have_had(corpus, tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_result(corpus, tmp_path):
     chosen = entries("gru")
-    _, whole = bench.run_benchmark(chosen, 1, corpus, tmp_path / "whole", lambda run: None)
+    _, whole = run_benchmark(chosen, 1, corpus, tmp_path / "whole")
     session.train(chosen["gru"], corpus, tmp_path / "stopped" / "gru-0", [Stop()])
-    _, stopped = bench.run_benchmark(chosen, 1, corpus, tmp_path / "stopped", lambda run: None)
+    _, stopped = run_benchmark(chosen, 1, corpus, tmp_path / "stopped")
     assert (stopped["test_nats"], stopped["n_chars"]) == (whole["test_nats"], whole["n_chars"])
 
 
-def test_a_run_of_another_recipe_is_not_taken_for_this_one(corpus, tmp_path):
-    list(bench.run_benchmark(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+def test_a_run_with_another_recipe_or_text_is_refused(corpus, tmp_path):
+    run_benchmark(entries("rnn"), 1, corpus, tmp_path)
     with pytest.raises(OutputError, match="another recipe; choose another --name"):
-        list(bench.run_benchmark(entries("rnn", epochs=2), 1, corpus, tmp_path, lambda run: None))
-
-
-def test_a_run_on_another_text_is_not_taken_for_this_one(corpus, tmp_path):
-    list(bench.run_benchmark(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+        run_benchmark(entries("rnn", epochs=2), 1, corpus, tmp_path)
     with pytest.raises(OutputError, match="another text; choose another --name"):
-        list(bench.run_benchmark(entries("rnn"), 1, make_corpus(TEXT + b"!", "cats"), tmp_path, lambda run: None))
+        run_benchmark(entries("rnn"), 1, make_corpus(TEXT + b"!", "cats"), tmp_path)
 
 
-def test_a_folder_that_is_no_run_is_left_as_it_is(corpus, tmp_path):
+def test_a_folder_that_is_not_a_run_is_left_unchanged(corpus, tmp_path):
     (tmp_path / "ngram-0").mkdir()
     (tmp_path / "ngram-0" / "thesis.txt").write_text("precious")
     with pytest.raises(OutputError, match="exists already"):
-        list(bench.run_benchmark(entries("rnn"), 1, corpus, tmp_path, lambda run: None))
+        run_benchmark(entries("rnn"), 1, corpus, tmp_path)
     assert (tmp_path / "ngram-0" / "thesis.txt").read_text() == "precious"
 
 
-def test_two_contestants_cannot_have_one_name(tmp_path):
+def test_two_entries_cannot_have_the_same_name(tmp_path):
     (tmp_path / "rnn.toml").write_text('model = "gru"')
-    with pytest.raises(UsageError, match="there is a contestant 'rnn' already"):
+    with pytest.raises(UsageError, match="there is an entry 'rnn' already"):
         bench.entries(["rnn", str(tmp_path / "rnn.toml")], {}, None, 18)
 
 
@@ -137,7 +137,7 @@ def rows_of(*nats):
     return [{"entry": "gru", "model": "gru", "seed": i, "test_nats": n, "seconds": 2.0} for i, n in enumerate(nats)]
 
 
-def test_a_summary_has_means_and_standard_deviations_the_best_first():
+def test_a_summary_has_means_and_standard_deviations_best_first():
     other = {"entry": "xz", "test_nats": 1.5}
     best, second = bench.summary([other, *rows_of(1.0, 1.2, 1.4)])
     assert (best["entry"], best["n_seeds"], second["entry"]) == ("gru", 3, "xz")
@@ -146,24 +146,24 @@ def test_a_summary_has_means_and_standard_deviations_the_best_first():
     assert "test_nats_spread" not in second
 
 
-def test_the_plot_is_a_picture(tmp_path):
+def test_the_plot_is_a_png_file(tmp_path):
     rows = [row | {"train_chars_per_second": 1e4} for row in rows_of(1.0, 1.2)]
     counting = {"entry": "ngram", "model": "ngram", "test_nats": 1.4}
     bench.plot(bench.summary([*rows, counting, {"entry": "uniform", "test_nats": 4.0}]), tmp_path / "x" / "plot.png")
     assert (tmp_path / "x" / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_matplotlib_the_plot_says_what_to_install(tmp_path, monkeypatch):
+def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(CharlmError, match="extra `plot`"):
         bench.plot([], tmp_path / "plot.png")
 
 
-def test_the_command_prints_a_table_and_keeps_table_results_and_plot(tmp_path, capsys):
+def test_the_command_prints_a_table_and_writes_table_results_and_plot(tmp_path, capsys):
     from charlm.cli import main
 
     (tmp_path / "cats.txt").write_bytes(TEXT)
-    line = f"bench rnn --corpus {tmp_path}/cats.txt --epochs 1 --seeds 2 --parameters 2000 --checkpoints {tmp_path}"
+    line = f"bench rnn --corpus {tmp_path}/cats.txt --epochs 1 --seeds 2 --parameters 1000 --checkpoints {tmp_path}"
     with pytest.raises(SystemExit) as end:
         main(line.split())
     out, err = capsys.readouterr()
