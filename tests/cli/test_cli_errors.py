@@ -1,4 +1,4 @@
-"""Whatever is wrong is one line on stderr and an exit code: what, where, how to mend it."""
+"""An error is one line on stderr and an exit code: what is wrong, where, and the remedy."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ TRAIN = f"train --corpus good.txt --model gru {TINY}"
 FIND = f"lr-find --corpus good.txt {TINY}"
 HUGE = 10**20
 
-MISUSES = [
+ERRORS = [
     ("trian", 2, "no command 'trian'; did you mean 'train'?"),
     ("frobnicate", 2, "no command 'frobnicate'"),
     (f"{TRAIN} --learnin-rate 1", 2, "--learning-rate"),
@@ -68,9 +68,9 @@ MISUSES = [
     (f"{TRAIN} --model awd-lstm --bf16", 2, "awd-lstm: PyTorch would run its layers in float16"),
     (f"{TRAIN} --bytes --lower", 2, "bytes are taken as they are, all 256"),
     (f"{TRAIN} --bytes --min-count 2", 2, "bytes are taken as they are, all 256"),
-    ("bench rnn --corpus good.txt --split all", 2, "split all holds out nothing"),
-    ("export made pipe --force", 74, "pipe: is no file that could be replaced"),
-    ("eval --weights 5", 2, "--weights are those of several models"),
+    ("bench rnn --corpus good.txt --split all", 2, "split all has no held-out part"),
+    ("export made pipe --force", 74, "pipe: is not a regular file"),
+    ("eval --weights 5", 2, "--weights needs several models"),
     ("train --corpus latin1.txt", 65, "latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
     ("train --corpus good.txt --corpus latin1.txt", 65, "charlm: latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
     ("train --corpus human-numbers:0", 65, "from 1 to 10000000"),
@@ -107,34 +107,34 @@ MISUSES = [
     ("eval made --corpus nothere.txt", 66, "nothere.txt"),
     ("eval made --corpus empty.txt", 65, "empty"),
     ("eval everything --part test", 2, "split all has no test part; name another --part"),
-    ("eval everything", 2, "split all has no part that it has not seen"),
+    ("eval everything", 2, "split all has no held-out part"),
     ("eval made everything", 2, "model 2 has another vocabulary than the first one"),
     ("eval made nosuch", 66, "nosuch"),
-    ("eval made made --part valid", 2, "--weights would be chosen on characters that count here"),
-    ("eval made made --corpus good.txt", 2, "--weights would be chosen on characters that count here"),
+    ("eval made made --part valid", 2, "--weights would be chosen on the characters that are evaluated"),
+    ("eval made made --corpus good.txt", 2, "--weights would be chosen on the characters that are evaluated"),
     ("eval made made --weights 1", 2, "weights: 1 given for 2 models"),
-    ("eval made made --weights a,b", 2, "--weights a,b: give numbers with commas between"),
+    ("eval made made --weights a,b", 2, "--weights a,b: give one number a model, separated by commas"),
     ("eval made made --weights -1,2", 2, "none may be below 0"),
-    ("eval made --weights 1", 2, "--weights are those of several models"),
+    ("eval made --weights 1", 2, "--weights needs several models"),
     ("eval made --dynamic adam", 2, "'rms'"),
-    ("eval made --rate 1", 2, "--rate goes with --dynamic"),
-    ("eval made --piece 1", 2, "--piece goes with --dynamic"),
-    ("eval made --dynamic sgd --part all", 2, "--rate and --decay would be chosen on characters that count here"),
-    ("eval made --dynamic sgd --rate -1", 2, "rate is -1"),
-    ("eval made --dynamic rms --rate nan", 2, "rate is nan"),
-    ("eval made --dynamic sgd --rate 1 --decay 2", 2, "decay is 2"),
-    ("eval made --dynamic sgd --piece 0", 2, "piece is 0"),
-    ("eval made --dynamic sgd --rate 1e30 --decay 0 --piece 9", 1, "the weights ran away at --rate 1e+30"),
+    ("eval made --rate 1", 2, "--rate needs --dynamic"),
+    ("eval made --segment-len 1", 2, "--segment-len needs --dynamic"),
+    ("eval made --dynamic sgd --part all", 2, "--rate and --decay would be chosen on the characters"),
+    ("eval made --dynamic sgd --rate -1", 2, "rate must be at least 0 and finite, got -1"),
+    ("eval made --dynamic rms --rate nan", 2, "got nan"),
+    ("eval made --dynamic sgd --rate 1 --decay 2", 2, "decay must be from 0 to 1, got 2"),
+    ("eval made --dynamic sgd --piece 0", 2, "segment_len must be at least 1, got 0"),
+    ("eval made --dynamic sgd --rate 1e30 --decay 0 --piece 9", 1, "the weights diverged at --rate 1e+30"),
     ("eval everything --part train --dynamic sgd", 2, "split all has no valid part; give --rate and --decay"),
     ("sample made extra", 66, "no run or checkpoint 'extra'"),
     ("sample made everything", 2, "model 2 has another vocabulary than the first one"),
     ("sample everything everything", 2, "split all has no valid part; give --weights"),
     ("sample made made --weights 0,0", 2, "one must be above"),
-    ("sample made --dynamic sgd", 2, "--dynamic learns from the prime; give --prime"),
+    ("sample made --dynamic sgd", 2, "--dynamic updates the weights on the prompt; give --prime"),
     ("info nosuch", 66, "nosuch"),
     ("info garbage.safetensors", 65, "garbage.safetensors"),
     ("compare made nosuch", 66, "no run 'nosuch'"),
-    ("compare run --checkpoints spoilt", 65, "run: its recipe or metrics cannot be read"),
+    ("compare run --checkpoints spoilt", 65, "run: cannot read its recipe or metrics"),
     ("export made", 2, "FILE"),
     ("export made good.txt", 74, "good.txt: exists already; --force replaces it"),
     ("export made good.txt/x", 74, "Not a directory"),
@@ -155,7 +155,7 @@ MISUSES = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Return a folder with good and bad files and with the runs "made" and "everything"."""
+    """Return a folder with good and bad files and the runs "made" and "everything"."""
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -186,7 +186,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def call(home, tmp_path, monkeypatch, capsys):
-    """Return a function that runs a command line in the folder, with nothing to download from."""
+    """Return a function that runs a command line in the folder, without a network."""
     monkeypatch.chdir(home)
     monkeypatch.delenv("CHARLM_CORPORA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -203,45 +203,45 @@ def call(home, tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize(("line", "code", "piece"), MISUSES, ids=[line[-60:] or "nothing" for line, _, _ in MISUSES])
-def test_a_misuse_is_one_line_and_its_exit_code(line, code, piece, call, home):
+@pytest.mark.parametrize(("line", "code", "message"), ERRORS, ids=[line[-60:] or "nothing" for line, _, _ in ERRORS])
+def test_an_error_is_one_line_and_an_exit_code(line, code, message, call, home):
     before = set(home.rglob("*"))
     got, out, err = call(line)
     assert (got, out) == (code, "")
     assert err.startswith("charlm: ")
     assert err.count("\n") == 1 and err.endswith("\n")
-    assert piece in err
+    assert message in err
     assert "Traceback" not in err and len(err) < 500
     assert set(home.rglob("*")) == before
 
 
-def test_debug_shows_where_an_error_comes_from(home, monkeypatch):
+def test_debug_shows_the_traceback(home, monkeypatch):
     monkeypatch.chdir(home)
     with pytest.raises(CharlmError):
         main(["sample", "--debug", "nosuch"])
 
 
-@pytest.mark.parametrize("rate", ["1e30", "1e37"])  # the one in the last steps of the epoch, the other long before
-def test_a_loss_that_runs_away_says_what_to_do(rate, call):
-    code, out, err = call(f"{TRAIN} --learning-rate {rate} --schedule constant --name exploded-{rate}")
+@pytest.mark.parametrize("rate", ["1e30", "1e37"])  # diverges in the last steps of the epoch, or long before
+def test_a_diverged_training_names_the_remedy(rate, call):
+    code, out, err = call(f"{TRAIN} --learning-rate {rate} --schedule constant --name diverged-{rate}")
     assert (code, out) == (1, "")
     assert "not a number" in err and "--learning-rate" in err and "Error" not in err
-    code, _, err = call(f"sample exploded-{rate}")
+    code, _, err = call(f"sample diverged-{rate}")
     expected = {"1e30": (1, "not a number"), "1e37": (66, "no run or checkpoint")}[rate]  # weights beyond all numbers
     assert code == expected[0] and expected[1] in err and "Error" not in err  # are not kept
 
 
 @pytest.mark.parametrize("unknown", ["skip", "map"])
-def test_unknown_characters_can_be_left_out_or_mapped(unknown, call):
+def test_unknown_characters_are_skipped_or_mapped(unknown, call):
     code, out, err = call(f"sample made --prime onÉ --unknown {unknown} --length 5 --seed 1")
     assert (code, err) == (0, "")
     assert len(out) == 3 + 5 + 1
 
 
-def test_to_compare_where_there_are_no_runs_is_no_error(call):
+def test_compare_without_runs_is_not_an_error(call):
     code, out, err = call("compare --checkpoints nothing")
     assert (code, out) == (0, "")
-    assert err == "charlm: no runs in nothing yet; `charlm train` makes one\n"
+    assert err == "charlm: no runs in nothing; `charlm train` creates one\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

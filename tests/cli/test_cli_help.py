@@ -1,4 +1,4 @@
-"""What the command line says of itself: help, version, and the lists of what there is."""
+"""Help, version, and the lists of models, texts and recipes."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from charlm.data import named_texts
 
 @pytest.fixture
 def call(tmp_path, monkeypatch, capsys):
-    """Return a function that runs a command line in an empty folder, which must succeed, and returns its stdout."""
+    """Return a function that runs a command line in an empty folder and returns its stdout; it must succeed."""
     monkeypatch.chdir(tmp_path)
 
     def called(line):
@@ -46,7 +46,7 @@ def test_the_help_lists_every_command(call):
 
 
 def first_column(out):
-    """Return what stands there, and make sure that nothing is wider than a terminal."""
+    """Return the first column, and check that no line is wider than a terminal."""
     assert max(map(len, out.splitlines())) <= 80
     return [line.split()[0] for line in out.splitlines() if line[2] != " "]
 
@@ -58,16 +58,17 @@ def test_models_are_listed_with_their_options(call):
 
 
 @pytest.mark.parametrize("name", list(models.MODELS))
-def test_a_model_shows_its_formula_and_its_options(name, call):
+def test_a_model_is_shown_with_its_formula_and_options(name, call):
     out = call(f"models {name}")
-    assert re.search(r"^    .*([hx]_\w|c_t|p\(w \| [hv]\b.*\)) = ", out, re.MULTILINE)
+    assert re.search(r"^    .*\S (=|<-) \S", out, re.MULTILINE)
+    train_help = call("train --help").replace("/", " ")
     for option, default in models.options_of(name).items():
         flag, pair = f"--{option.replace('_', '-')}", f"-o {option}="
         shown = next(given for given in (flag, pair) if f"  {given}  [default: {default}]" in out)
-        assert (shown == flag) == (f" {flag} " in call("train --help").replace("/", " "))
+        assert (shown == flag) == (f" {flag} " in train_help)
 
 
-def test_corpora_say_where_from_and_under_which_licence(call):
+def test_corpora_are_listed_with_source_and_licence(call):
     report = json.loads(call("corpora --json"))
     out = call("corpora")
     assert list(report) == list(named_texts.TEXTS)
@@ -75,7 +76,7 @@ def test_corpora_say_where_from_and_under_which_licence(call):
         assert f"{name}\n" in out and facts["licence"] in out and facts["source"] in out
 
 
-def test_corpora_say_where_the_file_lies(call, tmp_path):
+def test_corpora_are_listed_with_the_local_file(call, tmp_path):
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora" / "nietzsche.txt").write_text("anything")
     assert json.loads(call("corpora --json"))["nietzsche"]["found"] == "corpora/nietzsche.txt"
@@ -90,7 +91,7 @@ def test_recipes_are_listed_and_shown_as_toml(call):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-def test_a_full_disk_behind_stdout_is_one_line_and_its_exit_code():
+def test_a_full_disk_on_stdout_is_one_line_and_an_exit_code():
     command = [sys.executable, "-m", "charlm", "recipes"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -100,7 +101,7 @@ def test_a_full_disk_behind_stdout_is_one_line_and_its_exit_code():
     assert done.stderr.startswith("charlm: ") and done.stderr.count("\n") == 1
 
 
-def test_without_a_command_there_is_the_help(capsys):
+def test_without_a_command_the_help_is_printed(capsys):
     with pytest.raises(SystemExit) as stop:
         main([])
     out, err = capsys.readouterr()

@@ -1,18 +1,16 @@
-"""The commands with several models, or with one that goes on learning: `eval A B`, `eval --dynamic`, and `sample`."""
+"""`charlm eval` and `charlm sample` with mixtures and with dynamic evaluation."""
 
 import json
 import math
 
 import pytest
 
-from charlm.evaluation import dynamic
-
 TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 2 --learning-rate 0.03"
 RUNS = {"gru": "--model gru", "lstm": "--model lstm", "window": "--model char3", "tail": "--split nanogpt"}
 RATES = "--rate 0.1 --decay 0.01"
 
 
-def test_a_mixture_is_reported_beside_each_of_its_models(call):
+def test_a_mixture_is_reported_with_each_of_its_models(call):
     report = json.loads(call("eval gru lstm window --json")[0])
     alone = [json.loads(call(f"eval {name} --json")[0]) for name in ("gru", "lstm", "window")]
     for row, own in zip(report["mixture"], alone, strict=True):
@@ -25,7 +23,7 @@ def test_a_mixture_is_reported_beside_each_of_its_models(call):
     assert lines[3].startswith(f"{report['bits_per_char']:.4f} bits") and lines[3].endswith(": the mixture")
 
 
-def test_the_weights_of_a_mixture_are_fitted_on_the_validation_part_and_may_be_given(call):
+def test_mixture_weights_are_fitted_on_the_validation_part_or_given(call):
     weights = [row["weight"] for row in json.loads(call("eval gru window --json")[0])["mixture"]]
 
     def valid_bits(w):
@@ -37,13 +35,15 @@ def test_the_weights_of_a_mixture_are_fitted_on_the_validation_part_and_may_be_g
     assert [row["weight"] for row in given["mixture"]] == [0.75, 0.25]
 
 
-def test_models_of_another_split_can_have_seen_what_counts(call):
-    assert "had another text or split" in call("eval gru tail")[1]
-    assert "had another" not in call("eval gru lstm")[1]
+def test_models_trained_on_another_split_are_named(call):
+    assert "trained on another text or split" in call("eval gru tail")[1]
+    assert "another" not in call("eval gru lstm")[1]
 
 
-def test_no_rate_of_a_mixture_is_picked_on_what_counts(call, exit_code, capsys):
-    assert exit_code("eval gru tail --weights 1,1 --dynamic sgd") == 2  # the last of tail's validation part
+def test_no_rate_is_chosen_on_the_characters_that_are_evaluated(call, exit_code, capsys):
+    assert (
+        exit_code("eval gru tail --weights 1,1 --dynamic sgd") == 2
+    )  # they are the end of the validation part of tail
     assert "--rate and --decay would be chosen" in capsys.readouterr().err
     assert "dynamic" in call("eval gru tail --weights 1,1 --dynamic sgd --rate 0.01 --decay 0.01")[0]
 
@@ -54,7 +54,7 @@ def test_without_a_test_part_the_weights_must_be_given(call, exit_code, capsys):
     assert json.loads(call("eval tail gru --weights 1,1 --json")[0])["part"] == "valid"
 
 
-def test_a_mixture_writes(call):
+def test_a_mixture_is_sampled(call):
     texts = [call(f"sample gru window --prime one --length 40 --seed {seed}")[0] for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2] and texts[0].startswith("one") and len(texts[0]) == 44
     alone = call("sample lstm --length 40 --seed 1")
@@ -63,7 +63,7 @@ def test_a_mixture_writes(call):
 
 @pytest.mark.parametrize("method", ["sgd", "rms"])
 @pytest.mark.parametrize("name", ["gru", "window"])
-def test_dynamic_evaluation_is_stated_beside_the_other_one(call, name, method):
+def test_dynamic_evaluation_is_reported_after_the_static_result(call, name, method):
     options = RATES if method == "sgd" else "--rate 0.001 --decay 0.01"
     static = json.loads(call(f"eval {name} --json")[0])
     report = json.loads(call(f"eval {name} --dynamic {method} {options} --json")[0])
@@ -74,35 +74,21 @@ def test_dynamic_evaluation_is_stated_beside_the_other_one(call, name, method):
     first, second = call(f"eval {name} --dynamic {method} {options}")[0].splitlines()
     assert f"{first}\n" == call(f"eval {name}")[0]
     assert second.startswith(f"{dynamic['bits_per_char']:.4f} bits")
-    assert second.endswith(f"dynamic ({method}): another game: the model learns from the text it has read")
+    assert second.endswith(
+        f"dynamic ({method}): not comparable with static evaluation: weights are updated on the text"
+    )
 
 
 @pytest.mark.parametrize("method", ["sgd", "rms"])
-def test_what_is_not_given_is_picked_on_validation_text_and_said(call, method):
-    out, err = call(f"eval gru --dynamic {method} --json")
+def test_missing_options_are_chosen_on_validation_text_and_printed(call, method):
+    out, err = call(f"eval gru --dynamic {method} --decay 0.01 --json")
     dynamic = json.loads(out)["dynamic"]
-    assert f"--rate {dynamic['rate']:g} --decay {dynamic['decay']:g} picked" in err
-    given = f"--rate {dynamic['rate']} --decay {dynamic['decay']}"
-    again, silence = call(f"eval gru --dynamic {method} {given} --json")
-    assert json.loads(again)["dynamic"] == dynamic and "picked" not in silence
+    assert f"--rate {dynamic['rate']:g} --decay 0.01, chosen on the last " in err
+    again, err = call(f"eval gru --dynamic {method} --rate {dynamic['rate']} --decay 0.01 --json")
+    assert json.loads(again)["dynamic"] == dynamic and "chosen" not in err
 
 
-def test_it_is_picked_on_the_end_of_the_validation_part(call, monkeypatch):
-    nats_of, read = dynamic.dynamic_nll, set()
-
-    def dynamic_nll(model, ids, first, stop, *others):
-        read.add((first, stop, len(ids)))
-        return nats_of(model, ids, first, stop, *others)
-
-    monkeypatch.setattr(dynamic, "dynamic_nats", dynamic_nll)
-    monkeypatch.setattr(dynamic, "N_TUNE", 30)
-    _, err = call("eval gru --dynamic sgd --json")
-    assert "picked" in err
-    ((first, stop, n),) = [span for span in read if span[1] < 0.95 * span[2]]  # what is beyond is the test part
-    assert stop - first == 30 and stop == pytest.approx(0.9 * n, abs=2)
-
-
-def test_rms_is_meant_where_no_method_is_named(call):
+def test_rms_is_the_default_method(call):
     assert json.loads(call(f"eval gru {RATES} --json --dynamic")[0])["dynamic"]["method"] == "rms"
 
 
@@ -111,7 +97,7 @@ def test_at_rate_zero_dynamic_evaluation_is_the_static_one(call):
     assert report["dynamic"]["nats_per_char"] == pytest.approx(report["nats_per_char"], rel=1e-6)
 
 
-def test_in_a_mixture_each_model_learns(call):
+def test_each_model_of_a_mixture_adapts(call):
     line = "eval gru lstm --dynamic sgd --decay 0 --json"
     still = json.loads(call(f"{line} --rate 0")[0])
     assert still["dynamic"]["nats_per_char"] == pytest.approx(still["nats_per_char"], rel=1e-6)
@@ -121,41 +107,41 @@ def test_in_a_mixture_each_model_learns(call):
     both = json.loads(call(f"{line} --rate 0.1 --weights 1,1")[0])["dynamic"]
     assert one["nats_per_char"] == pytest.approx(alone["nats_per_char"], rel=1e-9)
     assert both["nats_per_char"] != pytest.approx(alone["nats_per_char"], rel=1e-3)
-    assert ": the mixture\n" in (shown := call(f"{line.removesuffix('--json')} --rate 0.1")[0])
-    assert "per character, the mixture, dynamic (sgd): another game" in shown
+    assert ": the mixture\n" in (shown := call(f"{line.removesuffix('--json')} --rate 0.1 --weights 1,1")[0])
+    assert "per character, the mixture, dynamic (sgd): not comparable" in shown
 
 
-def test_counts_learn_without_a_rate(call):
+def test_counts_are_updated_without_a_rate(call):
     call("train --model ngram --corpus text.txt --name counts")
     out, err = call("eval counts --dynamic --json")
     report = json.loads(out)
-    assert report["dynamic"]["nats_per_char"] < report["nats_per_char"] and "picked" not in err
+    assert report["dynamic"]["nats_per_char"] < report["nats_per_char"] and "chosen" not in err
 
 
-def test_another_text_is_learned_from_with_what_was_picked_on_the_own_one(call, home):
-    (home / "other.txt").write_text("hundred one " * 100)
-    report = json.loads(call("eval gru --corpus other.txt --dynamic sgd --json")[0])
+def test_the_model_adapts_to_another_text_with_options_chosen_on_its_own(call, home):
+    (home / "other.txt").write_text("hundred one " * 60)
+    report = json.loads(call("eval gru --corpus other.txt --dynamic sgd --decay 0 --json")[0])
     assert report["part"] == "all"
     assert report["dynamic"]["bits_per_char"] < report["bits_per_char"]
 
 
-@pytest.mark.parametrize("method", ["", "sgd", "rms"])
-def test_a_model_learns_from_the_prime_before_it_writes(call, home, method):
+@pytest.mark.parametrize("method", ["sgd", "rms"])
+def test_a_model_adapts_to_the_prompt_before_sampling(call, home, method):
     (home / "start.txt").write_text("hundred one " * 60)
     line = "sample gru --prime-file start.txt --length 48 --temperature 0"
-    learned = call(f"{line} --rate {0.5 if method == 'sgd' else 0.01} --dynamic {method}")[0]
-    assert call(line)[0] != learned == "hundred one " * 64 + "\n"
-    assert call(f"{line} --dynamic {method or 'rms'} --rate 0 --decay 0")[0] == call(line)[0]
+    adapted = call(f"{line} --rate {0.5 if method == 'sgd' else 0.01} --dynamic {method}")[0]
+    assert call(line)[0] != adapted == "hundred one " * 64 + "\n"
+    assert call(f"{line} --dynamic {method} --rate 0 --decay 0")[0] == call(line)[0]
 
 
-def test_all_models_of_a_mixture_learn_from_the_prime(call, home):
+def test_all_models_of_a_mixture_adapt_to_the_prompt(call, home):
     (home / "start.txt").write_text("hundred one " * 60)
     line = "sample gru lstm --weights 1,1 --prime-file start.txt --length 48 --temperature 0"
     assert call(f"{line} --dynamic sgd --rate 0.5")[0] == "hundred one " * 64 + "\n" != call(line)[0]
 
 
 @pytest.mark.parametrize(
-    ("line", "mend"),
+    ("line", "remedy"),
     [
         ("eval gru --corpus other.txt --dynamic rms", "--dynamic sgd"),
         ("eval gru --corpus other.txt --dynamic sgd", "give --rate and --decay"),
@@ -163,9 +149,9 @@ def test_all_models_of_a_mixture_learn_from_the_prime(call, home):
         ("sample gru lstm", "give --weights"),
     ],
 )
-def test_without_its_own_text_a_model_says_what_to_do(home, exit_code, capsys, line, mend):
+def test_without_the_training_text_the_error_names_the_remedy(home, exit_code, capsys, line, remedy):
     (home / "text.txt").unlink()
     (home / "other.txt").write_text("one two three\n" * 20)
     assert exit_code(line) == 66
     err = capsys.readouterr().err
-    assert err.startswith("charlm: text.txt: no such file") and err.count("\n") == 1 and mend in err
+    assert err.startswith("charlm: text.txt: no such file") and err.count("\n") == 1 and remedy in err
