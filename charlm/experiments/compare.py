@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import DataError
+from charlm import recipe
+from charlm.errors import CharlmError, DataError
 from charlm.storage import runs
 
 
@@ -35,9 +35,9 @@ def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], N
 
 def _row(run: Path) -> dict[str, Any]:
     try:
-        recipe = tomllib.loads((run / "recipe.toml").read_text("utf-8"))
-        model, task, result = recipe["model"], _task(recipe), runs.result_of(run)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        keys = recipe.read_toml(str(run / "recipe.toml"))
+        model, task, result = keys["model"], _task(keys), runs.result_of(run)
+    except (CharlmError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{run}: cannot read its recipe or metrics: {error}") from None
     seconds, n_chars = result.get("seconds", 0.0), result.get("n_chars", 0)
     return {
@@ -53,11 +53,11 @@ def _row(run: Path) -> dict[str, Any]:
     }
 
 
-def _task(recipe: dict[str, Any]) -> str:
-    """Describe text, split and preprocessing; results of different tasks are not comparable."""
-    texts = " + ".join(Path(text).name for text in recipe["corpus"])
-    min_count = f", min-count {recipe['min_count']}" if recipe["min_count"] > 1 else ""
-    return f"{texts}, {recipe['split']}{', bytes' * recipe['bytes']}{', lower case' * recipe['lower']}{min_count}"
+def _task(keys: dict[str, Any]) -> str:
+    """Describe text, split and preprocessing of a recipe; results of different tasks are not comparable."""
+    texts = " + ".join(Path(text).name for text in keys["corpus"])
+    min_count = f", min-count {keys['min_count']}" if keys["min_count"] > 1 else ""
+    return f"{texts}, {keys['split']}{', bytes' * keys['bytes']}{', lower case' * keys['lower']}{min_count}"
 
 
 def _nats(row: dict[str, Any]) -> float:
