@@ -31,7 +31,7 @@ from charlm.data.feeds import Stream, Windows
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import eval_mode, feed_logits, nats_per_char, per_char_nll
 from charlm.models.base import CharModel
-from charlm.models.counting import CountingModel, counting_parts, keeping_counts
+from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
 
 SEGMENT_LEN = 32
 MIN_COUNT_INTERVAL = 64  # characters between two updates of n-gram counts, at least
@@ -123,20 +123,18 @@ def gradient_rms(
     parameters = _parameters(model)
     if not parameters:
         return []
-    span = model.training_span(ids) if isinstance(model, CountingModel) else ids
+    span = training_span(model, ids)
     feed = Stream(span, segment_len, n_lanes) if n_context is None else Windows(span, n_context, segment_len * n_lanes)
     n_batches = min(RMS_BATCHES, len(feed))
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     with _with_gradients(model), keeping_counts(model):
-        if isinstance(model, CountingModel):
-            model.fit_counts(ids, char_classes)
+        fit_counts(model, ids, char_classes)
         for logits, targets in feed_logits(model, feed, n_batches):
             loss = nats_per_char(logits, targets)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             for square, gradient in zip(squares, gradients, strict=True):
                 square.addcmul_(gradient, gradient)
-        if isinstance(model, CountingModel):
-            model.free_training_cache()
+        free_training_cache(model)
     return [(square / n_batches).sqrt() for square in squares]
 
 

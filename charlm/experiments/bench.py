@@ -83,7 +83,8 @@ def match_parameters(entry: Recipe, n_parameters: int, vocab_size: int) -> dict[
         raise UsageError(f"model {entry.model} has no hidden size to choose; leave it out, or leave out --parameters")
 
     def count(size: int) -> int:
-        return models.build(entry.model, vocab_size, **entry.options | {option: size}).n_parameters
+        model = models.build(entry.model, vocab_size, **entry.options | {option: size})
+        return sum(p.numel() for p in model.parameters())
 
     low, high = SIZE_STEP, 2 * SIZE_STEP
     while count(high) < n_parameters:
