@@ -1,4 +1,4 @@
-"""What `import charlm` offers: train and load."""
+"""The Python interface of the package: `charlm.load` and `charlm.train`."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ def load(name: str | Path | None = None, device: str = "cpu") -> LanguageModel:
     """Load a trained model.
 
     Args:
-        name: a checkpoint file, a run in `checkpoints/`, or "nietzsche" for the model in the box; None takes the
-            newest run, else the box.
-        device: "cpu", "cuda", "mps", or "auto" for what is there.
+        name: a checkpoint file, a run in `checkpoints/`, or "nietzsche" for the packaged model; None takes the newest
+            run, or the packaged model if there is none.
+        device: "cpu", "cuda", "mps", or "auto" for the fastest one available.
 
     Raises:
         InputNotFoundError: there is no such model.
-        CheckpointError: the file is damaged or foreign.
-        UsageError: the device is not there.
+        CheckpointError: the file is damaged or not a checkpoint.
+        UsageError: the device is not available.
     """
-    place = choose_device(device)
-    return LanguageModel.load(runs.find_checkpoint(None if name is None else str(name)), place)
+    path = runs.find_checkpoint(None if name is None else str(name))
+    return LanguageModel.load(path, choose_device(device))
 
 
-def read_corpus(choices: Recipe) -> Corpus:
-    """Read the texts that a recipe names, joined by line breaks, and split them as it says.
+def read_corpus(options: Recipe) -> Corpus:
+    """Read the texts of a recipe, joined by line breaks, and split them.
 
     Raises:
-        InputNotFoundError: a text is not there.
-        DataError: a text cannot be used.
-        UsageError: bytes, and something that is for characters.
+        InputNotFoundError: a text does not exist.
+        DataError: a text is invalid.
+        UsageError: an option for characters together with `bytes`.
     """
-    if choices.bytes and (choices.lower or choices.min_count > 1):
-        raise UsageError("bytes are taken as they are, all 256; leave out --lower and --min-count, or --bytes")
-    name = " + ".join(choices.corpus)
-    pieces = named_texts.open_texts(choices.corpus)
-    text = make_corpus(pieces, name, choices.split, choices.bytes, choices.lower, choices.min_count)
-    if len(text.vocab) == 1:  # nothing but what stands for the unknown
+    if options.bytes and (options.lower or options.min_count > 1):
+        raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
+    name = " + ".join(options.corpus)
+    texts = named_texts.open_texts(options.corpus)
+    corpus = make_corpus(texts, name, options.split, options.bytes, options.lower, options.min_count)
+    if len(corpus.vocab) == 1:  # the unknown symbol alone
         raise DataError(
-            f"{name}: no character occurs {choices.min_count} times in what is trained on; lower --min-count"
+            f"{name}: no character occurs {options.min_count} times in the training part; lower --min-count"
         )
-    return text
+    return corpus
 
 
 def train(
@@ -59,23 +59,23 @@ def train(
     folder: str | Path | None = None,
     **changes: Any,
 ) -> LanguageModel:
-    """Train a model on a text. In a program that `torchrun` started, all processes train it together.
+    """Train a model on a text. In a program started by `torchrun`, all processes train one model.
 
     Args:
-        corpus: a name of the library, a file or a folder of .txt files.
+        corpus: a named text, a file, or a folder of .txt files.
         base: a recipe, or the name or file of one; None takes `recipe.default`.
-        folder: keeps weights, metrics and TensorBoard events; it must not exist. None keeps nothing.
-        changes: keys of the recipe to change: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`.
+        folder: new run folder for weights, metrics and TensorBoard events; None writes nothing.
+        changes: recipe keys to replace: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`.
 
     Returns:
-        the trained model; `about.result` has its nats per character on validation and test.
+        the trained model; `metadata.result` has its loss on the validation and test part, nats per character.
 
     Raises:
-        CharlmError: a choice or a text that cannot be used; the message says how to mend it.
+        CharlmError: an invalid option or text; the message gives the remedy.
     """
     start = recipe.load(str(base)) if isinstance(base, str | Path) else base or recipe.default(changes)
-    choices = start.replace(**{"corpus": [str(corpus)]} | changes)
+    options = start.replace(**{"corpus": [str(corpus)]} | changes)
     with launch.process_group():
         with distributed.rank0_first():
-            text = read_corpus(choices)
-        return session.train(choices, text, None if folder is None else Path(folder))
+            text = read_corpus(options)
+        return session.train(options, text, None if folder is None else Path(folder))
