@@ -1,14 +1,15 @@
-"""Threads: all cores beside one, with nothing else to do and beside another process that takes all of a core.
+"""Threads: all cores against one, on an idle machine and with another process that occupies one core.
 
     python benchmarks/threads.py
 
-Seconds of a training step, of reading one text as `charlm eval` does, and of a step of dynamic evaluation, each as a
-multiple of those with one thread and nothing else to do. PyTorch's threads wait for one another some hundred times in
-a step, awake; where one of them has lost its core to somebody else, all the others wait until it gets that back.
+Seconds of a training step, of evaluating one text as `charlm eval` does, and of a step of dynamic evaluation, each as a
+multiple of those with one thread on an idle machine. PyTorch's threads wait for each other in busy loops, hundreds of
+times a step; if one of them loses its core to another process, all others wait for it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -24,14 +25,13 @@ from charlm.evaluation.metrics import evaluate, nats_per_char
 from charlm.models import build
 
 V = 85
-SECONDS = 4.0  # each measurement
-MODELS = {"gru": {}, "lstm": {"n_hidden": 128}, "rnn": {}, "transformer": {}}  # and options, where not the defaults
+MODELS = {"gru": {}, "lstm": {"n_hidden": 128}, "rnn": {}, "transformer": {}}  # options that differ from the defaults
 BUSY = "while True: pass"
 
 
 @contextmanager
-def beside_another(n: int) -> Iterator[None]:
-    """Have `n` other processes, each of which would take all of a core."""
+def busy_processes(n: int) -> Iterator[None]:
+    """Run `n` other processes, each of which occupies one core."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY], start_new_session=True) for _ in range(n)]
     try:
         yield
@@ -41,7 +41,7 @@ def beside_another(n: int) -> Iterator[None]:
 
 
 def works() -> dict[str, Callable[[], object]]:
-    """Return what is measured, by name."""
+    """Return the functions to be measured, by name."""
     ids = torch.randint(1, V, (5000,))
     made: dict[str, Callable[[], object]] = {}
     for name, options in MODELS.items():
@@ -57,30 +57,33 @@ def works() -> dict[str, Callable[[], object]]:
 
         made[f"training, `{name}`"] = step
     gru = build("gru", V, n_hidden=512)
-    made["reading, `gru` 512"] = lambda: evaluate(gru, ids, 1024, 4096)
+    made["evaluating one text, `gru` 512"] = lambda: evaluate(gru, ids, 1024, 4096)
     made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nll(gru, ids, 1024, 1344, DynamicConfig(0.01, 0.001))
     return made
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long it takes, in the mean over some seconds."""
+def seconds(work: Callable[[], object], n_seconds: float) -> float:
+    """Return the mean seconds of a call, measured for `n_seconds`."""
     work()
     began, n = time.perf_counter(), 0
-    while time.perf_counter() - began < SECONDS:
+    while time.perf_counter() - began < n_seconds:
         work()
         n += 1
     return (time.perf_counter() - began) / n
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each measurement")
+    n_seconds = parser.parse_args().seconds
     n_cores = len(os.sched_getaffinity(0))
     print(machine(), end="\n\n")
-    print(f"| | {n_cores} threads | 1 thread, beside another | {n_cores} threads, beside another |")
+    print(f"| | {n_cores} threads | 1 thread, other process running | {n_cores} threads, other process running |")
     print("| --- | --- | --- | --- |")
     for name, work in works().items():
         took = []
         for n_threads, n_others in ((1, 0), (n_cores, 0), (1, 1), (n_cores, 1)):
             torch.set_num_threads(n_threads)
-            with beside_another(n_others):
-                took.append(seconds(work))
+            with busy_processes(n_others):
+                took.append(seconds(work, n_seconds))
         print(f"| {name} | " + " | ".join(f"{each / took[0]:.2f}" for each in took[1:]) + " |", flush=True)

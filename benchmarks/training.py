@@ -1,11 +1,10 @@
-"""Training steps: loops written in Python beside PyTorch's layers, and both beside the processor's matrix rate.
+"""Training steps: Python loops against PyTorch's layers, and both against the matrix rate of the processor.
 
     python benchmarks/training.py
 
-Forward, loss, backward and Adam on the same characters, models in turn within one process; a round in which something
-else took the processor slows all alike, so ratios are of the same round. The floor is the matrix products alone:
-6 operations a weight and character (2 forward, 4 backward), over the rate of a product of two 1024 x 1024 matrices
-measured in the same rounds.
+Forward, loss, backward and Adam on the same characters. Models alternate within one process, and ratios are of the same
+round, because other load slows all of them in that round. The matrix rate is that of a product of two 1024 x 1024
+matrices in the same rounds; a step needs 6 operations per weight and character (2 forward, 4 backward).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from charlm.models import build
 
 V = 85
 SHAPES = [(64, 64), (512, 8), (64, 8)]
-MODELS = {  # name: (architecture, options, what it is compared with)
+MODELS = {  # name: (architecture, options, name of the model to compare with)
     "rnn 256": ("rnn", {}, None),
     "rnn-scratch 256": ("rnn-scratch", {}, "rnn 256"),
     "loop 256": ("loop", {}, "rnn 256"),
@@ -37,7 +36,7 @@ MODELS = {  # name: (architecture, options, what it is compared with)
 
 
 def trainer(name: str, options: dict[str, int], batch_size: int, bptt: int) -> tuple[Callable[[], None], int]:
-    """Return a function that trains one step, and the weights in matrices that each character passes through."""
+    """Return a function that trains one step, and the number of matrix weights used per character."""
     torch.manual_seed(0)
     model = build(name, V, **options)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
@@ -55,15 +54,15 @@ def trainer(name: str, options: dict[str, int], batch_size: int, bptt: int) -> t
 
 
 def seconds(work: Callable[[], object], n: int) -> float:
-    """Return the seconds that one of `n` calls takes."""
+    """Return the mean seconds of a call over `n` calls."""
     since = time.perf_counter()
     for _ in range(n):
         work()
     return (time.perf_counter() - since) / n
 
 
-def told(values: list[float]) -> str:
-    """Return the median and the middle half."""
+def spread(values: list[float]) -> str:
+    """Return median and interquartile range."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
@@ -85,13 +84,13 @@ def measure(batch_size: int, bptt: int, n_rounds: int) -> None:
                 times.clear()
     n_chars = batch_size * bptt
     print(f"\n{batch_size} x {bptt}; matrix rate {statistics.median(rates) / 1e9:.0f} GFLOP/s")
-    print(f"{'model':18}{'characters/s':>14}{'of the matrix rate':>22}{'of the layer':>22}")
+    print(f"{'model':18}{'characters/s':>14}{'of the matrix rate':>22}{'ratio to the layer':>22}")
     for name, (_, n_weights) in made.items():
         shares = [6 * n_weights * n_chars / t / rate for t, rate in zip(took[name], rates, strict=True)]
         peer = MODELS[name][2]
         ratios = [theirs / ours for theirs, ours in zip(took[peer], took[name], strict=True)] if peer else []
         speed = n_chars / statistics.median(took[name])
-        print(f"{name:18}{speed:14,.0f}{told(shares):>22}{told(ratios) if ratios else '':>22}", flush=True)
+        print(f"{name:18}{speed:14,.0f}{spread(shares):>22}{spread(ratios) if ratios else '':>22}", flush=True)
 
 
 if __name__ == "__main__":
