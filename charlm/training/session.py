@@ -95,6 +95,8 @@ def _train(
         if distributed.is_main_process():
             checkpoint.save(folder / f"{name}.safetensors", model, metadata, extra_tensors=extra_tensors)
 
+    if folder is not None and resume is None and distributed.is_main_process():
+        atomic_write(folder / "recipe.toml", recipe.to_toml().encode())
     listed = [
         *trainer.callbacks,
         *(_loggers(trainer, folder) if folder is not None and distributed.is_main_process() else []),
@@ -198,13 +200,11 @@ def _resume(
 
 
 def _loggers(trainer: Trainer, folder: Path) -> list[Callback]:
-    """Write the recipe into the run folder, and return the callbacks that report there."""
-    toml = trainer.recipe.to_toml()
-    atomic_write(folder / "recipe.toml", toml.encode())
+    """Return the callbacks that report into the run folder."""
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
         callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / runs.METRICS)),
-        callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, toml, trainer.corpus.vocab)),
+        callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, trainer.recipe.to_toml(), trainer.corpus.vocab)),
     ]
 
 
