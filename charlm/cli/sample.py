@@ -31,7 +31,7 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
 @click.option("--prime", default="", help="Prompt: the text to continue.")
 @click.option("--prime-file", help="Prompt from a file, after that of --prime; - is standard input.")
 @click.option("--length", type=click.IntRange(0), default=500, show_default=True, help="Characters to sample.")
-@click.option("--temperature", default=0.8, show_default=True, help="Divides the logits; 0 is greedy.")
+@click.option("--temperature", default=0.8, show_default=True, help="Softmax temperature; 0 is greedy sampling.")
 @click.option("--top-k", type=int, help="Sample from the k most probable characters.")
 @click.option("--top-p", type=float, help="Nucleus sampling: from the fewest characters with this total probability.")
 @click.option("--min-p", type=float, help="Sample from characters with at least this fraction of the top probability.")

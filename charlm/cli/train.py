@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @recipe_options
 @click.option("--name", help="Name of the run. [default: the model's name, numbered]")
-@click.option("--resume", help="Resume a run that was interrupted or killed, bit for bit.")
+@click.option("--resume", help="Resume an interrupted or killed run; its result is the same to the bit.")
 @click.option("--samples/--no-samples", default=True, help="Print a sample after every epoch. [default: samples]")
 @folder_option
 @json_option

@@ -39,7 +39,7 @@ def evaluate_models(
     Args:
         models: of one vocabulary.
         sources: another text: names, files or folders; empty for the text that the first model was trained on.
-        part: "train", "valid", "test" or "all"; None takes what the model was not trained on, all of another text.
+        part: "train", "valid", "test" or "all"; None takes the held-out part, or all of another text.
         weights: of the mixture; None fits them on validation text.
         dynamic: also evaluate with weights updated on the text; None does not.
         announce: receives messages.

@@ -225,7 +225,7 @@ def test_debug_shows_the_traceback(home, monkeypatch):
 def test_a_diverged_training_names_the_remedy(rate, call):
     code, out, err = call(f"{TRAIN} --learning-rate {rate} --schedule constant --name diverged-{rate}")
     assert (code, out) == (1, "")
-    assert "--learning-rate" in err and "Error" not in err and err.count("\n") <= 2
+    assert "not finite" in err and "--learning-rate" in err and "Error" not in err
     code, _, err = call(f"sample diverged-{rate}")
     expected = {"1e30": (1, "lower --learning-rate"), "1e37": (66, "no run or checkpoint")}[
         rate
