@@ -16,7 +16,10 @@ from charlm.cli.options import folder_option, json_option, some_recipe_options, 
     help="Train the lesson's models on the lesson's own protocols and print their results with the published ones; "
     "then train the same architectures under the one protocol."
 )
-@click.option("--steps", help="Steps: char3, loop, concat, rnn, multi, identity, stateful, cell, gru, lstm; comma-separated. [default: all]")
+@click.option(
+    "--steps",
+    help="Steps, comma-separated: char3, loop, concat, rnn, multi, identity, stateful, cell, gru, lstm. [default: all]",
+)
 @click.option("--protocol/--no-protocol", default=None, help="Second table: the protocol. [default: unless --steps]")
 @click.option("--corpus", default="nietzsche", show_default=True, help="Text; published results are for the default.")
 @click.option("--epochs", type=click.IntRange(1), help="Epochs. [default: those of the lesson]")
