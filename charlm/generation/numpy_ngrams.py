@@ -18,7 +18,7 @@ from charlm.errors import UsageError
 from charlm.generation.numpy_recurrent import RecurrentLayers, apply_head, take_head, take_layers
 from charlm.generation.numpy_weights import Array, Weights
 from charlm.ngrams.char_ngram import InterpolatedNGram
-from charlm.ngrams.experts import ExpertReader
+from charlm.ngrams.experts import ExpertReader, Experts
 from charlm.ngrams.interpolation import safe_log
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
@@ -120,7 +120,7 @@ def lstm_ngram(weights: Weights) -> LSTMNGramStepper:
     """Build the engine of `lstm-ngram`."""
     words, cache_model = weights.option("words", bool), weights.option("cache_model", bool)
     counts = take_counts(weights, InterpolatedWordNGram if words else InterpolatedNGram)
-    experts = ExpertReader(counts, cache_model)
+    experts = ExpertReader(Experts(counts, cache_model))
     n_experts, vocab_size = experts.features.shape
     layers, embed = take_layers(weights, lstm_cell, n_gates=4, n_states=2, n_extra=n_experts * vocab_size)
     base_head = take_head(weights, embed, layers.n_hidden, "head.base_head")

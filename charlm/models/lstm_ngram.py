@@ -37,7 +37,7 @@ from charlm.models.counting import CountingModel
 from charlm.models.layers.dropout import LockedDropout
 from charlm.models.lstm import LSTM
 from charlm.ngrams.char_ngram import InterpolatedNGram
-from charlm.ngrams.experts import n_experts, read_experts
+from charlm.ngrams.experts import Experts
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
 N_FOLDS = 8
@@ -109,14 +109,13 @@ class LSTMNGram(LSTM, CountingModel):
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
         self.counts = (InterpolatedWordNGram if words else InterpolatedNGram)(vocab_size, order)
-        self.cache_model = cache_model
-        k = n_experts(self.counts, cache_model)
-        self.n_features = k * vocab_size
+        self.experts = Experts(self.counts, cache_model)
+        self.n_features = self.experts.n_experts * vocab_size
         # The same layers with a wider input.
         n_inputs = n_embed + self.n_features
         self.layers = self.make_layers(n_inputs, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
-        self.head = ExpertHead(self.head, n_hidden, k)
+        self.head = ExpertHead(self.head, n_hidden, self.experts.n_experts)
         self._cached: Tensor | None = None  # features after each character of the training span, float16, (N, K V)
 
     def training_span(self, ids: Tensor) -> Tensor:
@@ -152,7 +151,7 @@ class LSTMNGram(LSTM, CountingModel):
     def expert_features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Return e_k after each character, float, (B, T, K V), and the state of the experts; both are on the CPU."""
         arrays = None if state is None else tuple(part.cpu().numpy() for part in state)
-        features, after = read_experts(self.counts, self.cache_model, chars.cpu().numpy(), arrays)
+        features, after = self.experts.read(chars.cpu().numpy(), arrays)
         return torch.from_numpy(features).flatten(2), tuple(map(torch.from_numpy, after))
 
     def state_at(self, row_offsets: Tensor) -> State:

@@ -12,6 +12,7 @@ Shapes: B batch_size, T characters, S characters before them, K experts, V vocab
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,66 +26,66 @@ from charlm.ngrams.word_ngram import InterpolatedWordNGram
 Features = NDArray[np.float32]
 
 
-def n_experts(counts: InterpolatedNGram, cache_model: bool) -> int:
-    """Return K: the experts of the counts, and a cache model for each of them."""
-    return counts.n_experts * (2 if cache_model else 1)
-
-
-def _begun(counts: InterpolatedNGram) -> slice:
-    """Return where b and v b are among the contexts of n-grams of words."""
-    return slice(counts.order - 1, counts.order + 1)
-
-
-def read_experts(
-    counts: InterpolatedNGram, cache_model: bool, chars: Ints, state: tuple[Ints, ...] | None = None
-) -> tuple[Features, tuple[Ints, ...]]:
-    """Return e_k after each character of a batch of texts.
+class Experts:
+    """The experts of a batch of texts.
 
     Args:
-        counts: n-grams.
+        counts: n-grams of characters, or of characters and words.
         cache_model: use the cache models, too.
-        chars: indices, int64, (B, T).
-        state: from the previous call; None before the first characters.
 
-    Returns:
-        features: float32, (B, T, K, V).
-        state: that of the counts; with cache models also the last characters, int64, (B, S), and with words their
-            contexts b and v b, int64, (2, B, S).
+    Attributes:
+        n_experts: K, in the order of the module's first line.
+        words: where b and v b are among the contexts of `counts`; None without words.
     """
-    n_state = counts.n_experts  # arrays in the state of the counts
-    contexts, after = counts.read(chars, None if state is None else state[:n_state])
-    (n_texts, n_read), vocab_size = chars.shape, counts.vocab_size
-    features = np.empty((n_texts, n_read, n_experts(counts, cache_model), vocab_size), np.float32)
-    features[:, :, : counts.n_experts] = counts.expert_log_probs(contexts)
-    if cache_model:
-        recent = [chars]
-        if has_words := isinstance(counts, InterpolatedWordNGram):
-            recent.append(contexts[_begun(counts)])
-        if state is not None:
-            recent = [np.concatenate(parts, axis=-1) for parts in zip(state[n_state:], recent, strict=True)]
-        features[:, :, counts.n_experts] = safe_log(cache_probs(recent[0], n_read, vocab_size))
-        if has_words:
-            features[:, :, counts.n_experts + 1] = safe_log(word_cache_probs(recent[0], recent[1], n_read, vocab_size))
-        after = (*after, *(part[..., -N_BEFORE:] for part in recent))
-    features += math.log(vocab_size)
-    return features, after
+
+    def __init__(self, counts: InterpolatedNGram, cache_model: bool) -> None:
+        self.counts, self.cache_model = counts, cache_model
+        self.n_experts = counts.n_experts * (2 if cache_model else 1)
+        has_words = isinstance(counts, InterpolatedWordNGram)
+        self.words = slice(counts.order - 1, counts.order + 1) if has_words else None
+
+    def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Features, tuple[Ints, ...]]:
+        """Return e_k after each character.
+
+        Args:
+            chars: indices, int64, (B, T).
+            state: from the previous call; None before the first characters.
+
+        Returns:
+            features: float32, (B, T, K, V).
+            state: that of the counts; with cache models also the last characters, int64, (B, S), and with words their
+                contexts b and v b, int64, (2, B, S).
+        """
+        k, n_read, vocab_size = self.counts.n_experts, chars.shape[1], self.counts.vocab_size
+        contexts, after = self.counts.read(chars, None if state is None else state[:k])  # one array for each expert
+        features = np.empty((*chars.shape, self.n_experts, vocab_size), np.float32)
+        features[:, :, :k] = self.counts.expert_log_probs(contexts)
+        if self.cache_model:
+            recent = [chars] if self.words is None else [chars, contexts[self.words]]
+            if state is not None:
+                recent = [np.concatenate(parts, axis=-1) for parts in zip(state[k:], recent, strict=True)]
+            features[:, :, k] = safe_log(cache_probs(recent[0], n_read, vocab_size))
+            if self.words is not None:
+                features[:, :, k + 1] = safe_log(word_cache_probs(recent[0], recent[1], n_read, vocab_size))
+            after = (*after, *(part[..., -N_BEFORE:] for part in recent))
+        features += math.log(vocab_size)
+        return features, after
 
 
 class ExpertReader:
     """The experts of one text, read character by character.
 
     Args:
-        counts: n-grams.
-        cache_model: use the cache models, too.
+        experts: see `Experts`.
     """
 
-    def __init__(self, counts: InterpolatedNGram, cache_model: bool) -> None:
-        self.counts, self.state = counts, None
-        self.cache = CacheCounts(counts.vocab_size) if cache_model else None
-        has_words = isinstance(counts, InterpolatedWordNGram)
-        self.word_cache = WordCacheCounts(counts.vocab_size) if cache_model and has_words else None
-        self.features = np.empty((n_experts(counts, cache_model), counts.vocab_size), np.float32)
-        self.log_vocab_size = np.float32(math.log(counts.vocab_size))
+    def __init__(self, experts: Experts) -> None:
+        self.experts, vocab_size = experts, experts.counts.vocab_size
+        self.cache = CacheCounts(vocab_size) if experts.cache_model else None
+        self.word_cache = WordCacheCounts(vocab_size) if experts.cache_model and experts.words else None
+        self.features = np.empty((experts.n_experts, vocab_size), np.float32)
+        self.log_vocab_size = np.float32(math.log(vocab_size))
+        self.state: Any = None
 
     def reset(self) -> None:
         """Forget all characters."""
@@ -95,13 +96,13 @@ class ExpertReader:
 
     def step(self, char: int) -> Features:
         """Return e_k after one more character, (K, V); the next call overwrites it."""
-        contexts, self.state = self.counts.step(char, self.state)
-        probs = [*self.counts.expert_probs(contexts)]
+        contexts, self.state = self.experts.counts.step(char, self.state)
+        probs = [*self.experts.counts.expert_probs(contexts)]
         if self.cache:
             probs.append(self.cache.step(char))
-        if self.word_cache:
-            probs.append(self.word_cache.step(char, contexts[_begun(self.counts)]))
-        for found, row in zip(probs, self.features, strict=True):
-            row[:] = safe_log(found[0])
+        if self.word_cache and self.experts.words:
+            probs.append(self.word_cache.step(char, contexts[self.experts.words]))
+        for row, (distribution,) in zip(self.features, probs, strict=True):
+            row[:] = safe_log(distribution)
         self.features += self.log_vocab_size
         return self.features

@@ -92,7 +92,7 @@ def test_character_by_character_the_experts_are_those_of_a_batch(words, cache_mo
     model = build("lstm-ngram", V, **OPTIONS, words=words, cache_model=cache_model)
     model.fit_counts(ids, CLASSES)
     wanted = model.expert_features(ids.unsqueeze(0))[0][0].numpy()
-    reader = ExpertReader(model.counts, cache_model)
+    reader = ExpertReader(model.experts)
     for _ in range(2):
         found = [reader.step(char).ravel().copy() for char in ids.tolist()]
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
@@ -170,7 +170,7 @@ def test_a_training_on_a_long_text_reads_its_end(monkeypatch, capsys):
     recipe = Recipe().replace(model="lstm-ngram", options=OPTIONS, epochs=1, batch_size=1, bptt=1000, device="cpu")
     trained = session.train(recipe, corpus)
     assert trained.metadata.counters["n_chars"] == 299
-    assert f"learns from the last 300 of {len(ids):,} characters" in capsys.readouterr().err
+    assert f"only the last 300 of {len(ids):,} characters" in capsys.readouterr().err
     assert all(r.isfinite().all() for r in gradient_rms(trained.model, ids))
 
 
