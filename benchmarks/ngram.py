@@ -71,7 +71,7 @@ if __name__ == "__main__":
     began, began_cpu = time.perf_counter(), time.process_time()
     model.fit_counts(ids, torch.as_tensor(corpus.vocab.char_classes))
     took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
-    what = "words, too" if given.words else given.smoothing
+    what = "characters and words" if given.words else f"characters ({given.smoothing})"
     print(f"counting {what}, order {given.order}: {took:.0f} s, of which {took_cpu:.0f} s on a core")
     sizes = [f"{len(level.keys):,}" for level in model.counts.levels]
     print(f"{model.n_parameters:,} counts ({', '.join(sizes)}); peak {peak_mb():.0f} MB")
