@@ -12,7 +12,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,30 +138,31 @@ def search_path() -> list[Path]:
     return [Path("corpora"), *extra, cache_folder()]
 
 
-def open_texts(sources: Sequence[str]) -> ByteStream:
+def open_texts(sources: Sequence[str], texts: Mapping[str, NamedText] = TEXTS) -> ByteStream:
     """Return the bytes of several sources as one stream, joined by line breaks; files are read when it is iterated.
 
     Args:
         sources: named texts, files, folders (their .txt files in order of name), or "-" for standard input.
+        texts: the named texts.
 
     Raises:
         InputNotFoundError: a source does not exist or cannot be read; the message lists where it was searched.
         DataError: a folder without .txt files, a named text with a wrong SHA-256, or an endless pipe.
     """
-    return ByteStream([part for source in sources for part in _parts(source)])
+    return ByteStream([part for source in sources for part in _parts(source, texts)])
 
 
-def _parts(source: str) -> Sequence[Path | bytes]:
+def _parts(source: str, texts: Mapping[str, NamedText]) -> Sequence[Path | bytes]:
     name, _, argument = source.partition(":")
     if source == "-":
         return [read_pipe(sys.stdin.buffer, "-")]
     if not source:
         raise InputNotFoundError("the name of the text is empty; give a name of `charlm corpora`, a file or a folder")
-    if name in TEXTS and not _exists(Path(source)):
-        return [_read_named(name, argument)]
+    if name in texts and not _exists(Path(source)):
+        return [_read_named(name, texts[name], argument)]
     path = Path(source)
     if not _exists(path):
-        hint = did_you_mean(source, TEXTS)
+        hint = did_you_mean(source, texts)
         raise InputNotFoundError(f"{source}: no such file or folder, and no text of `charlm corpora`{hint}")
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())
@@ -184,8 +185,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _read_named(name: str, argument: str) -> bytes:
-    text = TEXTS[name]
+def _read_named(name: str, text: NamedText, argument: str) -> bytes:
     if text.make is not None:
         return text.make(argument).encode("utf-8")
     assert text.file is not None

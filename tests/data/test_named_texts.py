@@ -13,14 +13,24 @@ BOOK = b"a book that is not long, but is the right one\n" * 4
 OTHER = b"x" * len(BOOK)
 
 
+BOOK_TEXT = NamedText(
+    description="a book",
+    source="https://localhost:1/book.txt",  # nothing listens there
+    licence="CC0",
+    file="book.txt",
+    n_bytes=len(BOOK),
+    sha256=hashlib.sha256(BOOK).hexdigest(),
+)
+
+
 def read(source):
-    """Return the bytes of one source."""
-    return b"".join(named_texts.open_texts([source]))
+    """Return the bytes of one source; "book" is a named text."""
+    return b"".join(named_texts.open_texts([source], named_texts.TEXTS | {"book": BOOK_TEXT}))
 
 
 @pytest.fixture
 def search_folders(tmp_path, monkeypatch):
-    """Return the three folders that are searched, empty, and register "book", whose URL is dead."""
+    """Return the three folders that are searched, empty."""
     folders = {"corpora": tmp_path / "corpora", "named": tmp_path / "mine", "cache": tmp_path / "cache" / "charlm"}
     for folder in folders.values():
         folder.mkdir(parents=True)
@@ -28,15 +38,6 @@ def search_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("CHARLM_CORPORA", os.pathsep.join([str(tmp_path / "nothing"), str(folders["named"])]))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
-    book = NamedText(
-        description="a book",
-        source="https://localhost:1/book.txt",
-        licence="CC0",
-        file="book.txt",
-        n_bytes=len(BOOK),
-        sha256=hashlib.sha256(BOOK).hexdigest(),
-    )
-    monkeypatch.setitem(named_texts.TEXTS, "book", book)
     return folders
 
 
