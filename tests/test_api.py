@@ -33,7 +33,7 @@ def gru():
     return charlm.train("human-numbers:100", model="gru", **TINY)
 
 
-def test_training_gives_a_model_that_knows_its_quality_and_cost(model):
+def test_a_trained_model_has_its_losses_and_cost_in_its_metadata(model):
     result = model.metadata.result
     assert 0 < result["test_nats"] < 5.6 and 0 < result["valid_nats"] < 5.6
     assert result["n_parameters"] == sum(parameter.numel() for parameter in model.model.parameters())
@@ -42,7 +42,7 @@ def test_training_gives_a_model_that_knows_its_quality_and_cost(model):
     assert not model.model.training
 
 
-def test_bits_per_character_are_what_a_loop_over_the_text_gives(model):
+def test_bits_per_character_equal_a_loop_over_the_text(model):
     text = "one hundred\nTWENTY-two"
     ids = model.vocab.encode(model.prepare(text, "map")).tolist()
     n_context = model.metadata.n_context
@@ -61,7 +61,7 @@ def test_bits_per_character_are_what_a_loop_over_the_text_gives(model):
     assert score.n_chars == len(ids) and score.nats == pytest.approx(nats, rel=1e-5)
 
 
-def test_a_saved_model_loads_and_writes_and_scores_as_before(model, tmp_path):
+def test_a_loaded_model_samples_and_scores_as_before(model, tmp_path):
     model.save(tmp_path / "x.safetensors")
     loaded = charlm.load(tmp_path / "x.safetensors")
     assert isinstance(loaded, charlm.LanguageModel)
@@ -70,7 +70,7 @@ def test_a_saved_model_loads_and_writes_and_scores_as_before(model, tmp_path):
     assert loaded.bits_per_char("seventy-two\n") == model.bits_per_char("seventy-two\n")
 
 
-def test_training_twice_with_one_seed_gives_the_same_weights_to_the_last_bit():
+def test_training_twice_with_one_seed_gives_bit_identical_weights():
     options = TINY | {"options": {**TINY["options"], "n_layers": 2, "dropout": 0.3}}
     first, again, other = (charlm.train("human-numbers:100", model="lstm", seed=seed, **options) for seed in (3, 3, 4))
     weights = [lm.model.state_dict() for lm in (first, again, other)]
@@ -78,7 +78,7 @@ def test_training_twice_with_one_seed_gives_the_same_weights_to_the_last_bit():
     assert not any(torch.equal(weight, weights[2][name]) for name, weight in weights[0].items() if weight.dim() > 1)
 
 
-def test_no_random_generator_of_the_caller_is_disturbed(tmp_path):
+def test_the_random_generators_of_the_caller_are_unchanged(tmp_path):
     def draw():
         return torch.rand(2).tolist(), np.random.rand(2).tolist(), random.random()
 
@@ -97,7 +97,7 @@ def test_no_random_generator_of_the_caller_is_disturbed(tmp_path):
     assert draw() == expected
 
 
-def test_the_state_of_the_caller_does_not_change_what_is_trained():
+def test_training_does_not_depend_on_the_random_generators_of_the_caller():
     weights = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -113,7 +113,7 @@ def test_a_run_in_a_folder_is_loaded_by_its_name_and_the_newest_without_one(tmp_
     assert charlm.load().metadata == charlm.load("second").metadata == charlm.load("checkpoints/second").metadata
 
 
-def test_training_without_a_folder_keeps_nothing(tmp_path, monkeypatch):
+def test_training_without_a_folder_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     charlm.train("human-numbers:100", **TINY)
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +168,7 @@ def test_unknown_characters_are_an_error_unless_said_otherwise(gru):
 
 
 @pytest.mark.parametrize("text", ["", "É"])
-def test_there_must_be_something_to_score(gru, text):
+def test_an_empty_text_cannot_be_scored(gru, text):
     with pytest.raises(DataError, match="no text to score"):
         gru.score(text, unknown="skip")
 
@@ -187,13 +187,13 @@ def test_there_must_be_something_to_score(gru, text):
     ],
     ids=str,
 )
-def test_what_cannot_be_done_is_an_error_of_ours(arguments, error):
+def test_invalid_arguments_raise_a_charlm_error_of_one_line(arguments, error):
     with pytest.raises(error) as raised:
         charlm.train(**{"corpus": "human-numbers:100"} | TINY | arguments)
     assert isinstance(raised.value, CharlmError) and "\n" not in str(raised.value)
 
 
-def test_a_device_that_is_not_there_is_an_error_of_ours():
+def test_an_unavailable_device_is_an_error():
     with pytest.raises(UsageError, match="device 'gpu' is not available; available: "):
         charlm.load("nietzsche", device="gpu")
 
@@ -203,6 +203,6 @@ def test_a_device_that_is_not_there_is_an_error_of_ours():
     [{"temperature": -1}, {"top_k": 0}, {"top_p": 0}, {"min_p": 2}, {"seed": 2**70}, {"unknown": "Map"}],
     ids=str,
 )
-def test_an_option_out_of_range_is_noticed_before_anything_is_drawn(gru, option):
+def test_an_option_out_of_range_is_an_error_before_sampling(gru, option):
     with pytest.raises(UsageError):
         gru.stream("one", **option)

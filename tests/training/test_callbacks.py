@@ -1,4 +1,4 @@
-"""What the callbacks that measure, steer and save do to a small training."""
+"""Callbacks that measure, change, stop and save a small training."""
 
 import math
 import os
@@ -31,13 +31,13 @@ def on(hook, do):
 
 
 def validate(*nats):
-    """Return a Validate that finds one number after another, nats per character."""
+    """Return a Validate with given results, nats per character."""
     scores = iter(nats)
     return Validate(lambda: EvalResult(10 * next(scores), 10))
 
 
 def keep(seen, hook="on_batch_end"):
-    """Return a callback that keeps the record."""
+    """Return a callback that copies the logs."""
     return on(hook, lambda state: seen.append(state.logs | {"step": state.step}))
 
 
@@ -70,13 +70,13 @@ def test_clipping_shortens_a_long_gradient_and_leaves_a_short_one(make_run, max_
     ("nats", "patience", "n_epochs"),
     [((3, 2, 2.5, 2.4), 2, 4), ((3, 2, 2), 1, 3), ((3, 4, 2, 4, 4, 1), 2, 5), ((5, 4, 3, 2, 1, 0.5), 1, 6)],
 )
-def test_training_stops_when_validation_has_not_improved_for_so_many_epochs(make_run, nats, patience, n_epochs):
+def test_early_stopping_waits_for_patience_epochs_without_improvement(make_run, nats, patience, n_epochs):
     state = make_run(n_epochs=6)
     fit(state, [validate(*nats), EarlyStop(patience)])
     assert state.epoch == n_epochs
 
 
-def test_without_a_validation_training_does_not_stop_early(make_run):
+def test_without_validation_there_is_no_early_stopping(make_run):
     state = make_run(n_epochs=4)
     fit(state, [EarlyStop(1)])
     assert state.epoch == 4
@@ -90,7 +90,7 @@ def test_without_a_validation_training_does_not_stop_early(make_run):
     ],
 )
 @pytest.mark.parametrize("momentum", [one_cycle_momentum, None])
-def test_a_schedule_sets_rate_and_momentum_before_every_step(make_run, make, read, momentum):
+def test_a_schedule_sets_learning_rate_and_momentum_before_every_step(make_run, make, read, momentum):
     state, seen = make_run(n_epochs=2), []
     state.optimizer = make(state.model.parameters())
     initial = read(state.optimizer.param_groups[0])
@@ -103,7 +103,7 @@ def test_a_schedule_sets_rate_and_momentum_before_every_step(make_run, make, rea
 
 
 @pytest.mark.parametrize("clip", [None, 0.01])
-def test_a_meter_says_how_training_went_since_the_last_time(make_run, clip):
+def test_training_stats_are_those_since_the_last_report(make_run, clip):
     state, sums, norms, seen, ends = make_run(n_epochs=2), [0.0], [], [], []
     listed = [
         on("on_backward_end", lambda state: norms.append(norm_of(state))),
@@ -127,14 +127,14 @@ def test_a_meter_says_how_training_went_since_the_last_time(make_run, clip):
         last = step
 
 
-def test_the_report_at_an_epochs_end_has_the_gradient_norm_of_that_step(make_run):
+def test_the_report_at_the_end_of_an_epoch_has_the_gradient_norm_of_the_last_step(make_run):
     norms, ends = [], []
     norm = on("on_backward_end", lambda state: norms.append(norm_of(state)))
     fit(make_run(n_epochs=2), [norm, TrainingStats(every=10), keep(ends, "on_epoch_end")])
     assert [row["gradient_norm"] for row in ends] == pytest.approx([norms[6], norms[13]], rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_is_an_error(make_run):
+def test_a_loss_that_is_not_finite_is_an_error(make_run):
     state, saved = make_run(), []
     with pytest.raises(CharlmError, match="not finite after step 2; try a lower --learning-rate"):
         fit(
@@ -167,7 +167,7 @@ def test_the_last_is_saved_after_an_error_but_not_before_the_first_step(make_run
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_training_after_the_present_step_and_leaves_out_what_is_slow(make_run, number):
+def test_a_signal_stops_the_training_after_the_present_step_without_validation_and_sample(make_run, number):
     state, before, measured = make_run(), signal.getsignal(number), []
     kill = on("on_backward_end", lambda state: os.kill(os.getpid(), number) if state.step == 2 else None)
     slow = [Validate(lambda: measured.append("score")), Samples(lambda: measured.append("sample"))]
@@ -178,7 +178,7 @@ def test_a_signal_ends_the_training_after_the_present_step_and_leaves_out_what_i
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_the_training_at_once(make_run, number):
+def test_a_second_signal_stops_the_training_at_once(make_run, number):
     state, before = make_run(), signal.getsignal(number)
     kill = [on("on_backward_end", lambda state: os.kill(os.getpid(), number)) for _ in range(2)]
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +188,7 @@ def test_a_second_signal_ends_the_training_at_once(make_run, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_breaks_a_validation_off_and_leaves_the_end_of_the_epoch_to_be_done(make_run, number):
+def test_a_signal_interrupts_a_validation_and_rewinds_the_end_of_the_epoch(make_run, number):
     state, measured, signals = make_run(), [], StopOnSignal()
 
     def score():
@@ -216,7 +216,7 @@ class Poison(Callback):
             next(state.model.parameters()).grad.view(-1)[0] = math.inf
 
 
-def test_steps_without_a_finite_gradient_are_left_out_and_the_others_taken(make_run):
+def test_steps_without_a_finite_gradient_are_skipped_and_the_others_taken(make_run):
     state, skip = make_run(), SkipNonFinite(limit=3)
     fit(state, [Poison(3, 4, 9), skip])
     assert (state.step, skip.n_skipped, state.epoch) == (11, 3, 2)
@@ -224,7 +224,7 @@ def test_steps_without_a_finite_gradient_are_left_out_and_the_others_taken(make_
     assert state.n_chars == 11 * 8
 
 
-def test_a_step_left_out_changes_no_weight_and_begins_with_a_fresh_state(make_run):
+def test_a_skipped_step_changes_no_weight_and_resets_the_hidden_state(make_run):
     state, seen = make_run(), []
 
     class Look(Callback):
@@ -236,12 +236,12 @@ def test_a_step_left_out_changes_no_weight_and_begins_with_a_fresh_state(make_ru
     assert seen[2][1] is not None and seen[3][1] is None and seen[4][1] is not None
 
 
-def test_too_many_steps_left_out_end_the_training(make_run):
+def test_too_many_skipped_steps_are_an_error(make_run):
     with pytest.raises(CharlmError, match="none of the last 3 steps had a finite gradient; try"):
         fit(make_run(), [Poison(*range(4, 20)), SkipNonFinite(limit=3)])
 
 
-def test_sigusr1_saves_after_the_present_step_and_the_training_goes_on(make_run):
+def test_a_sigusr1_signal_saves_after_the_present_step_and_training_continues(make_run):
     state, saved = make_run(), []
     kill = on("on_backward_end", lambda state: os.kill(os.getpid(), signal.SIGUSR1) if state.step == 2 else None)
     fit(state, [kill, ModelCheckpoint(lambda name, state: saved.append((name, state.step)))])
@@ -249,7 +249,7 @@ def test_sigusr1_saves_after_the_present_step_and_the_training_goes_on(make_run)
     assert not state.interrupted
 
 
-def test_off_the_main_thread_a_training_listens_to_no_signal(make_run):
+def test_outside_the_main_thread_no_signal_handler_is_installed(make_run):
     state, handlers = make_run(), []
     before = signal.getsignal(signal.SIGINT)
     look = on("on_batch_end", lambda state: handlers.append(signal.getsignal(signal.SIGINT)))
@@ -259,7 +259,7 @@ def test_off_the_main_thread_a_training_listens_to_no_signal(make_run):
     assert state.epoch == 2 and set(handlers) == {before}
 
 
-def test_weights_that_have_run_away_are_not_saved(make_run):
+def test_weights_that_are_not_finite_are_not_saved(make_run):
     def poison(state):
         if state.step == 4:
             next(state.model.parameters()).data[0] = math.nan

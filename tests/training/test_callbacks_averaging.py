@@ -1,4 +1,4 @@
-"""Moving average of the weights, and penalties on activations."""
+"""EMA of the weights; activation regularization."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from charlm.training.loop import Callback, fit
 
 
 class Weights(Callback):
-    """Note the weights after every step and at the end of every epoch."""
+    """Copy the weights after every step and at the end of every epoch."""
 
     def __init__(self):
         self.after_step, self.after_epoch = [], []
@@ -29,7 +29,7 @@ def trained(make_run, *listed, **options):
     return state, weights
 
 
-def test_the_average_of_the_steps_is_the_model_at_an_epochs_end(make_run):
+def test_at_the_end_of_an_epoch_the_model_holds_the_average(make_run):
     _, weights = trained(make_run, callbacks.EMA(0.8))
     average = weights.after_step[0].clone()
     for step, new in enumerate(weights.after_step[1:], start=1):
@@ -44,7 +44,7 @@ def test_with_a_decay_near_one_the_average_is_the_mean_of_all_steps(make_run):
     torch.testing.assert_close(weights.after_epoch[1], torch.stack(weights.after_step).mean(0))
 
 
-def test_training_goes_on_from_its_own_weights_not_from_the_average(make_run):
+def test_training_continues_from_the_trained_weights_not_from_the_average(make_run):
     _, with_average = trained(make_run, callbacks.EMA(0.8))
     _, without = trained(make_run)
     torch.testing.assert_close(with_average.after_step, without.after_step, rtol=0, atol=0)
@@ -74,7 +74,7 @@ def test_penalties_have_the_gradient_of_the_penalised_loss(make_run, n_chars, cy
     assert float(state.sum_nats) / state.n_chars == pytest.approx(nats, rel=1e-5)
 
 
-def test_penalties_end_with_the_training(make_run):
+def test_penalties_are_removed_after_the_training(make_run):
     state, _ = trained(make_run, callbacks.ActivationRegularization(ar=5.0, tar=5.0))
     chars, targets = state.feed.batch(0, 0)
     gradients = []

@@ -1,4 +1,4 @@
-"""What the callbacks that report write: JSON lines, TensorBoard events, lines on stderr."""
+"""Loggers: JSON Lines, TensorBoard events, lines on stderr."""
 
 import json
 import math
@@ -17,15 +17,15 @@ VOCAB = Vocab.of_text("a b")
 
 
 def validate(*nats):
-    """Return a Validate that finds one number after another, nats per character."""
+    """Return a Validate with given results, nats per character."""
     scores = iter(nats)
     return Validate(lambda: EvalResult(10 * next(scores), 10))
 
 
-def test_history_is_json_lines_of_what_was_measured(make_run, tmp_path):
+def test_measured_values_are_written_as_json_lines(make_run, tmp_path):
     path = tmp_path / "metrics.jsonl"
     sample = Samples(lambda: "Übermensch\n")
-    for _ in range(2):  # the second training goes on in the same file
+    for _ in range(2):  # the second training appends to the file
         fit(make_run(n_epochs=2), [TrainingStats(every=3), validate(2.5, 1.5), sample, JSONLinesLogger(path)])
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert rows[6:12] != rows[:6] and len(rows) == 12
@@ -44,7 +44,7 @@ def write_events(state, folder):
     return EventAccumulator(str(folder)).Reload()
 
 
-def test_tensorboard_has_the_same_tags_for_two_models_over_characters(make_run, cycle, tmp_path):
+def test_tensorboard_tags_are_the_same_for_all_models_over_characters(make_run, cycle, tmp_path):
     rnn = write_events(make_run("rnn"), tmp_path / "rnn")
     char3 = write_events(make_run("char3", feed=Windows(cycle(50), 3, 8)), tmp_path / "char3")
     assert rnn.Tags() == char3.Tags()
@@ -63,7 +63,7 @@ def test_tensorboard_has_the_same_tags_for_two_models_over_characters(make_run, 
     assert len(list((tmp_path / "rnn").glob("events*"))) == 1  # one run, not several
 
 
-def test_tensorboard_names_the_rows_of_the_embedding(make_run, tmp_path):
+def test_tensorboard_labels_the_rows_of_the_embedding(make_run, tmp_path):
     write_events(make_run(), tmp_path)
     (labels,) = tmp_path.rglob("metadata.tsv")
     assert labels.read_text("utf-8").splitlines() == ["(unknown)", "(space)", "a", "b"]
@@ -71,7 +71,7 @@ def test_tensorboard_names_the_rows_of_the_embedding(make_run, tmp_path):
     assert len(rows.read_text("utf-8").splitlines()) == 4
 
 
-def test_tensorboard_names_every_byte(make_run, tmp_path):
+def test_tensorboard_labels_every_byte(make_run, tmp_path):
     state = make_run()
     state.model.embed = torch.nn.Embedding(257, 4)
     fit(state, [TensorBoard(tmp_path, "", Vocab.of_bytes())])
@@ -80,7 +80,7 @@ def test_tensorboard_names_every_byte(make_run, tmp_path):
     assert "" not in names and len(set(names)) == 257
 
 
-def test_without_a_terminal_progress_is_a_line_an_epoch_on_stderr(make_run, capsys):
+def test_without_a_terminal_progress_is_one_line_per_epoch_on_stderr(make_run, capsys):
     fit(
         make_run(),
         [TrainingStats(every=3), validate(2 * math.log(2), math.log(2)), Samples(lambda: "text"), Progress()],

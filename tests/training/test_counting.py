@@ -1,4 +1,4 @@
-"""A run of a model that counts leaves behind what every run does, with a flat line for a curve."""
+"""Runs of models that only count: the same files as any run, a flat line as the curve."""
 
 import json
 import shlex
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_the_curve_is_a_flat_line_from_nothing_to_the_whole_training_part(run):
+def test_the_curve_is_a_flat_line_over_the_training_part(run):
     first, last, end = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     n_chars = round(0.8 * len(charlm.data.named_texts.human_numbers("300")))
     assert (first["n_chars"], last["n_chars"], end["result"]["n_chars"]) == (0, n_chars, n_chars)
@@ -39,7 +39,7 @@ def test_the_curve_is_a_flat_line_from_nothing_to_the_whole_training_part(run):
     assert codepoints == [(n, pytest.approx(nats_to_bits(first["valid_nats"]))) for n in (0, n_chars)]
 
 
-def test_best_and_last_hold_the_same_counts_and_their_number_is_that_of_the_parameters(run):
+def test_best_and_last_have_the_same_counts_which_are_the_parameters(run):
     best, last = (charlm.load(run / f"{name}.safetensors") for name in ("best", "last"))
     assert best.model.n_parameters == last.model.n_parameters == best.metadata.result["n_parameters"] > 0
     assert best.sample("one ", 50, seed=1) == last.sample("one ", 50, seed=1)
@@ -51,7 +51,7 @@ def test_best_and_last_hold_the_same_counts_and_their_number_is_that_of_the_para
     "line",
     ["compare", "info counted", "eval counted", "sample counted --length 20", "export counted x.safetensors --half"],
 )
-def test_a_command_works_on_it_as_on_any_other(line, run, tmp_path, monkeypatch, capsys):
+def test_every_command_works_on_such_a_run(line, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main([*shlex.split(line), "--checkpoints", str(run.parent)])
@@ -61,20 +61,20 @@ def test_a_command_works_on_it_as_on_any_other(line, run, tmp_path, monkeypatch,
     assert f"parameters: {n_parameters:,}" in out or not line.startswith("info")
 
 
-def test_progress_says_what_was_validated(tmp_path, capsys):
+def test_progress_reports_the_validation(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--model", "ngram", "-o", "order=2", "--corpus", TEXT, "--checkpoints", str(tmp_path)])
     err = capsys.readouterr().err
     assert "epoch 1/1 valid " in err and " train " not in err
 
 
-def test_without_a_validation_part_there_is_the_last_alone_and_its_score_in_training(tmp_path):
+def test_without_a_validation_part_only_last_is_saved_with_its_training_loss(tmp_path):
     model = api.train(TEXT, model="ngram", split="all", folder=tmp_path / "x")
     assert {path.stem for path in (tmp_path / "x").glob("*.safetensors")} == {"last"}
     assert 0 < model.metadata.result["train_nats"] < 1
 
 
-def test_a_window_that_is_shorter_than_the_order_is_all_that_is_seen():
+def test_a_window_shorter_than_the_order_limits_the_context():
     scores = [
         api.train(TEXT, model="ngram", **options).metadata.result["valid_nats"]
         for options in ({"feed": "windows", "n_context": 2}, {"feed": "windows", "n_context": 9}, {})
@@ -82,7 +82,7 @@ def test_a_window_that_is_shorter_than_the_order_is_all_that_is_seen():
     assert scores[0] > scores[1] == pytest.approx(scores[2], abs=0.05)
 
 
-def test_held_out_windows_and_a_search_for_a_rate_make_no_sense_and_say_so():
+def test_held_out_windows_and_a_learning_rate_search_are_refused():
     with pytest.raises(UsageError, match="random20 would hold out nothing"):
         api.train(TEXT, model="ngram", split="random20")
     choices = Recipe(model="ngram", corpus=(TEXT,))

@@ -1,4 +1,4 @@
-"""Several processes train as one does, decide alike, and go on where they, or any other number of them, stopped."""
+"""Several processes train as one, make the same decisions, and resume, also with another number of processes."""
 
 import json
 import math
@@ -24,14 +24,14 @@ from charlm.training import callbacks, distributed, session
 from charlm.training.loop import Callback, Timer, TrainState, fit
 from charlm.training.setup import fill_defaults
 
-# what takes seconds to import is imported once, in the process from which all others are forked
+# slow imports happen once, in the server process that forks all others
 multiprocessing.set_forkserver_preload(
     ["pytest", "torch._dynamo", "torch.utils.tensorboard", "charlm.training.session"]
 )
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 CODES = torch.tensor((1, 1, 2, 1, 3, 2, 3)).repeat(40)
 STEPS = 50
-TRAININGS = {  # model, options, feed, what is not as usual
+TRAININGS = {  # model, options, feed, other fields of the state
     "stream": ("lstm", {"n_hidden": 8, "n_layers": 2}, Stream(CODES, 4, 5), {}),
     "one lane each": ("min-gru", {"n_hidden": 8}, Stream(CODES, 4, 3), {}),
     "windows, a last batch of two": ("char3", {"n_hidden": 8}, Windows(CODES[:45], 3, 8), {"label_smoothing": 0.1}),
@@ -48,14 +48,14 @@ def _work(rank, n, folder, work, arguments):
 
 
 def together(n, folder, work, *arguments):
-    """Return what a function returns in each of n processes."""
+    """Call a function in each of n processes and return the results."""
     folder.mkdir()
     start_processes(_work, (n, folder, work, arguments), n, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(n)]
 
 
 class Each(Callback):
-    """Do something after every step."""
+    """Call a function after every step."""
 
     def __init__(self, do):
         self.do = do
@@ -95,9 +95,9 @@ def one():
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Return what two processes found out, and the folder in which they did."""
+    """Return the results of two processes, and their folder."""
     folder = tmp_path_factory.mktemp("two")
-    train(folder / "begun by one", STOP)
+    train(folder / "started by one", STOP)
     found = together(2, folder / "found", by_two, folder)
     return folder, {key: [each[key] for each in found] for key in found[0]}
 
@@ -116,7 +116,7 @@ def test_several_processes_train_as_one_does(one, two, three, name):
 
 
 def decided():
-    """Return what each of several ways to end a training left behind."""
+    """Return the counters after several ways to stop a training."""
     found, first = {}, distributed.is_main_process()
 
     def ended(name, listed, minutes=None):
@@ -149,7 +149,7 @@ def decided():
     return found | {"value": value}
 
 
-def test_all_stop_and_save_at_the_same_step_whoever_was_asked(two):
+def test_all_processes_stop_and_save_at_the_same_step(two):
     first, second = two[1]["decided"]
     assert first == second
     assert first["stop"][:2] == (7, 0)
@@ -177,7 +177,7 @@ def recipe(**changes):
 
 
 def train(folder, stop_at=None, resume=False, **changes):
-    """Train, or go on; return the results, what differs from before, and a number drawn at the end."""
+    """Train or resume; return the results, the differences from before, and a random number drawn after each step."""
     differs, drawn = [], []
     extra = [] if stop_at is None else [Interrupt(stop_at)]
     extra.append(Each(lambda state: drawn.append(float(torch.rand(())))))
@@ -188,15 +188,15 @@ def train(folder, stop_at=None, resume=False, **changes):
 
 
 def by_two(folder):
-    """Return what the tests want to know of two processes."""
+    """Return the results of all trainings of two processes."""
     dropping = {"options": {"n_hidden": 12, "head_dropout": 0.3}}
-    train(folder / "begun by two", STOP)
+    train(folder / "started by two", STOP)
     train(folder / "dropout", STOP, **dropping)
     return {
         "trained": all_trained(),
         "decided": decided(),
         "refused": refused(),
-        "begun by one": train(folder / "begun by one", resume=True),
+        "started by one": train(folder / "started by one", resume=True),
         "dropout": train(folder / "dropout", resume=True, **dropping),
         "whole dropout": train(folder / "whole dropout", **dropping),
     }
@@ -206,27 +206,27 @@ KEYS = ("valid_nats", "test_nats", "n_chars")
 STOP = 8  # a step in the middle of an epoch, which has 12
 
 
-def test_another_number_of_processes_goes_on_with_the_same_order_of_the_data(two, tmp_path):
+def test_another_number_of_processes_resumes_with_the_same_order_of_the_data(two, tmp_path):
     folder, found = two
     whole, _, _ = train(tmp_path / "whole")
-    by_one = train(folder / "begun by two", resume=True)
-    for result, differs, _ in [*found["begun by one"], by_one]:
+    by_one = train(folder / "started by two", resume=True)
+    for result, differs, _ in [*found["started by one"], by_one]:
         assert result["n_chars"] == whole["n_chars"]
         assert [result[key] for key in KEYS] == pytest.approx([whole[key] for key in KEYS], rel=0.05)
         numbers = ("2 then, 1 now", "1 then, 2 now")
         assert differs in [[f"processes: {n}; hidden states start from zero"] for n in numbers]
-    for run in ("begun by one", "begun by two"):
+    for run in ("started by one", "started by two"):
         lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
         steps = [line["step"] for line in lines if "step" in line]
         assert len(steps) == len(set(steps)) and steps[-1] == 36
 
 
-def test_only_the_first_process_writes(two):
+def test_only_rank_0_writes(two):
     files = sorted(path.name.split(".")[0] for path in (two[0] / "whole dropout").glob("[a-z]*.*") if path.is_file())
     assert files == ["best", "events", "last", "metrics", "projector_config", "recipe"]
 
 
-def test_processes_draw_different_dropout_and_go_on_with_it_to_the_bit(two):
+def test_processes_draw_different_dropout_and_resume_it_bit_exactly(two):
     whole, stopped = two[1]["whole dropout"], two[1]["dropout"]
     assert whole[0][2] != whole[1][2]
     for (result, differs, drawn), (expected, _, expected_drawn) in zip(stopped, whole, strict=True):
@@ -235,7 +235,7 @@ def test_processes_draw_different_dropout_and_go_on_with_it_to_the_bit(two):
 
 
 def refused():
-    """Return the messages of what cannot be done by several processes."""
+    """Return the error messages of invalid options for several processes."""
     messages = []
     for choice in (Recipe(batch_size=1), Recipe(model="ngram")):
         with pytest.raises(UsageError) as caught:
@@ -248,7 +248,7 @@ def refused():
     return messages
 
 
-def test_what_several_processes_cannot_do_is_one_line(two):
+def test_invalid_options_for_several_processes_are_one_line(two):
     few, counts, gpus, mps = two[1]["refused"][1]
     assert few == "2 processes for a batch of 1; take fewer processes, or a larger --batch-size"
     assert counts == "model ngram has no gradients and runs in one process; start it without torchrun"
@@ -291,7 +291,7 @@ def test_no_thread_of_the_group_is_left_when_python_shuts_down(tmp_path):
     command = [*torchrun, "threads.py", *line.split()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (done.stderr.count("at exit"), done.stderr.count("there is")) == (2, 0)  # the two may share a line
+    assert (done.stderr.count("at exit"), done.stderr.count("there is")) == (2, 0)  # both may be on one line
 
 
 KILLED = """

@@ -1,8 +1,9 @@
-"""Whatever file operation fails, and whenever the power goes, the last good checkpoint is still there."""
+"""The last good checkpoint survives every failing file operation and a power failure at any moment."""
 
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,20 +14,22 @@ from charlm.errors import OutputError
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint
 from charlm.training import session
+from charlm.training.callbacks import IgnoreIOErrors, JSONLinesLogger
+from charlm.training.loop import Callback
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 8).encode()
 OLD, NEW = b"old " * 300, b"new! " * 500
 
 
-class PowerCut(BaseException):
-    """Nothing after this is done."""
+class PowerFailure(BaseException):
+    """A power failure."""
 
 
 class Disk:
-    """The functions of `os` that write files; the n-th call of them fails, and those after it if it is to stay so.
+    """The functions of `os` that write files; call number `fail_at` fails, and with `stays` all later ones, too.
 
-    It knows what would be there after a power cut: a file's bytes are safe once it was flushed, its name once its
-    folder was.
+    It records the content after a power failure: the bytes of a file are safe once the file is flushed, its name once
+    the folder is.
     """
 
     def __init__(self, fail_at=None, error=None, stays=False):
@@ -57,7 +60,7 @@ class Disk:
 
     def write(self, handle, data):
         self._call(lambda: os.write(handle, data[: len(data) // 2]))
-        n = os.write(handle, data[: len(data) // 2 + 1])  # as a system may
+        n = os.write(handle, data[: len(data) // 2 + 1])  # a short write, which POSIX allows
         self.bytes[self.handles[handle]] += bytes(data[:n])
         return n
 
@@ -86,8 +89,8 @@ class Disk:
         os.unlink(path)
         self.names.pop(str(path), None)
 
-    def after_power_cut(self):
-        """Yield what may be found then: bytes by path. What was not flushed is lost, torn or zeros."""
+    def after_power_failure(self):
+        """Yield possible contents, bytes by path: unflushed data is lost, torn or zeroed."""
         for names in (self.safe_names, self.names):
             for damage in (lambda data: b"", lambda data: data[: len(data) // 2], lambda data: bytes(len(data))):
                 found = {}
@@ -99,7 +102,7 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch):
-    """Return a function that puts a `Disk` in the place of the system's."""
+    """Return a function that makes a `Disk` and lets charlm write to it."""
 
     def make(*arguments, **options):
         made = Disk(*arguments, **options)
@@ -117,7 +120,7 @@ def n_calls_of_a_write(disk, path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("stays", [False, True])
-def test_whichever_operation_fails_a_file_is_the_old_or_the_new_and_nothing_is_left_beside_it(
+def test_whichever_operation_fails_a_file_is_the_old_or_the_new_one_without_temporary_files(
     disk, tmp_path, code, stays
 ):
     path = tmp_path / "x"
@@ -133,18 +136,18 @@ def test_whichever_operation_fails_a_file_is_the_old_or_the_new_and_nothing_is_l
         files.atomic_write(path, OLD)
 
 
-def test_after_a_power_cut_at_any_operation_a_file_is_the_old_or_the_new(disk, tmp_path):
+def test_after_a_power_failure_at_any_operation_a_file_is_the_old_or_the_new_one(disk, tmp_path):
     path, seen = tmp_path / "x", set()
     for n in range(1, 2 * n_calls_of_a_write(disk, path)):
-        failing = disk(n, PowerCut(), stays=True)
+        failing = disk(n, PowerFailure(), stays=True)
         written = 0
         try:
             for data in (OLD, NEW):
                 files.atomic_write(path, data)
                 written += 1
-        except PowerCut:
+        except PowerFailure:
             pass
-        for found in failing.after_power_cut():
+        for found in failing.after_power_failure():
             content = found.get(str(path))
             seen.add(content)
             assert content in ((None, OLD), (OLD, NEW), (NEW,))[written]
@@ -152,7 +155,7 @@ def test_after_a_power_cut_at_any_operation_a_file_is_the_old_or_the_new(disk, t
 
 
 @pytest.mark.parametrize("forgotten", ["file", "folder"])
-def test_without_either_flush_a_power_cut_would_lose_the_file(disk, tmp_path, monkeypatch, forgotten):
+def test_without_either_flush_a_power_failure_would_lose_the_file(disk, tmp_path, monkeypatch, forgotten):
     class Forgetful(Disk):
         def fsync(self, handle):
             if isinstance(self.handles[handle], str) == (forgotten == "folder"):
@@ -162,7 +165,7 @@ def test_without_either_flush_a_power_cut_would_lose_the_file(disk, tmp_path, mo
     made = Forgetful()
     monkeypatch.setattr(files, "os", made)
     files.atomic_write(tmp_path / "x", OLD)
-    assert any(found.get(str(tmp_path / "x")) != OLD for found in made.after_power_cut())
+    assert any(found.get(str(tmp_path / "x")) != OLD for found in made.after_power_failure())
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +197,7 @@ def final_weights(folder):
 
 
 def train_on(folder, corpus):
-    """Go on if there is something to go on with, and return the final weights."""
+    """Resume the run, or restart it if nothing was saved; return the final weights."""
     can_resume = (folder / "last.safetensors").exists()
     if not can_resume:
         shutil.rmtree(folder, ignore_errors=True)
@@ -209,7 +212,7 @@ def operations_of(disk, corpus, folder):
 
 
 @pytest.mark.parametrize(("code", "stays"), [(errno.ENOSPC, True), (errno.EIO, False)], ids=["full", "faulty"])
-def test_a_training_on_a_full_or_faulty_disk_keeps_what_it_has_and_goes_on_later(
+def test_a_training_on_a_full_or_faulty_disk_keeps_its_checkpoint_and_resumes_later(
     disk, corpus, expected, tmp_path, capsys, code, stays
 ):
     n_failed = 0
@@ -229,17 +232,17 @@ def test_a_training_on_a_full_or_faulty_disk_keeps_what_it_has_and_goes_on_later
     assert n_failed > 0
 
 
-def test_a_training_whose_power_is_cut_at_any_operation_goes_on_from_what_is_found(
+def test_after_a_power_failure_at_any_operation_a_training_resumes_from_its_files(
     disk, corpus, expected, tmp_path, capsys
 ):
     n_resumed = 0
     for n in range(1, operations_of(disk, corpus, tmp_path / "count") + 1, 5):
         folder = tmp_path / str(n)
-        failing = disk(n, PowerCut(), stays=True)
-        with pytest.raises(PowerCut):
+        failing = disk(n, PowerFailure(), stays=True)
+        with pytest.raises(PowerFailure):
             session.train(RECIPE, corpus, folder)
         disk()
-        for found in list(failing.after_power_cut())[n % 6 :: 6]:  # one of them, in turn
+        for found in list(failing.after_power_failure())[n % 6 :: 6]:  # one of them, in turn
             for name in ("last.safetensors", "best.safetensors", "recipe.toml"):
                 path = folder / name
                 path.unlink(missing_ok=True)
@@ -250,17 +253,22 @@ def test_a_training_whose_power_is_cut_at_any_operation_goes_on_from_what_is_fou
     assert n_resumed > 5
 
 
-def test_logs_that_cannot_be_written_do_not_end_a_training(corpus, expected, tmp_path, capsys, monkeypatch):
+class FillLog(Callback):
+    """Replace the open metrics.jsonl by a file on a full disk."""
+
+    def __init__(self, folder):
+        self.path = folder / "metrics.jsonl"
+
+    def on_fit_start(self, state):
+        self.path.unlink()
+        self.path.symlink_to("/dev/full")
+
+
+def test_logs_that_cannot_be_written_do_not_end_a_training(corpus, expected, tmp_path, capsys):
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full here")
-    make_folder = session.fsync_dir
-
-    def with_a_full_log(parent):
-        (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
-        make_folder(parent)
-
-    monkeypatch.setattr(session, "fsync_dir", with_a_full_log)
-    session.train(RECIPE, corpus, tmp_path / "run")
+    full = IgnoreIOErrors(JSONLinesLogger(Path("/dev/full")))
+    session.train(RECIPE, corpus, tmp_path / "run", [full, FillLog(tmp_path / "run")])
     torch.testing.assert_close(final_weights(tmp_path / "run"), expected, rtol=0, atol=0)
     err = capsys.readouterr().err
     assert err.count("JSONLinesLogger is disabled, training continues: No space left on device") == 1

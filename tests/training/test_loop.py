@@ -1,4 +1,4 @@
-"""The loop: it is the plain loop with hooks, counts what it does, and ends when it is told to."""
+"""The training loop: a plain loop with hooks, counters and a stop condition."""
 
 import copy
 import math
@@ -21,7 +21,7 @@ def on(hook, do):
 
 
 def listener(calls, name):
-    """Return a callback that notes every hook."""
+    """Return a callback that records every hook."""
     hooks = {hook: lambda self, state, hook=hook: calls.append((hook, name)) for hook in HOOKS}
     return type("Listener", (Callback,), hooks)()
 
@@ -65,7 +65,7 @@ def test_hooks_are_called_in_the_order_of_training_and_of_the_list(make_run):
 
 
 @pytest.mark.parametrize("name", ["on_epoch_begin", "on_batch_ends", "on_loss"])
-def test_a_misspelt_hook_fails_when_the_class_is_made(name):
+def test_a_misspelt_hook_is_an_error_when_the_class_is_created(name):
     with pytest.raises(TypeError, match=f"Wrong.{name} is not a hook"):
         type("Wrong", (Callback,), {name: lambda self, state: None})
 
@@ -75,7 +75,7 @@ def test_a_callback_may_have_other_methods_and_be_inherited():
     assert type("Second", (first,), {})().report() == 1
 
 
-def test_gradients_are_there_before_the_step_and_weights_move_after_it(make_run):
+def test_gradients_exist_before_the_step_and_weights_change_after_it(make_run):
     state, seen = make_run(n_epochs=1), []
     start = state.model.embed.weight.detach().clone()
 
@@ -108,14 +108,14 @@ def test_nats_are_summed_over_characters_also_of_smaller_batches(make_run, cycle
     assert float(state.sum_nats) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_the_share_done_goes_from_0_to_1_by_epochs(make_run):
+def test_progress_goes_from_0_to_1_by_epochs(make_run):
     state, seen = make_run(n_epochs=2), []
     fit(state, [on("on_batch_start", lambda state: seen.append(state.progress))])
     assert seen == pytest.approx([i / 14 for i in range(14)])
 
 
 @pytest.mark.parametrize("hook", ["on_batch_start", "on_backward_end", "on_batch_end", "on_epoch_end", "on_fit_start"])
-def test_stop_ends_the_training_after_the_present_step(make_run, hook):
+def test_stop_takes_effect_after_the_present_step(make_run, hook):
     state, calls = make_run(n_epochs=3), []
     fit(state, [on(hook, lambda state: setattr(state, "stop", True)), listener(calls, "a")])
     hooks = [hook for hook, _ in calls]
@@ -126,7 +126,7 @@ def test_stop_ends_the_training_after_the_present_step(make_run, hook):
     assert (state.epoch, state.step_in_epoch) == (1, 0) if n_steps == 7 else (0, n_steps)
 
 
-def test_a_training_goes_on_from_its_counters(make_run):
+def test_a_training_continues_from_its_counters(make_run):
     state, seen = make_run(n_epochs=3), []
     state.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]))
     state.epoch, state.step_in_epoch = 1, 4
@@ -136,7 +136,7 @@ def test_a_training_goes_on_from_its_counters(make_run):
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_after_an_exception_those_who_began_still_end(make_run, hook):
+def test_after_an_exception_every_callback_that_started_ends(make_run, hook):
     def fail(state):
         raise RuntimeError("out of luck")
 
@@ -147,7 +147,7 @@ def test_after_an_exception_those_who_began_still_end(make_run, hook):
     assert ends == (["before"] if hook == "on_fit_start" else ["before", "after"])
 
 
-def test_minutes_end_the_training_within_an_epoch(make_run):
+def test_a_time_limit_stops_the_training_within_an_epoch(make_run):
     state, calls = make_run(n_epochs=math.inf, minutes=1e-9), []
     fit(state, [listener(calls, "a")])
     assert state.step == 1
@@ -155,13 +155,13 @@ def test_minutes_end_the_training_within_an_epoch(make_run):
     assert [hook for hook, _ in calls][-2:] == ["on_epoch_end", "on_fit_end"]
 
 
-def test_minutes_that_are_not_over_leave_the_end_to_the_epochs(make_run):
+def test_before_the_time_limit_the_epochs_end_the_training(make_run):
     state = make_run(n_epochs=2, minutes=1e9)
     fit(state)
     assert (state.epoch, state.step) == (2, 14)
 
 
-def test_a_record_lasts_for_one_hook(make_run):
+def test_logs_last_for_one_hook(make_run):
     def write(state):
         assert state.logs == {}
         state.logs["train_nats"] = 1.0
@@ -173,8 +173,8 @@ def test_a_record_lasts_for_one_hook(make_run):
     assert state.logs == {}
 
 
-class Watched(CharModel):
-    """Note the state that comes in and the one that goes out."""
+class Recorded(CharModel):
+    """Record the states that the model gets and returns."""
 
     def __init__(self, inner):
         super().__init__()
@@ -189,8 +189,8 @@ class Watched(CharModel):
 
 @pytest.mark.parametrize("kind", ["windows", "chunks", "stream"])
 @pytest.mark.parametrize("name", ["gru", "lstm", "loop"])
-def test_a_state_is_carried_by_a_stream_alone_and_without_its_graph(cycle, name, kind):
-    model, feed = Watched(build(name, 4, n_embed=4, n_hidden=6)), feeds(cycle)[kind]
+def test_only_a_stream_carries_the_state_and_without_its_graph(cycle, name, kind):
+    model, feed = Recorded(build(name, 4, n_embed=4, n_hidden=6)), feeds(cycle)[kind]
     fit(TrainState(model, feed, torch.optim.Adam(model.parameters()), n_epochs=2))
     for i, came_in in enumerate(model.came_in):
         if kind != "stream" or i % len(feed) == 0:
@@ -202,7 +202,7 @@ def test_a_state_is_carried_by_a_stream_alone_and_without_its_graph(cycle, name,
         torch.testing.assert_close(parts, before, rtol=0, atol=0)
 
 
-def test_detach_cuts_tensors_tuples_and_nothing():
+def test_detach_handles_tensors_tuples_and_none():
     tensor = torch.ones(2, requires_grad=True) * 2
     assert detach(None) is None
     assert not detach(tensor).requires_grad
@@ -228,7 +228,7 @@ def test_bfloat16_keeps_weights_and_loss_in_float32(make_run):
     assert math.isfinite(float(state.sum_nats))
 
 
-def test_label_smoothing_moves_the_gradient_and_not_the_reported_loss(make_run):
+def test_label_smoothing_changes_the_gradient_and_not_the_reported_loss(make_run):
     plain, smooth = make_run(n_epochs=1, rate=0.0), make_run(n_epochs=1, rate=0.0)
     smooth.model.load_state_dict(plain.model.state_dict())
     smooth.label_smoothing = 0.2

@@ -1,4 +1,4 @@
-"""A training that was stopped goes on as if nothing had happened: the final weights are the same to the bit."""
+"""Resuming is bit-exact: the final weights of a stopped training are those of an uninterrupted one."""
 
 import json
 import os
@@ -34,7 +34,7 @@ TRAININGS = [  # model, feed, options
 
 
 class After(Callback):
-    """Do something after every step."""
+    """Call a function after every step."""
 
     def __init__(self, do):
         self.do = do
@@ -48,7 +48,7 @@ def weights_of(state):
 
 
 def make(cycle, name="awd-lstm", feed="stream", n_epochs=5, **options):
-    """Return a training of 5 x 10 steps (windows: 5 x 16) with all that has something to remember."""
+    """Return a training of 5 x 10 steps (windows: 5 x 16) with every callback that has state."""
     torch.manual_seed(0)
     model = build(name, 4, **{"n_embed": 4} | ({} if name == "transformer" else {"n_hidden": 6}) | options)
     optimizer = torch.optim.Adam(model.parameters(), 0.02, fused=True)
@@ -59,7 +59,7 @@ def make(cycle, name="awd-lstm", feed="stream", n_epochs=5, **options):
 
 
 def whole_training(cycle, *arguments, **options):
-    """Return the final weights of an uninterrupted training, and what was stored after every step."""
+    """Return the final weights of an uninterrupted training, and a snapshot after every step."""
     state, listed = make(cycle, *arguments, **options)
     stored = []
     fit(state, [*listed, After(lambda state: stored.append((weights_of(state), snapshot(state, listed))))])
@@ -67,7 +67,7 @@ def whole_training(cycle, *arguments, **options):
 
 
 def resumed(cycle, stored, *arguments, change=lambda tree: tree, **options):
-    """Return the final weights of a fresh training that goes on from what was stored."""
+    """Return the final weights of a new training that resumes from a snapshot."""
     state, listed = make(cycle, *arguments, **options)
     learned, (packed, tensors) = stored
     torch.manual_seed(99)
@@ -78,7 +78,7 @@ def resumed(cycle, stored, *arguments, change=lambda tree: tree, **options):
 
 
 @pytest.mark.parametrize(("name", "feed", "options"), TRAININGS, ids=[name for name, _, _ in TRAININGS])
-def test_from_every_step_on_the_final_weights_are_the_same_to_the_bit(cycle, name, feed, options):
+def test_resumed_from_any_step_the_final_weights_are_bit_identical(cycle, name, feed, options):
     final, stored = whole_training(cycle, name, feed, **options)
     assert len(stored) >= 40
     for after_step in stored if name in ("lstm", "awd-lstm") else stored[::6]:
@@ -89,18 +89,18 @@ ALL = [name for name, architecture in MODELS.items() if architecture.uses_gradie
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_architecture_goes_on_to_the_same_bits(cycle, name):
+def test_every_architecture_resumes_bit_exactly(cycle, name):
     feed = "windows" if MODELS[name].n_context else "stream"
     known = options_of(name)
     dropping = {key: 0.2 for key in ("dropout", "head_dropout") if key in known}
     final, stored = whole_training(cycle, name, feed, n_epochs=2, **dropping)
     for after_step in (stored[3], stored[9], stored[-6]):
-        going_on = resumed(cycle, after_step, name, feed, n_epochs=2, **dropping)
-        torch.testing.assert_close(going_on, final, rtol=0, atol=0)
+        weights_now = resumed(cycle, after_step, name, feed, n_epochs=2, **dropping)
+        torch.testing.assert_close(weights_now, final, rtol=0, atol=0)
 
 
 def without(part):
-    """Return a function that takes one part out of what was stored, as if it had been forgotten."""
+    """Return a function that resets one part of a snapshot."""
     fresh = {
         "hidden": lambda value: [None],
         "optimizer": lambda value: {"dict": [[k, {"dict": []} if k == "state" else v] for k, v in value["dict"]]},
@@ -126,17 +126,17 @@ def without(part):
 
 
 @pytest.mark.parametrize("part", ["hidden", "optimizer", "generators", "epoch", "step_in_epoch", "average", "n_steps"])
-def test_leaving_out_any_one_part_is_noticed(cycle, part):
+def test_leaving_out_any_part_changes_the_final_weights(cycle, part):
     final, stored = whole_training(cycle)
     learned, (packed, tensors) = stored[16]  # in the middle of an epoch
     tensors = tensors | {"fresh": torch.Generator().manual_seed(5).get_state()}
     replace = resumed(cycle, (learned, (packed, tensors)), change=without(part))
     assert any(not torch.equal(replace[name], final[name]) for name in final)
-    torch.testing.assert_close(resumed(cycle, stored[16]), final, rtol=0, atol=0)  # with all of them it is the same
+    torch.testing.assert_close(resumed(cycle, stored[16]), final, rtol=0, atol=0)  # with every part it is the same
 
 
 class Stop(Callback):
-    """End a training after a step: as Ctrl-C does, or by an error."""
+    """Stop a training after a step: as Ctrl-C does, or by an error."""
 
     def __init__(self, step, in_order):
         self.step, self.in_order = step, in_order
@@ -174,9 +174,9 @@ def whole(corpus, tmp_path_factory):
     return folder, model, model.metadata.counters["step"]
 
 
-@pytest.mark.parametrize("in_order", [True, False], ids=["as Ctrl-C does", "by an error"])
+@pytest.mark.parametrize("in_order", [True, False], ids=["by a signal", "by an error"])
 @pytest.mark.parametrize("share", [0.1, 1 / 3, 0.5, 0.9])
-def test_a_stopped_run_goes_on_to_the_same_weights_best_and_history(corpus, whole, tmp_path, share, in_order):
+def test_a_stopped_run_resumes_to_the_same_weights_best_and_metrics(corpus, whole, tmp_path, share, in_order):
     folder, step = tmp_path / "run", round(share * whole[2])  # a third of three epochs is the last step of the first
     try:
         session.train(recipe(), corpus, folder, [Stop(step, in_order)])
@@ -194,10 +194,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights_best_and_history(corpus, whol
     assert model.metadata.result["test_nats"] == whole[1].metadata.result["test_nats"]
 
 
-def test_a_run_whose_validation_was_broken_off_goes_on_to_the_same_weights_and_history(corpus, whole, tmp_path):
-    """The signal comes when the second validation has begun, and the best so far is the first."""
+def test_a_run_interrupted_while_validating_resumes_to_the_same_weights_and_metrics(corpus, whole, tmp_path):
+    """The signal comes during the second validation; the best epoch so far is the first one."""
 
-    class Break(Callback):
+    class Interrupt(Callback):
         def on_fit_start(self, state):
             state.model.register_forward_pre_hook(self.look)
             self.state = state
@@ -206,7 +206,7 @@ def test_a_run_whose_validation_was_broken_off_goes_on_to_the_same_weights_and_h
             if not model.training and self.state.epoch == 2 and not self.state.interrupted:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    stopped = session.train(recipe(), corpus, tmp_path / "run", [Break()])
+    stopped = session.train(recipe(), corpus, tmp_path / "run", [Interrupt()])
     assert stopped.metadata.result["signal"] == signal.SIGTERM and stopped.metadata.counters["epoch"] == 1
     model = session.train(recipe(), corpus, tmp_path / "run", resume=lambda differs: None)
     tensors, rows, counters = stored_of(tmp_path / "run")
@@ -217,7 +217,7 @@ def test_a_run_whose_validation_was_broken_off_goes_on_to_the_same_weights_and_h
     torch.testing.assert_close(model.model.state_dict(), whole[1].model.state_dict(), rtol=0, atol=0)
 
 
-def test_saved_every_so_many_steps_a_killed_run_loses_no_more_than_these(corpus, tmp_path):
+def test_save_steps_limits_the_steps_that_a_killed_run_loses(corpus, tmp_path):
     steps = []
 
     def look(state):
@@ -228,7 +228,7 @@ def test_saved_every_so_many_steps_a_killed_run_loses_no_more_than_these(corpus,
     assert steps[:6] == [None, 2, 2, 4, 4, 6]
 
 
-def test_another_number_of_threads_is_named(corpus, tmp_path):
+def test_another_number_of_threads_is_reported(corpus, tmp_path):
     session.train(recipe(), corpus, tmp_path / "run", [Stop(5, in_order=True)])
     differs = []
     torch.set_num_threads(2)
@@ -245,7 +245,7 @@ def test_a_text_that_has_changed_is_refused(corpus, tmp_path):
         session.train(recipe(), make_corpus(TEXT + b"!", "cats"), tmp_path / "run", resume=print)
 
 
-def test_a_checkpoint_that_has_nothing_to_go_on_with_is_refused(corpus, tmp_path):
+def test_a_checkpoint_without_training_state_is_refused(corpus, tmp_path):
     session.train(recipe(), corpus, tmp_path / "run", [Stop(5, in_order=True)])
     file = tmp_path / "run" / "last.safetensors"
     model, metadata = checkpoint.load(file)
@@ -254,7 +254,7 @@ def test_a_checkpoint_that_has_nothing_to_go_on_with_is_refused(corpus, tmp_path
         session.train(recipe(), corpus, tmp_path / "run", resume=print)
 
 
-def test_the_command_goes_on_and_refuses_what_is_finished_or_has_other_options(whole, tmp_path, capsys):
+def test_the_command_resumes_and_refuses_finished_runs_and_other_options(whole, tmp_path, capsys):
     from charlm.cli import main
 
     (tmp_path / "cats.txt").write_bytes(TEXT)

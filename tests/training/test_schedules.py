@@ -1,4 +1,4 @@
-"""The learning rate as a function of the share done."""
+"""Learning rate schedules: progress to a factor."""
 
 import math
 
@@ -24,7 +24,7 @@ shares = st.floats(0, 1)
 patient = settings(deadline=None, max_examples=60)
 
 
-def test_the_schedules_are_those_that_a_recipe_can_name():
+def test_a_recipe_can_name_every_schedule():
     assert set(SCHEDULES) == set(recipe.SCHEDULES)
 
 
@@ -90,11 +90,11 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_almost_nothing():
     assert factors[50:] == sorted(factors[50:], reverse=True)
 
 
-def test_momentum_is_low_where_the_rate_is_high():
+def test_momentum_is_low_where_the_learning_rate_is_high():
     assert [one_cycle_momentum(progress) for progress in (0, 0.125, 0.25, 1)] == pytest.approx([0.95, 0.9, 0.85, 0.95])
 
 
-def test_a_lead_warms_up_in_a_line_and_holds_before_the_schedule():
+def test_a_linear_warmup_and_a_hold_come_before_the_schedule():
     factor = with_lead(cosine, warmup=0.2, hold=0.3)
     assert [factor(progress) for progress in (0, 0.1, 0.2, 0.4, 0.5, 0.75, 1)] == pytest.approx(
         [0, 0.5, 1, 1, 1, 0.5, 0]
@@ -120,6 +120,6 @@ def test_drops_are_counted_from_the_start_of_the_training(warmup, hold, rest):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_lead_may_take_the_whole_training(name):
+def test_warmup_and_hold_may_take_the_whole_training(name):
     factor = make_schedule(name, 4, warmup_epochs=2, hold_epochs=2, drop_epochs=(3,))
     assert [factor(progress) for progress in (0, 0.25, 0.5, 0.75, 1)] == [0, 0.5, 1, 1, 1]
