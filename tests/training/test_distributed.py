@@ -260,7 +260,7 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
     for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(key, value)
     assert exit_code("bench gru") == 2
-    assert capsys.readouterr().err == "charlm: `charlm bench` runs in one process; start it without torchrun\n"
+    assert capsys.readouterr().err == "charlm: `charlm bench` runs in a single process; start it without torchrun\n"
     assert exit_code("train --corpus -") == 2
     assert capsys.readouterr().err == "charlm: several processes cannot all read standard input; give --corpus a file\n"
 
