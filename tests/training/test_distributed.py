@@ -262,7 +262,7 @@ def test_other_commands_run_in_one_process(monkeypatch, capsys, exit_code):
     assert exit_code("bench gru") == 2
     assert capsys.readouterr().err == "charlm: `charlm bench` runs in a single process; start it without torchrun\n"
     assert exit_code("train --corpus -") == 2
-    assert capsys.readouterr().err == "charlm: several processes cannot all read standard input; give --corpus a file\n"
+    assert capsys.readouterr().err == "charlm: only one process can read standard input; give --corpus a file\n"
 
 
 THREADS = """
