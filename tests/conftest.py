@@ -12,7 +12,8 @@ from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.feeds import Stream
 from charlm.models import CharModel, build
-from charlm.training.loop import Timer, TrainState
+from charlm.training.loop import TrainState
+from charlm.training.timer import Timer
 
 torch.set_num_threads(1)  # two threads on a busy machine are ten times as slow
 

@@ -213,7 +213,7 @@ def feed_logits(model: CharModel, feed: Feed, n_batches: int) -> Iterator[tuple[
     for step in _progress_bar(range(n_batches)):
         chars, targets = (part.to(model.device) for part in feed.batch(0, step))
         if state is None:
-            state = initial_state(model, feed.row_offsets(0, step).to(model.device))
+            state = initial_state(model, feed, 0, step)
         logits, state = model(chars, state, feed.predicts == "last")
         state = detach(state) if feed.carries_state else None
         yield logits, targets

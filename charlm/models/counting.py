@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from charlm.data.feeds import Feed
 from charlm.models.base import CharModel, State
 from charlm.ngrams.char_ngram import InterpolatedNGram
 
@@ -90,9 +91,11 @@ class CountingModel(CharModel):
         """Release buffers that are only needed for training. No-op by default."""
 
 
-def initial_state(model: CharModel, row_offsets: Tensor) -> State:
-    """Return the state before rows of the training text: `CountingModel.state_at`, None for any other model."""
-    return model.state_at(row_offsets) if isinstance(model, CountingModel) else None
+def initial_state(model: CharModel, feed: Feed, epoch: int, step: int, rows: slice = slice(None)) -> State:
+    """Return the state before rows of a training batch: `CountingModel.state_at`, None for any other model."""
+    if not isinstance(model, CountingModel):
+        return None
+    return model.state_at(feed.row_offsets(epoch, step)[rows].to(model.device))
 
 
 def counting_parts(model: CharModel) -> dict[str, CountingModel]:

@@ -5,7 +5,6 @@ Shapes: B batch_size, T characters, V vocab_size.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from torch import Tensor
 from charlm.data.feeds import Feed
 from charlm.evaluation.metrics import nats_per_char
 from charlm.models.base import CharModel, State, detach
-from charlm.models.counting import CountingModel
+from charlm.models.counting import initial_state
 from charlm.training.distributed import all_reduce_max, shard_bounds
+from charlm.training.timer import Timer
 
 
 def train_epoch(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
@@ -73,34 +73,6 @@ class Shard:
     n_chars: int
     weight: float
     loss: Tensor = field(init=False)
-
-
-@dataclass
-class Timer:
-    """Seconds of training, including those before it was resumed.
-
-    Attributes:
-        minutes: time limit of the training; None for no limit.
-        synced_seconds: seconds at the end of the last step, the same on all processes.
-    """
-
-    minutes: float | None = None
-    synced_seconds: float = 0.0
-    _started: float = field(default_factory=time.perf_counter)
-
-    def start(self) -> None:
-        """Start, or continue after `synced_seconds`."""
-        self._started = time.perf_counter() - self.synced_seconds
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far."""
-        return time.perf_counter() - self._started
-
-    @property
-    def progress(self) -> float:
-        """Fraction of the time limit that is used, 0 without a limit."""
-        return self.synced_seconds / (60 * self.minutes) if self.minutes else 0.0
 
 
 @dataclass(eq=False)
@@ -167,8 +139,8 @@ class TrainState:
             rows = slice(first, max(stop, first + 1))
             weight, n_chars = (stop - first) / len(chars), targets.numel()
             chars, targets = chars[rows].to(device), targets[rows].to(device)
-            if self.hidden is None and isinstance(self.model, CountingModel):
-                self.hidden = self.model.state_at(self.feed.row_offsets(self.epoch, step)[rows].to(device))
+            if self.hidden is None:
+                self.hidden = initial_state(self.model, self.feed, self.epoch, step, rows)
             self.batch = Shard(chars, targets, n_chars, weight)
             yield self.batch
             self.synchronize()

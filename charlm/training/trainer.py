@@ -20,7 +20,8 @@ from charlm.recipe import Recipe
 from charlm.storage.checkpoint import Metadata
 from charlm.training import distributed, setup
 from charlm.training.callbacks import EMA, EarlyStop, SkipNonFinite, StopOnSignal, TrainingStats, Validate
-from charlm.training.loop import Callback, Timer, TrainState
+from charlm.training.loop import Callback, TrainState
+from charlm.training.timer import Timer
 from charlm.version import __version__
 
 N_LANES = 32  # for validation while training

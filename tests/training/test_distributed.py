@@ -21,8 +21,9 @@ from charlm.errors import UsageError
 from charlm.models import build
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed, session
-from charlm.training.loop import Callback, Timer, TrainState, fit
+from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.setup import fill_defaults
+from charlm.training.timer import Timer
 
 # slow imports happen once, in the server process that forks all others
 multiprocessing.set_forkserver_preload(

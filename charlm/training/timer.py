@@ -1,0 +1,34 @@
+"""The clock of a training."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Timer:
+    """Seconds of training, including those before it was resumed.
+
+    Attributes:
+        minutes: time limit of the training; None for no limit.
+        synced_seconds: seconds at the end of the last step, the same on all processes.
+    """
+
+    minutes: float | None = None
+    synced_seconds: float = 0.0
+    _started: float = field(default_factory=time.perf_counter)
+
+    def start(self) -> None:
+        """Start, or continue after `synced_seconds`."""
+        self._started = time.perf_counter() - self.synced_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return time.perf_counter() - self._started
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the time limit that is used, 0 without a limit."""
+        return self.synced_seconds / (60 * self.minutes) if self.minutes else 0.0
