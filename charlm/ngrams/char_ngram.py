@@ -95,7 +95,7 @@ class InterpolatedNGram(Trie):
         n_before = self.order - 1
         before = np.full((len(chars), n_before), -1) if state is None else state[0]
         chars = np.concatenate([before, chars], axis=1)
-        return self.walk(chars)[:, :, n_before:], (chars[:, chars.shape[1] - n_before :],)
+        return self.walk(chars), (chars[:, chars.shape[1] - n_before :],)
 
     def step(self, char: int, state: Any = None) -> tuple[list[int], Any]:
         """Find the contexts after one character of one text.

@@ -251,20 +251,20 @@ class Trie:
         self.levels = levels
 
     def walk(self, chars: Ints) -> Ints:
-        """Find the k-grams that end at each character, k = 1..n-1.
+        """Find the k-grams that end at each of the last T characters, k = 1..n-1.
 
         Args:
-            chars: indices, int64, (B, T); -1 before the first one that is known.
+            chars: indices, int64, (B, n - 1 + T); -1 before the first one that is known.
 
         Returns:
             the node of each k-gram, -1 if there is none, int64, (n - 1, B, T).
         """
-        nodes = np.full((self.order - 1, *chars.shape), -1)
-        before = np.zeros_like(chars)
-        for level, found in zip(self.levels, nodes, strict=False):
-            found[:] = level.find(before * self.vocab_size + chars)  # a node of -1 gives a key below all others
-            before = np.full_like(chars, -1)
-            before[:, 1:] = found[:, :-1]
+        n_before = self.order - 1
+        nodes = np.empty((n_before, len(chars), chars.shape[1] - n_before), np.int64)
+        found = np.zeros_like(chars)
+        for k, level in enumerate(self.levels[:-1], 1):
+            found = level.find(found[:, :-1] * self.vocab_size + chars[:, k:])  # -1 gives a key below all others
+            nodes[k - 1] = found[:, n_before - k :]
         return nodes
 
     def walk_char(self, nodes: Sequence[int], char: int) -> list[int]:

@@ -102,8 +102,10 @@ def test_texts_of_a_batch_are_read_independently():
     each = zip(texts.tolist(), contexts.transpose(1, 2, 0).tolist(), strict=True)
     by_words = np.array([word_reference(*one) for one in each])
     late, of_late = texts[:, 50 - KEPT :], contexts[:, :, 50 - KEPT :]
-    np.testing.assert_allclose(cache_probs(late, 30, V, SHORT), wanted[:, 50:], atol=1e-12)
-    np.testing.assert_allclose(word_cache_probs(late, of_late, 30, V, SHORT), by_words[:, 50:], atol=1e-12)
+    for n_read in (30, 1):
+        found = cache_probs(late, n_read, V, SHORT), word_cache_probs(late, of_late, n_read, V, SHORT)
+        np.testing.assert_allclose(found[0], wanted[:, -n_read:], atol=1e-12)
+        np.testing.assert_allclose(found[1], by_words[:, -n_read:], atol=1e-12)
 
 
 def test_without_earlier_characters_the_distribution_is_uniform():
