@@ -1,11 +1,10 @@
-"""Writing text with a model, whatever computes its logits; and a checkpoint that writes without PyTorch."""
+"""Text generation: prompt and options to text, for any `Stepper`; and a checkpoint that samples without PyTorch."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -15,30 +14,37 @@ from numpy.typing import NDArray
 
 from charlm.data.vocab import FLUSH, Vocab
 from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
-from charlm.generation import workers
-from charlm.generation.sampler import SamplingParams, Stepper, columns, generate_ids, uniform_stream, uniform_streams
-from charlm.generation.steps import Steps, agrees, prepare
+from charlm.generation.numpy_engine import make_engine
+from charlm.generation.sampler import (
+    SamplingParams,
+    Stepper,
+    generate_ids,
+    transpose_iter,
+    uniform_stream,
+    uniform_streams,
+)
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
-N_TEXTS = 256  # written at once
-UNKNOWN = ("error", "skip", "map")  # what to do with characters that a model has never seen
+UNKNOWN = ("error", "skip", "map")  # how to treat characters that are not in the vocabulary
 
 
 class TextGenerator:
-    """Something that writes text; a subclass says what reads for it.
+    """A model that generates text; a subclass provides the stepper.
 
     Attributes:
-        metadata: everything that its checkpoint says beside the weights.
+        metadata: contents of its checkpoint, except for the weights.
+        max_batch: number of texts that are sampled together.
     """
 
     metadata: Metadata
+    max_batch = 256
 
-    def reader(self, n_texts: int | None = None) -> Stepper:
-        """Return a reader that has read nothing.
+    def stepper(self, n_texts: int | None = None) -> Stepper:
+        """Return a stepper in its initial state.
 
         Args:
-            n_texts: how many texts it is to read at once; None for one.
+            n_texts: B; None for one text.
         """
         raise NotImplementedError
 
@@ -49,213 +55,140 @@ class TextGenerator:
             self._vocab = self.metadata.vocab
         return self._vocab
 
-    def prepare(self, text: str, unknown: str = "error") -> str:
-        """Return the text as the model was shown its own: in lower case if so, without what it does not know.
+    def preprocess(self, text: str, unknown: str = "error") -> str:
+        """Return a text as the training text was preprocessed: in lower case if that was, without unknown characters.
 
         Args:
             text: any.
-            unknown: what to do with characters that were not in the training text: "error", "skip" leaves them out,
-                "map" keeps them, as index 0.
+            unknown: characters outside the vocabulary: "error", "skip" (remove) or "map" (keep, as index 0).
 
         Raises:
             DataError: there are such characters, and `unknown` is "error".
-            UsageError: `unknown` is none of these.
+            UsageError: `unknown` has another value.
         """
         if unknown not in UNKNOWN:
             raise UsageError(
-                f"unknown is {unknown!r}{did_you_mean(unknown, UNKNOWN)}; it is one of: {', '.join(UNKNOWN)}"
+                f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}{did_you_mean(unknown, UNKNOWN)}"
             )
         text = text.lower() if self.metadata.recipe.get("lower") else text
-        strange = "" if unknown == "map" else self.vocab.unknown(text)
-        if strange and unknown == "error":
+        missing = "" if unknown == "map" else self.vocab.unknown(text)
+        if missing and unknown == "error":
             raise DataError(
-                f"the model has never seen {', '.join(map(repr, strange[:5]))}; "
-                "leave such characters out with --unknown skip, or keep them as unknown with --unknown map"
+                f"characters outside the model's vocabulary: {', '.join(map(repr, missing[:5]))}; "
+                "remove them with --unknown skip, or keep them as unknown with --unknown map"
             )
-        return text.translate({ord(char): None for char in strange})
+        return text.translate({ord(char): None for char in missing})
 
     def generate_many(
         self,
         n_texts: int,
-        prime: str = "",
+        prompt: str = "",
         length: int = 300,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
+        *,
         seed: int | None = None,
         stop: str | None = None,
         unknown: str = "error",
+        **sampling: Any,
     ) -> Iterator[Iterator[str]]:
-        """Write several texts, as `stream` would one by one with the seeds seed, seed + 1, ...; they are one batch.
+        """Yield several texts, each as `stream` does, with the seeds seed, seed + 1, ...; they are one batch.
 
         Args:
-            n_texts: how many.
-            prime: what was written so far.
-            length: characters (or bytes) to draw.
-            temperature: below 1 plays safe, above 1 takes risks; 0 always takes the most probable.
-            top_k: draw from the k most probable only.
-            top_p: draw from the fewest that together have this probability.
-            min_p: draw from those at least this share as probable as the most probable.
-            seed: of the first text's draws; None takes fresh ones.
+            n_texts: number of texts.
+            prompt: the text so far.
+            length: number of characters (or bytes) to sample.
+            seed: of the first text; None draws one.
             stop: end before this text would appear.
-            unknown: see `prepare`.
+            unknown: see `preprocess`.
+            sampling: fields of `SamplingParams`: temperature, top_k, top_p, min_p.
 
         Raises:
-            DataError: a character in `prime` that the model has never seen.
-            UsageError: an option out of its range.
+            DataError: a character of `prompt` is not in the vocabulary.
+            UsageError: an option out of range.
         """
-        choice = SamplingParams(temperature, top_k, top_p, min_p)
+        params = SamplingParams(**sampling)
         if n_texts < 1:
-            raise UsageError(f"{n_texts} texts are none; ask for one at least")
+            raise UsageError(f"n_texts must be at least 1, got {n_texts}")
         first = secrets.randbits(63) if seed is None else seed
-        seeds = range(first, first + n_texts)
-        uniform_stream(seeds[-1])  # the largest, whose error is to come now
-        ids = self.vocab.encode(self.prepare(prime, unknown)).tolist()
+        uniform_stream(first + n_texts - 1)  # raises if the largest seed is out of range
         n_context = self.metadata.n_context
-        read = [self.vocab.bos_id] * (n_context or 1) + ids
-        return self._texts(read, seeds, choice, length, stop)
+        ids = self.vocab.encode(self.preprocess(prompt, unknown)).tolist()
+        context_ids = [self.vocab.bos_id] * (n_context or 1) + ids
+        return self._texts(context_ids, range(first, first + n_texts), params, length, stop)
 
     def _texts(
-        self, read: list[int], seeds: Sequence[int], choice: SamplingParams, length: int, stop: str | None
+        self, context_ids: list[int], seeds: range, params: SamplingParams, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
-        for first in range(0, len(seeds), N_TEXTS):
-            yield from self.texts(read, choice, length, stop, seeds[first : first + N_TEXTS])
-
-    def texts(
-        self, read: list[int], choice: SamplingParams, length: int, stop: str | None, seeds: Sequence[int]
-    ) -> list[Iterator[str]]:
-        """Return the texts of some seeds, which are one batch; `read` is the prime with what stands before it."""
         n_context = self.metadata.n_context
-        if len(seeds) == 1:
-            each = [generate_ids(self.reader(), read, uniform_stream(seeds[0]), choice, n_context)]
-        else:
-            steps = generate_ids(self.reader(len(seeds)), read, uniform_streams(seeds), choice, n_context)
-            each = columns((step.tolist() for step in steps), len(seeds))
-        return [self._text(indices, length, stop) for indices in each]
+        for i in range(0, len(seeds), self.max_batch):
+            batch = seeds[i : i + self.max_batch]
+            if len(batch) == 1:
+                streams = [generate_ids(self.stepper(), context_ids, uniform_stream(batch[0]), params, n_context)]
+            else:
+                uniform = uniform_streams(batch)
+                steps = generate_ids(self.stepper(len(batch)), context_ids, uniform, params, n_context)
+                streams = transpose_iter((step.tolist() for step in steps), len(batch))
+            for ids in streams:
+                pieces = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
+                yield _until(stop, pieces) if stop else pieces
 
-    def stream(
-        self,
-        prime: str = "",
-        length: int = 300,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        seed: int | None = None,
-        stop: str | None = None,
-        unknown: str = "error",
-    ) -> Iterator[str]:
-        """Write on, and yield the text as it is drawn, without `prime`.
+    def stream(self, prompt: str = "", length: int = 300, **options: Any) -> Iterator[str]:
+        """Yield a text piece by piece as it is sampled, without `prompt`; see `generate_many` for options and errors."""
+        return next(self.generate_many(1, prompt, length, **options))
 
-        Args:
-            prime: what was written so far.
-            length: characters (or bytes) to draw.
-            temperature: below 1 plays safe, above 1 takes risks; 0 always takes the most probable.
-            top_k: draw from the k most probable only.
-            top_p: draw from the fewest that together have this probability.
-            min_p: draw from those at least this share as probable as the most probable.
-            seed: of the draws; None takes a fresh one.
-            stop: end before this text would appear.
-            unknown: see `prepare`.
-
-        Raises:
-            DataError: a character in `prime` that the model has never seen.
-            UsageError: an option out of its range.
-        """
-        return next(self.generate_many(1, prime, length, temperature, top_k, top_p, min_p, seed, stop, unknown))
-
-    def _text(self, indices: Iterator[int], length: int, stop: str | None) -> Iterator[str]:
-        pieces = map(self.vocab.decoder(), chain(islice(indices, length), [FLUSH]))
-        return _until(stop, pieces) if stop else pieces
-
-    def sample(self, prime: str = "", length: int = 300, **options: float | int | str | None) -> str:
-        """Return what `stream` would yield, as one text, without `prime`; the options are those of `stream`."""
-        return "".join(self.stream(prime, length, **options))  # type: ignore[arg-type]
+    def sample(self, prompt: str = "", length: int = 300, **options: Any) -> str:
+        """Return a text, without `prompt`; see `generate_many` for options and errors."""
+        return "".join(self.stream(prompt, length, **options))
 
 
 def _until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
-    held = ""  # may be the beginning of `stop`
+    pending = ""  # may be the beginning of `stop`
     for piece in pieces:
-        held += piece
-        if stop in held:
-            yield held[: held.index(stop)]
+        pending += piece
+        if stop in pending:
+            yield pending[: pending.index(stop)]
             return
-        n_safe = next(n for n in range(len(held) + 1) if stop.startswith(held[n:]))
-        yield held[:n_safe]
-        held = held[n_safe:]
-    yield held
+        n_safe = next(n for n in range(len(pending) + 1) if stop.startswith(pending[n:]))
+        yield pending[:n_safe]
+        pending = pending[n_safe:]
+    yield pending
 
 
 @dataclass(eq=False)
 class NumpyGenerator(TextGenerator):
-    """A checkpoint that writes in numpy.
+    """A checkpoint that samples in numpy, one text after another.
 
     Attributes:
-        metadata: what it says beside the weights.
+        metadata: contents of the checkpoint, except for the weights.
         weights: by name.
-        path: where it lies.
     """
 
     metadata: Metadata
     weights: dict[str, NDArray[Any]]
-    path: Path
+    max_batch = 1
 
-    def reader(self, n_texts: int | None = None) -> Steps:
-        """Return steps; see `TextGenerator.reader`."""
-        steps = _prepare(self.metadata, self.weights)
-        assert steps is not None  # as `load` made sure
-        return steps
+    @classmethod
+    def load(cls, path: Path) -> NumpyGenerator | None:
+        """Read a checkpoint file without PyTorch.
 
-    def _texts(
-        self, read: list[int], seeds: Sequence[int], choice: SamplingParams, length: int, stop: str | None
-    ) -> Iterator[Iterator[str]]:
-        n_workers = 1
-        if len(seeds) > 1:
-            n_workers = workers.n_workers(len(seeds), length, sum(array.nbytes for array in self.weights.values()))
-        if n_workers == 1:
-            yield from super()._texts(read, seeds, choice, length, stop)
-            return
-        make_texts = partial(_texts_of, self.path, self.metadata.counters, read, choice, length, stop)
-        n_pieces = length + 2  # what the end completes, and what was held back as the beginning of `stop`
-        for first in range(0, len(seeds), n_at_once := N_TEXTS * n_workers):
-            yield from workers.written(make_texts, seeds[first : first + n_at_once], n_pieces, n_workers)
+        Returns:
+            the generator; None if the file has no numpy engine, or is invalid: then `LanguageModel.load` tells why.
 
+        Raises:
+            InputNotFoundError: the file does not exist or cannot be opened.
+        """
+        try:
+            metadata, tensors = checkpoint.read(path, safetensors.numpy.load)
+        except CheckpointError:
+            return None
+        generator = cls(metadata, {name: tensor for name, tensor in tensors.items() if "/" not in name})
+        return generator if generator._engine() else None
 
-def load(path: Path) -> NumpyGenerator | None:
-    """Read a checkpoint file without PyTorch.
+    def _engine(self) -> Stepper | None:
+        data = self.metadata
+        return make_engine(data.model, self.weights, data.options, data.vocab_size, data.n_context)
 
-    Returns:
-        what writes; None where that needs PyTorch, which also says what is wrong with a file that cannot be used.
-
-    Raises:
-        InputNotFoundError: there is no such file.
-    """
-    try:
-        metadata, tensors = checkpoint.read(path, safetensors.numpy.load)
-    except CheckpointError:
-        return None
-    weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    return None if _prepare(metadata, weights) is None else NumpyGenerator(metadata, weights, path)
-
-
-def _texts_of(
-    path: Path,
-    counters: dict[str, Any],
-    read: list[int],
-    choice: SamplingParams,
-    length: int,
-    stop: str | None,
-    seeds: Sequence[int],
-) -> list[Iterator[str]]:
-    """Return the texts of some seeds, by a file that another process has read, too."""
-    writer = load(path)
-    if writer is None or writer.metadata.counters != counters:
-        raise CheckpointError(f"{path}: written anew by a training while it was read; try again")
-    return writer.texts(read, choice, length, stop, seeds)
-
-
-def _prepare(metadata: Metadata, weights: dict[str, NDArray[Any]]) -> Steps | None:
-    told = metadata.options | {"vocab_size": metadata.vocab_size}
-    steps = prepare(metadata.model, weights, told, metadata.n_context)
-    return steps if steps is not None and agrees(steps, metadata.options) else None
+    def stepper(self, n_texts: int | None = None) -> Stepper:
+        """Return the numpy engine; see `TextGenerator.stepper`."""
+        engine = self._engine()
+        assert engine is not None  # as `load` checked
+        return engine

@@ -1,4 +1,4 @@
-"""LanguageModel: a trained model with its vocabulary, ready to write and to score."""
+"""LanguageModel: a trained model with its vocabulary, which generates and scores text."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from charlm.storage.checkpoint import Metadata
 
 @dataclass(eq=False)
 class LanguageModel(TextGenerator):
-    """A model that writes and scores text.
+    """A model that generates and scores text.
 
     Attributes:
         model: the network.
-        metadata: everything else that its checkpoint says.
+        metadata: contents of its checkpoint, except for the weights.
     """
 
     model: CharModel
@@ -47,8 +47,8 @@ class LanguageModel(TextGenerator):
         """
         checkpoint.save(Path(path), self.model, replace(self.metadata, resume={}), dtype)
 
-    def reader(self, n_texts: int | None = None) -> Stepper:
-        """Return what reads for `stream`, of the model as it is now."""
+    def stepper(self, n_texts: int | None = None) -> Stepper:
+        """Return a stepper of the present weights; see `TextGenerator.stepper`."""
         return make_stepper(self.model, self.metadata.n_context, n_texts)
 
     def score(self, text: str, unknown: str = "map") -> EvalResult:
@@ -56,14 +56,14 @@ class LanguageModel(TextGenerator):
 
         Args:
             text: at least one character.
-            unknown: see `prepare`.
+            unknown: see `preprocess`.
 
         Raises:
             DataError: the text is empty.
         """
-        ids = self.vocab.encode(self.prepare(text, unknown))
+        ids = self.vocab.encode(self.preprocess(text, unknown))
         if len(ids) == 0:
-            raise DataError("there is no text to score")
+            raise DataError("the text to score is empty")
         device = self.model.device
         return evaluate(
             self.model,
@@ -75,5 +75,5 @@ class LanguageModel(TextGenerator):
         )
 
     def bits_per_char(self, text: str) -> float:
-        """Return the bits per character that the model needs for a text; lower is better."""
+        """Return the mean bits per character of a text under the model; lower is better."""
         return self.score(text).bits_per_char

@@ -1,10 +1,10 @@
-"""Drawing characters: from logits to probabilities to an index, over and over.
+"""Sampling: from logits to probabilities to the index of the next character, in a loop.
 
-An index is found where the running sum of the probabilities passes a uniform number in [0, 1). That number comes from
-numpy's PCG64, one generator for each text, so a seed stands for the same text however the logits were computed, and
-however many texts are written at once.
+The index is the first one whose cumulative probability exceeds a uniform number in [0, 1). The uniform numbers of a text
+come from one PCG64 generator of numpy. So a seed determines the text, independent of how the logits are computed and of
+how many texts are sampled at once.
 
-Shapes: ... nothing for one text, B for many, T characters, V vocab_size.
+Shapes: ... nothing for one text, B for many; V vocab_size.
 """
 
 from __future__ import annotations
@@ -21,46 +21,43 @@ from numpy.typing import NDArray
 
 from charlm.errors import CharlmError, UsageError
 
-N_DRAWS = 256  # uniform numbers taken from a generator at once
-MIN_TEMPERATURE, MAX_TEMPERATURE = (
-    1e-37,
-    1e37,
-)  # a temperature beyond is taken for it; as a float32 it would soon be 0, or infinite
+N_DRAWS = 256  # uniform numbers drawn from a generator per call
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
 Numbers = NDArray[Any]
 T = TypeVar("T")
 
 
 class Stepper(Protocol):
-    """Something that reads characters and says what it expects next."""
+    """A model that reads characters and keeps its state between calls."""
 
     def reset(self) -> None:
-        """Forget what was read."""
+        """Return to the initial state."""
 
-    def read(self, chars: Sequence[int | Numbers]) -> Numbers:
+    def read(self, chars: Sequence[Any]) -> Numbers:
         """Read characters and return the logits of the next one.
 
         Args:
-            chars: one step each, an index for all texts or one for each, (B,).
+            chars: at least one step, each an index for all texts or one index per text, (B,).
 
         Returns:
-            logits: float, (V,) as long as all texts are equal, else (B, V); the next call may write over them.
+            logits, float, (V,) for one text, (B, V) for many.
         """
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to choose from probabilities.
+    """How to choose the next character. This is the one list of sampling options.
 
     Attributes:
-        temperature: divides the logits; 0 puts all on the most probable.
-        top_k: keep the k most probable. Reference: Fan et al. (2018), arXiv:1805.04833.
-        top_p: keep the fewest that together have this probability. Reference: Holtzman et al. (2020),
+        temperature: divisor of the logits; 0 is greedy.
+        top_k: keep the k most probable characters. Reference: Fan et al. (2018), arXiv:1805.04833.
+        top_p: keep the fewest characters whose probabilities sum to at least this. Reference: Holtzman et al. (2020),
             arXiv:1904.09751.
-        min_p: keep those at least this share as probable as the most probable. Reference: Nguyen et al. (2024),
+        min_p: keep characters with at least this fraction of the highest probability. Reference: Nguyen et al. (2024),
             arXiv:2407.01082.
 
     Raises:
-        UsageError: a value out of its range.
+        UsageError: a value out of range.
     """
 
     temperature: float = 1.0
@@ -71,117 +68,78 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Check every value."""
         if not 0 <= self.temperature < math.inf:
-            raise UsageError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
+            raise UsageError(f"temperature must be finite and at least 0 (greedy), got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"top-k is {self.top_k}; it must be at least 1")
-        for name, share in (("top-p", self.top_p), ("min-p", self.min_p)):
-            if share is not None and not 0 < share <= 1:
-                raise UsageError(f"{name} is {share}; it must be above 0 and at most 1")
+            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
+        for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{name} must be above 0 and at most 1, got {value}")
 
-    def probs(self, logits: Numbers) -> Numbers:
-        """Turn logits into the probabilities to draw from. Index 0, which is no symbol, gets none.
+    def unnormalized_probs(self, logits: Numbers) -> Numbers:
+        """Return numbers proportional to the probabilities, float64, (..., V). Index 0, the unknown, gets 0.
+
+        The exponentials are float32, which is fast on every processor; their sums need float64.
 
         Args:
             logits: float, (..., V).
 
-        Returns:
-            probabilities, float64, (..., V).
-
         Raises:
             CharlmError: the largest logit is not finite.
         """
-        shares = self.shares(logits)
-        shares /= shares.sum(axis=-1, keepdims=True)
-        return shares
-
-    def shares(self, logits: Numbers) -> Numbers:
-        """Return what is in proportion to `probs`, which saves a division by the sum.
-
-        The exponentials are float32, for which numpy has a quick one on more processors; sums of them need float64.
-        """
-        shares = logits.astype(np.float32, order="F")  # symbol by symbol, for `index`
-        shares[..., 0] = -np.inf
-        most = np.maximum.reduce(shares, axis=-1, keepdims=True)
-        if not (math.isfinite(most.item()) if most.size == 1 else np.isfinite(most).all()):
-            raise CharlmError("the model's output is not a number; train it again, with a lower --learning-rate")
+        probs = logits.astype(np.float32)
+        probs[..., 0] = -np.inf
+        largest = np.maximum.reduce(probs, axis=-1, keepdims=True)
+        if not (math.isfinite(largest.item()) if largest.size == 1 else np.isfinite(largest).all()):
+            raise CharlmError("the model's logits are not finite; train it again with a lower --learning-rate")
         if self.temperature == 0:
-            best: Numbers = np.equal(np.arange(shares.shape[-1]), shares.argmax(axis=-1)[..., None])
+            best: Numbers = np.equal(np.arange(probs.shape[-1]), probs.argmax(axis=-1)[..., None])
             return best.astype(np.float64)
-        np.subtract(shares, most, out=shares)
+        np.subtract(probs, largest, out=probs)
         if self.temperature != 1:
-            with np.errstate(over="ignore"):  # of the cold: minus infinity, whose exponential is 0
-                np.divide(shares, min(max(self.temperature, MIN_TEMPERATURE), MAX_TEMPERATURE), out=shares)
-        shares = np.exp(shares, out=shares).astype(np.float64)
+            with np.errstate(over="ignore"):  # -inf at a low temperature; its exponential is 0
+                np.divide(probs, min(max(self.temperature, MIN_TEMPERATURE), MAX_TEMPERATURE), out=probs)
+        probs = np.exp(probs, out=probs).astype(np.float64)
         if self.top_k is None and self.top_p is None and self.min_p is None:
-            return shares
-        order = np.argsort(-shares, axis=-1, kind="stable")
-        ranked = np.take_along_axis(shares, order, axis=-1)
+            return probs
+        order = np.argsort(-probs, axis=-1, kind="stable")
+        ranked = np.take_along_axis(probs, order, axis=-1)
         keep = ranked >= (self.min_p or 0) * ranked[..., :1]
         if self.top_k is not None:
             keep[..., self.top_k :] = False
         if self.top_p is not None:
             keep &= ranked.cumsum(axis=-1) - ranked < self.top_p * ranked.sum(axis=-1, keepdims=True)
-        np.put_along_axis(shares, order, ranked * keep, axis=-1)
-        return shares
+        np.put_along_axis(probs, order, ranked * keep, axis=-1)
+        return probs
 
-    def index(self, logits: Numbers, uniform: Any) -> Any:
-        """Draw.
+    def sample(self, logits: Numbers, uniform: Any) -> Any:
+        """Return the index of the next character, int, or (B,).
 
         Args:
             logits: float, (V,), or (B, V).
-            uniform: in [0, 1), of one text or of all, (B,).
-
-        Returns:
-            the index, or (B,).
+            uniform: in [0, 1), float, or (B,).
         """
-        shares = self.shares(logits)
-        # What is looked for is below the last sum, however it is rounded, so what is found has a share.
-        if shares.ndim == 1:
-            sums = np.add.accumulate(shares)
-            found = sums.searchsorted(uniform * sums[-1], "right")
-            return int(found) if isinstance(uniform, float) else found
-        sums = np.ascontiguousarray(shares.T)  # (V, B)
-        blocked_cumsum(sums)
-        return (sums <= uniform * sums[-1]).sum(axis=0)
+        sums = np.add.accumulate(self.unnormalized_probs(logits), axis=-1)
+        # uniform * sum < sum in floating point, too, so the index exists and has a probability above 0.
+        if sums.ndim == 1:
+            return int(sums.searchsorted(uniform * sums[-1], "right"))
+        return (sums <= (uniform * sums[:, -1])[:, None]).sum(axis=1)
 
 
-def blocked_cumsum(rows: Numbers) -> None:
-    """Add to each row all rows before it, in place.
-
-    `np.add.accumulate` would go text by text. One addition for all texts is quicker, and few large ones are quicker
-    than many small ones: so stretches of rows are added up side by side, then whole stretches.
-
-    Args:
-        rows: (V, B), one after another in memory.
-    """
-    length = math.isqrt(len(rows))
-    n_whole = len(rows) // length * length
-    stretches = rows[:n_whole].reshape(-1, length, rows.shape[1])
-    for before, row in itertools.pairwise(stretches.swapaxes(0, 1)):
-        row += before
-    ends = stretches[:-1, -1].copy()
-    for before, row in itertools.pairwise(ends):
-        row += before
-    stretches[1:] += ends[:, None]
-    for before, row in itertools.pairwise(rows[n_whole - 1 :]):
-        row += before
-
-
-def uniform_stream(seed: int | None) -> Iterator[float]:
-    """Return uniform numbers in [0, 1) without end, by PCG64 of a seed; None takes a fresh one.
+def uniform_stream(seed: int) -> Iterator[float]:
+    """Return an endless stream of uniform numbers in [0, 1) from PCG64.
 
     Raises:
-        UsageError: the seed is out of its range.
+        UsageError: the seed is out of range.
     """
     generator = _generator(seed)
     return itertools.chain.from_iterable(generator.random(N_DRAWS).tolist() for _ in itertools.count())
 
 
-def uniform_streams(seeds: Iterable[int | None]) -> Iterator[Numbers]:
-    """Return what `uniform_stream` returns for each of several seeds, side by side, (B,).
+def uniform_streams(seeds: Iterable[int]) -> Iterator[Numbers]:
+    """Return the streams of several seeds side by side, (B,) per step.
 
     Raises:
-        UsageError: a seed is out of its range.
+        UsageError: a seed is out of range.
     """
     generators = [_generator(seed) for seed in seeds]
     return itertools.chain.from_iterable(
@@ -189,51 +147,52 @@ def uniform_streams(seeds: Iterable[int | None]) -> Iterator[Numbers]:
     )
 
 
-def _generator(seed: int | None) -> np.random.Generator:
-    if seed is not None and not 0 <= seed < 2**64:
-        raise UsageError(f"seed is {seed}; it must be at least 0 and below 2**64")
+def _generator(seed: int) -> np.random.Generator:
+    if not 0 <= seed < 2**64:
+        raise UsageError(f"seed must be at least 0 and below 2**64, got {seed}")
     return np.random.Generator(np.random.PCG64(seed))
 
 
 def generate_ids(
-    reader: Stepper, prime: Sequence[int], uniform: Iterable[Any], choice: SamplingParams, n_context: int | None = None
+    stepper: Stepper,
+    context_ids: Sequence[int],
+    uniform: Iterable[Any],
+    params: SamplingParams,
+    n_context: int | None = None,
 ) -> Iterator[Any]:
-    """Yield one character index after another, as long as there are uniform numbers.
+    """Yield one character index per uniform number.
 
-    A reader that carries a state reads each character once; for one with a window, the window slides.
+    A model with a state reads each character once; a model with a window reads the last `n_context` every time.
 
     Args:
-        reader: it has read nothing.
-        prime: what was written so far, at least one character, shorter than a window only if the caller wants so.
-        uniform: each a number, or those of B texts, float64, (B,).
-        choice: how to draw.
-        n_context: characters in a window; None for a model that carries its state.
+        stepper: in its initial state.
+        context_ids: indices of the text so far, at least one.
+        uniform: one number per step, or (B,) for B texts.
+        params: how to choose.
+        n_context: characters in a window; None for a model that carries a state.
 
     Yields:
         the index, or those of B texts, (B,).
 
     Raises:
-        CharlmError: the model's output is not a number.
+        CharlmError: the model's logits are not finite.
     """
-    read: list[Any] = list(prime) if n_context is None else list(prime)[-n_context:]
+    read: list[Any] = list(context_ids) if n_context is None else list(context_ids)[-n_context:]
     for number in uniform:
-        index = choice.index(reader.read(read), number)
+        index = params.sample(stepper.read(read), number)
         yield index
         if n_context is None:
             read = [index]
         else:
-            read = [*read[1 - n_context :], index] if n_context > 1 else [index]
-            reader.reset()
+            read = [*read, index][-n_context:]
+            stepper.reset()
 
 
-def columns(rows: Iterator[Sequence[T]], n_columns: int) -> list[Iterator[T]]:
-    """Take apart what is made for many texts at once.
+def transpose_iter(rows: Iterator[Sequence[T]], n_columns: int) -> list[Iterator[T]]:
+    """Split an iterator of rows into one iterator per column; rows are computed when a column first needs them.
 
     Args:
-        rows: what belongs to each text, step by step.
-        n_columns: how many texts.
-
-    Returns:
-        what belongs to each text; the one that goes ahead makes the steps, the others find them made.
+        rows: each of `n_columns` items.
+        n_columns: number of columns.
     """
-    return [map(itemgetter(i), some) for i, some in enumerate(itertools.tee(rows, n_columns))]
+    return [map(itemgetter(i), copy) for i, copy in enumerate(itertools.tee(rows, n_columns))]
