@@ -26,6 +26,7 @@ from charlm.generation.sampler import (
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
+MAX_BATCH = 256  # texts sampled together
 UNKNOWN = ("error", "skip", "map")  # how to treat characters that are not in the vocabulary
 
 
@@ -34,11 +35,9 @@ class TextGenerator:
 
     Attributes:
         metadata: contents of its checkpoint, except for the weights.
-        max_batch: number of texts that are sampled together.
     """
 
     metadata: Metadata
-    max_batch = 256
 
     def stepper(self, n_texts: int | None = None) -> Stepper:
         """Return a stepper in its initial state.
@@ -119,8 +118,8 @@ class TextGenerator:
         self, context_ids: list[int], seeds: range, params: SamplingParams, length: int, stop: str | None
     ) -> Iterator[Iterator[str]]:
         n_context = self.metadata.n_context
-        for i in range(0, len(seeds), self.max_batch):
-            batch = seeds[i : i + self.max_batch]
+        for i in range(0, len(seeds), MAX_BATCH):
+            batch = seeds[i : i + MAX_BATCH]
             if len(batch) == 1:
                 streams = [generate_ids(self.stepper(), context_ids, uniform_stream(batch[0]), params, n_context)]
             else:
@@ -155,7 +154,7 @@ def _until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
 
 @dataclass(eq=False)
 class NumpyGenerator(TextGenerator):
-    """A checkpoint that samples in numpy, one text after another.
+    """A checkpoint that samples in numpy.
 
     Attributes:
         metadata: contents of the checkpoint, except for the weights.
@@ -164,14 +163,18 @@ class NumpyGenerator(TextGenerator):
 
     metadata: Metadata
     weights: dict[str, NDArray[Any]]
-    max_batch = 1
 
     @classmethod
-    def load(cls, path: Path) -> NumpyGenerator | None:
+    def load(cls, path: Path, n_texts: int = 1) -> NumpyGenerator | None:
         """Read a checkpoint file without PyTorch.
 
+        Args:
+            path: of the file.
+            n_texts: number of texts that will be sampled.
+
         Returns:
-            the generator; None if the file has no numpy engine, or is invalid: then `LanguageModel.load` tells why.
+            the generator; None if there is no numpy engine for this model and so many texts, or if the file is invalid;
+            then `LanguageModel.load` raises the error.
 
         Raises:
             InputNotFoundError: the file does not exist or cannot be opened.
@@ -181,14 +184,14 @@ class NumpyGenerator(TextGenerator):
         except CheckpointError:
             return None
         generator = cls(metadata, {name: tensor for name, tensor in tensors.items() if "/" not in name})
-        return generator if generator._engine() else None
+        return generator if generator._engine(None if n_texts == 1 else n_texts) else None
 
-    def _engine(self) -> Stepper | None:
+    def _engine(self, n_texts: int | None) -> Stepper | None:
         data = self.metadata
-        return make_engine(data.model, self.weights, data.options, data.vocab_size, data.n_context)
+        return make_engine(data.model, self.weights, data.options, data.vocab_size, data.n_context, n_texts)
 
     def stepper(self, n_texts: int | None = None) -> Stepper:
         """Return the numpy engine; see `TextGenerator.stepper`."""
-        engine = self._engine()
-        assert engine is not None  # as `load` checked
+        engine = self._engine(n_texts)
+        assert engine is not None  # `load` has checked this
         return engine

@@ -1,7 +1,8 @@
-"""Numpy engines: architectures that sample one text without PyTorch.
+"""Numpy engines: architectures that sample without PyTorch.
 
-An engine is optional. An architecture without one, a model whose weights or options are not exactly those expected,
-and several texts at once are sampled by the model's own forward pass, with the same text for the same seed.
+An engine is optional. An architecture without one, and a model whose weights or options are not exactly those expected,
+is sampled by its own forward pass, with the same text for the same seed. So are several texts at once of models that
+count; the recurrent engines read them as one batch.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def make_engine(
     config: Mapping[str, Any],
     vocab_size: int,
     n_context: int | None = None,
+    n_texts: int | None = None,
 ) -> Stepper | None:
     """Build the numpy engine of a model.
 
@@ -50,9 +52,10 @@ def make_engine(
         config: options of the model's constructor, defaults included.
         vocab_size: V.
         n_context: characters in a window; None for a model that carries a state.
+        n_texts: number of texts read at once; None for one.
 
     Returns:
-        the engine; None if the architecture has none, or if a weight or an option is not as expected.
+        the engine; None if the architecture has none for so many texts, or a weight or an option is not as expected.
     """
     if name not in ENGINES or WINDOWS.get(name, n_context) != n_context:
         return None
@@ -63,4 +66,4 @@ def make_engine(
         weights.check_all_used()
     except (ValueError, FloatingPointError):
         return None
-    return engine
+    return engine if n_texts is None or isinstance(engine, recurrent.RecurrentStepper) else None

@@ -1,9 +1,10 @@
-"""The recurrent family in numpy, for one text: the cells of `charlm.cells`, one step for each character.
+"""The recurrent family in numpy: the cells of `charlm.cells`, one step for each character.
 
 Weights are laid out once. The first layer's share of a character, W_ih e + b_ih, is a row of a table with one row for
-each character, so the embedding costs nothing.
+each character, so the embedding costs nothing. A state begins as (H,); the first characters of B texts, (B,), turn it
+into (B, H) by broadcasting. So B texts share the work on a common prompt.
 
-Shapes: V vocab_size, E n_embed, H n_hidden, G gates, K extra features, L n_layers.
+Shapes: ... nothing for one text, B for many; V vocab_size, E n_embed, H n_hidden, G gates, K extra features.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class RecurrentLayers:
         cell_weights: its arguments after the state, for each layer.
         table: gates_in of the first layer for each character, (V, G H).
         upper: for each layer above the first, W_ih transposed, (H, G H), and b_ih, (G H,).
-        n_states: number of vectors (H,) in a layer's state.
+        n_states: number of vectors in a layer's state.
         extra_weight: W_ih transposed of features read in addition to the embedding, (K, G H).
     """
 
@@ -51,12 +52,12 @@ class RecurrentLayers:
         zeros = np.zeros(self.n_hidden, np.float32)
         self.states: list[Any] = [zeros if self.n_states == 1 else (zeros,) * self.n_states] * len(self.cell_weights)
 
-    def step(self, char: int, extra: Array | None = None) -> Array:
-        """Read a character and return the last layer's hidden state, (H,).
+    def step(self, char: Any, extra: Array | None = None) -> Array:
+        """Read a character and return the last layer's hidden state, (..., H).
 
         Args:
-            char: index.
-            extra: features read in addition to the embedding, (K,).
+            char: index, int, or (B,).
+            extra: features read in addition to the embedding, (..., K).
         """
         gates_in = self.table[char]
         if extra is not None:
@@ -73,7 +74,7 @@ class RecurrentLayers:
 
 
 class RecurrentStepper:
-    """Recurrent layers and a head: a `Stepper` for one text.
+    """Recurrent layers and a head: a `Stepper` for one text or many.
 
     Args:
         layers: embedding and recurrent layers.
@@ -88,7 +89,7 @@ class RecurrentStepper:
         self.layers.reset()
 
     def read(self, chars: Sequence[Any]) -> Array:
-        """Read characters, at least one, and return the logits of the next one, (V,)."""
+        """Read characters, at least one, and return the logits of the next one, (..., V)."""
         with np.errstate(over="ignore"):  # see `cells.ops.sigmoid`
             for char in chars:
                 hidden = self.layers.step(char)
@@ -96,7 +97,7 @@ class RecurrentStepper:
 
 
 def apply_head(head: Sequence[tuple[Array, Array]], hidden: Array) -> Array:
-    """Return the logits, (V,), from a hidden state, (H,)."""
+    """Return the logits, (..., V), from hidden states, (..., H)."""
     for weight, bias in head:
         hidden = np.dot(hidden, weight) + bias
     return hidden
@@ -111,7 +112,7 @@ def take_layers(
         weights: of the model.
         cell: one step.
         n_gates: G.
-        n_states: number of vectors (H,) in a layer's state.
+        n_states: number of vectors in a layer's state.
         name: of a parameter of a layer, see `PYTORCH`.
         n_extra: K, features that the first layer reads in addition to the embedding.
 

@@ -115,13 +115,14 @@ class SamplingParams:
         """Return the index of the next character, int, or (B,).
 
         Args:
-            logits: float, (V,), or (B, V).
+            logits: float, (V,), the same for all texts, or (B, V).
             uniform: in [0, 1), float, or (B,).
         """
         sums = np.add.accumulate(self.unnormalized_probs(logits), axis=-1)
         # uniform * sum < sum in floating point, too, so the index exists and has a probability above 0.
         if sums.ndim == 1:
-            return int(sums.searchsorted(uniform * sums[-1], "right"))
+            index = sums.searchsorted(uniform * sums[-1], "right")
+            return int(index) if isinstance(uniform, float) else index
         return (sums <= (uniform * sums[:, -1])[:, None]).sum(axis=1)
 
 

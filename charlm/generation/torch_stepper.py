@@ -45,7 +45,7 @@ class TorchStepper:
 
 
 def make_stepper(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Stepper:
-    """Return the numpy engine for one text if the model has one, else the model's own forward pass.
+    """Return the numpy engine if the model has one, else the model's own forward pass, which is faster on a GPU for many.
 
     Args:
         model: it is switched to evaluation mode. Later changes of its weights may not reach the stepper.
@@ -54,9 +54,9 @@ def make_stepper(model: CharModel, n_context: int | None = None, n_texts: int | 
     """
     weights = model.eval().state_dict()
     is_float32 = all(weight.dtype == torch.float32 or not weight.is_floating_point() for weight in weights.values())
-    if model.name in ENGINES and n_texts is None and is_float32:
+    if model.name in ENGINES and is_float32 and (n_texts is None or model.device.type == "cpu"):
         arrays = {name: weight.cpu().numpy() for name, weight in weights.items()}
-        engine = make_engine(model.name, arrays, model.config, model.vocab_size, n_context)
+        engine = make_engine(model.name, arrays, model.config, model.vocab_size, n_context, n_texts)
         if engine is not None:
             return engine
     return TorchStepper(model, n_texts)
