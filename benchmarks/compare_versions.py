@@ -81,7 +81,7 @@ def sampling(name: str, folder: Path) -> Callable[[], int]:
     trained = folder / f"{choices['model']}-{many}"
     charlm.train(text, folder=trained, **choices | ({} if choices["model"] == "ngram" else {"epochs": 1}))
     path = trained / "best.safetensors"
-    generator = find("charlm.generation.generator:load", "charlm.writer:load")(path) or charlm.load(path)
+    generator = find("charlm.generation.generator:load_numpy", "charlm.writer:load")(path) or charlm.load(path)
     if not many:
         stream: Iterator[str] = generator.stream("", 1 << 40, seed=1)
         return lambda: sum(1 for _ in islice(stream, 100))

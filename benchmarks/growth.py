@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 
 from charlm.data.feeds import Stream
 from charlm.evaluation.metrics import nats_per_char
-from charlm.generation.torch_stepper import generate
+from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
+from charlm.generation.torch_stepper import make_stepper
 from charlm.models import build
 from charlm.models.base import detach
 
@@ -69,7 +70,8 @@ def training_speed(cell: str, sizes: dict[str, int]) -> float:
 
 def sampling_speed(cell: str, n_hidden: int) -> float:
     """Return characters/s of sampling one text."""
-    indices = generate(build(cell, V, n_hidden=n_hidden), [1], seed=0)
+    stepper = make_stepper(build(cell, V, n_hidden=n_hidden))
+    indices = generate_ids(stepper, [1], uniform_stream(0), SamplingParams())
     return 200 / median_seconds(lambda: list(islice(indices, 200)))
 
 

@@ -1,14 +1,14 @@
-"""What writing costs: our steps beside a plain PyTorch loop, many texts beside the rate of matrices, the start.
+"""Speed of sampling: one text, 256 texts at once, and the time to start.
 
     python benchmarks/sampling.py
 
-One text: `generate` beside the bare modules (embedding, nn.LSTM or the like, linear, softmax, multinomial) in inference
-mode, in turns, in characters a second; the ratio is the median over the rounds, with their middle half. The share of
-the floor is the time of a single product of a vector with one matrix of as many weights as a step reads, over ours.
-Many texts: 256 at once, in one process and as `charlm sample --num 256` writes them, a process for each core; both as a
-share of the operations that one large matrix product makes in the same time, on all cores. For models that are no stack
-of PyTorch's layers, on the default text: steps beside the model's own forward pass, drawn from in the same way. The
-start: the whole of `charlm sample nietzsche --length 1` beside `python -c "import torch"`.
+One text: the numpy engine against the bare PyTorch modules (embedding, recurrent layer, linear layer, softmax,
+multinomial) in inference mode, in characters/s. "of floor" divides the time of one product of a vector and a matrix with
+as many weights as a step reads by the time of a step. 256 texts: one batch, as a fraction of the operations/s of a large
+matrix product. Models that count, on the default text: numpy engine against the forward pass, drawn in the same way.
+Start: `charlm sample nietzsche --length 1` against `python -c "import torch"`.
+
+All alternate in one process; ratios are medians over the rounds, with interquartile ranges.
 """
 
 from __future__ import annotations
@@ -18,39 +18,33 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from itertools import islice
 
 import numpy as np
 import torch
-from common import machine, require_text
+from machine import machine
 
 from charlm.api import read_corpus
-from charlm.data.named_texts import DEFAULT_TEXT
-from charlm.generation.generator import load
+from charlm.data.named_texts import DEFAULT
+from charlm.errors import CharlmError
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream, uniform_streams
-from charlm.generation.torch_stepper import TorchStepper, generate, make_stepper
-from charlm.generation.workers import N_BLOCK, N_CHARS
-from charlm.models import CharModel, build, options_of
+from charlm.generation.torch_stepper import TorchStepper, make_stepper
+from charlm.models import CharModel, CountingModel, build
 from charlm.recipe import Recipe
-from charlm.storage.checkpoint import Metadata, save
 
-VOCAB_SIZE, N_TEXTS, N_SECONDS = 90, 256, 2
-SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+VOCAB_SIZE, N_TEXTS = 90, 256
+RECURRENT: dict[str, tuple[str, dict[str, int]]] = {
     "lstm 2 x 512": ("lstm", {"n_layers": 2, "n_hidden": 512}),
     "rnn 256": ("rnn", {"n_hidden": 256}),
     "gru 256": ("gru", {"n_hidden": 256}),
     "gru 512": ("gru", {"n_hidden": 512}),
 }
-OTHERS: dict[str, dict[str, int]] = {"ngram": {}, "word-ngram": {}, "lstm-ngram": {"n_hidden": 512}, "transformer": {}}
+COUNTING: dict[str, dict[str, int]] = {"ngram": {}, "word-ngram": {}, "lstm-ngram": {"n_hidden": 512}}
 
 
 def rate(work: Callable[[int], object], n_seconds: float) -> Callable[[], float]:
-    """Return a function that does some work for about so many seconds and returns how much of it a second."""
+    """Return a function that works for about `n_seconds` and returns the number of repetitions per second."""
     work(1)
     n, took = 1, 0.0
     while took < n_seconds / 4:
@@ -68,8 +62,8 @@ def rate(work: Callable[[int], object], n_seconds: float) -> Callable[[], float]
     return turn
 
 
-def plain(model: CharModel) -> Iterator[int]:
-    """Yield characters by the model's modules and nothing around them."""
+def bare(model: CharModel) -> Iterator[int]:
+    """Yield characters sampled by the model's PyTorch modules and nothing else."""
     generator, char, state = torch.Generator(), torch.tensor([[1]]), None
     embed, layers, linear = model.embed, model.layers, model.head[-1]  # type: ignore[index]
     while True:
@@ -86,44 +80,26 @@ def take(indices: Iterator[object]) -> Callable[[int], object]:
     return lambda n: sum(1 for _ in islice(indices, n))
 
 
-def product_of(x: np.ndarray, matrix: np.ndarray, result: np.ndarray) -> Callable[[int], object]:
+def product(x: np.ndarray, matrix: np.ndarray) -> Callable[[int], object]:
     """Return a function that multiplies n times."""
+    result = np.dot(x, matrix)
     return lambda n: [np.dot(x, matrix, out=result) for _ in range(n)]
 
 
-def by_processes(folder: Path, model: CharModel, about: tuple[str, dict[str, Any]], length: int) -> Callable[[], float]:
-    """Return a function that writes 256 texts as the command does, and returns how many steps a second."""
-    path, symbols = folder / f"{length}.safetensors", list(range(32, 31 + VOCAB_SIZE))
-    save(path, model, Metadata(*about, VOCAB_SIZE, symbols, is_bytes=False, n_context=None))
-
-    def turn() -> float:
-        written = load(path)
-        assert written is not None
-        texts = written.generate_many(N_TEXTS, length=length, temperature=1.0, seed=1)
-        first = next(texts)
-        next(first)  # N_BLOCK steps; so much for the start
-        began = time.perf_counter()
-        for text in chain([first], texts):
-            deque(text, maxlen=0)
-        return (length - N_BLOCK) / (time.perf_counter() - began)
-
-    return turn
-
-
 def n_read(model: CharModel) -> int:
-    """Return how many weights a step has to read: all matrices but the embedding and what is folded into it."""
-    skipped = ("embed.weight", "layers.weight_ih_l0")
-    return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and name not in skipped)
+    """Return the number of weights that a step reads: all matrices but the embedding and W_ih of the first layer."""
+    in_table = ("embed.weight", "layers.weight_ih_l0")
+    return sum(p.numel() for name, p in model.named_parameters() if p.dim() == 2 and name not in in_table)
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Return the median and the middle half."""
+def quartiles(values: list[float], digits: int = 2) -> str:
+    """Return the median and the interquartile range."""
     low, middle, high = statistics.quantiles(values, n=4)
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def interleaved(turns: list[Callable[[], float]], n_rounds: int) -> list[list[float]]:
-    """Return what each turn gives in each round; who begins changes from round to round."""
+    """Return the results of each turn, one per round; the order rotates."""
     results: list[list[float]] = [[] for _ in turns]
     for i in range(n_rounds):
         for k in range(len(turns)):
@@ -132,71 +108,52 @@ def interleaved(turns: list[Callable[[], float]], n_rounds: int) -> list[list[fl
     return results
 
 
-def writing(n_seconds: float, n_rounds: int, folder: Path) -> None:
-    """Print the table of one text and of many."""
-    print(f"{'model':14}{'plain':>8}{'ours':>9}  {'ratio':18}{'of the floor':18}", end="")
-    print(f"{'256 texts':>10}  {'of the matrix rate':18}{'processes':>10}  of the matrix rate")
-    matrix = np.random.default_rng(0).standard_normal((1024, 2048), np.float32)
-    vectors, result = matrix[:N_TEXTS, :1024].copy(), np.empty((N_TEXTS, 2048), np.float32)
-    for name, (architecture, options) in SHAPES.items():
+def recurrent(n_seconds: float, n_rounds: int) -> None:
+    """Print the table of recurrent models: one text and many."""
+    print(f"{'model':14}{'bare':>8}{'ours':>9}  {'ratio':18}{'of floor':18}{'256 texts':>10}  of the matrix rate")
+    large = np.random.default_rng(0).standard_normal((1024, 2048), np.float32)
+    for name, (architecture, options) in RECURRENT.items():
         model = build(architecture, VOCAB_SIZE, **options).eval()
         n_weights = n_read(model)
-        floor_matrix = np.ones((512, n_weights // 512), np.float32)
-        floor_result = np.empty(n_weights // 512, np.float32)
+        matrix = np.ones((512, n_weights // 512), np.float32)
+        one, many = uniform_stream(1), uniform_streams(range(N_TEXTS))
         turns = [
-            rate(take(plain(model)), n_seconds),
-            rate(take(generate(model, [1], seed=1)), n_seconds),
-            rate(product_of(floor_matrix[:, 0].copy(), floor_matrix, floor_result), n_seconds),
-            rate(
-                take(generate_ids(make_stepper(model), [1], uniform_streams(range(N_TEXTS)), SamplingParams())),
-                n_seconds,
-            ),
-            rate(product_of(vectors, matrix, result), n_seconds),
+            take(bare(model)),
+            take(generate_ids(make_stepper(model), [1], one, SamplingParams())),
+            product(matrix[:, 0].copy(), matrix),
+            take(generate_ids(make_stepper(model, None, N_TEXTS), [1], many, SamplingParams())),
+            product(large[:N_TEXTS, :1024].copy(), large),
         ]
-        length = max(round(turns[3]() * N_SECONDS), N_CHARS * torch.get_num_threads() // N_TEXTS)
-        turns.append(by_processes(folder, model, (architecture, options_of(architecture) | options), length))
-        bare, ours, floor, many, product, shared = interleaved(turns, n_rounds)
-        ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+        plain, ours, floor, batch, peak = interleaved([rate(work, n_seconds) for work in turns], n_rounds)
+        ratios = [a / b for a, b in zip(ours, plain, strict=True)]
         of_floor = [a / b for a, b in zip(ours, floor, strict=True)]
-        alone, together = (
-            [a * n_weights / (b * matrix.size) for a, b in zip(steps, product, strict=True)] for steps in (many, shared)
-        )
+        of_peak = [a * n_weights / (b * large.size) for a, b in zip(batch, peak, strict=True)]
         print(
-            f"{name:14}{statistics.median(bare):8,.0f}{statistics.median(ours):9,.0f}  {spread(ratios, 1):18}"
-            f"{spread(of_floor):18}{statistics.median(many) * N_TEXTS:10,.0f}  {spread(alone):18}"
-            f"{statistics.median(shared) * N_TEXTS:10,.0f}  {spread(together)}",
+            f"{name:14}{statistics.median(plain):8,.0f}{statistics.median(ours):9,.0f}  {quartiles(ratios, 1):18}"
+            f"{quartiles(of_floor):18}{statistics.median(batch) * N_TEXTS:10,.0f}  {quartiles(of_peak)}",
             flush=True,
         )
 
 
-def others(n_seconds: float, n_rounds: int) -> None:
-    """Print the table of the models that are no stack of PyTorch's layers."""
-    corpus = read_corpus(Recipe(corpus=(DEFAULT_TEXT,)))
-    print(f"{'model':14}{'forward':>8}{'steps':>9}  {'ratio':20}{'256, forward':>12}{'steps':>9}  ratio")
-    for name, options in OTHERS.items():
+def counting(n_seconds: float, n_rounds: int) -> None:
+    """Print the table of the models that count."""
+    corpus = read_corpus(Recipe(corpus=(DEFAULT,)))
+    print(f"{'model':14}{'forward':>8}{'ours':>9}  ratio")
+    for name, options in COUNTING.items():
         model = build(name, len(corpus.vocab), **options).eval()
-        if model.uses_ngram_counts:
-            model.fit_counts(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.char_classes))
-        print(f"{name:14}", end="")
-        for n_texts in (1, N_TEXTS):
-            turns = []
-            for reader in (TorchStepper(model, None if n_texts == 1 else n_texts), make_stepper(model)):
-                one, many = uniform_stream(1), uniform_streams(range(n_texts))
-                indices = generate_ids(reader, [1] * 200, one if n_texts == 1 else many, SamplingParams())
-                turns.append(rate(take(indices), n_seconds))
-            forward, steps = interleaved(turns, n_rounds)
-            ratios = [b / a for a, b in zip(forward, steps, strict=True)]
-            print(
-                f"{statistics.median(forward) * n_texts:{8 if n_texts == 1 else 12},.0f}"
-                f"{statistics.median(steps) * n_texts:9,.0f}  {spread(ratios, 1):20}",
-                end="",
-                flush=True,
-            )
-        print()
+        assert isinstance(model, CountingModel)
+        model.fit_counts(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.char_classes))
+        turns = [
+            rate(take(generate_ids(stepper, [1] * 200, uniform_stream(1), SamplingParams())), n_seconds)
+            for stepper in (TorchStepper(model), make_stepper(model))
+        ]
+        forward, ours = interleaved(turns, n_rounds)
+        ratios = [b / a for a, b in zip(forward, ours, strict=True)]
+        print(f"{name:14}{statistics.median(forward):8,.0f}{statistics.median(ours):9,.0f}  {quartiles(ratios, 1)}")
 
 
 def start(n_rounds: int) -> None:
-    """Print how long it takes to start."""
+    """Print the time to start."""
 
     def seconds(*command: str) -> Callable[[], float]:
         def turn() -> float:
@@ -209,21 +166,22 @@ def start(n_rounds: int) -> None:
     sample, torch_alone = interleaved(
         [seconds("-m", "charlm", "sample", "nietzsche", "--length", "1"), seconds("-c", "import torch")], n_rounds
     )
+    ratios = [a / b for a, b in zip(sample, torch_alone, strict=True)]
     print(
-        f"start: charlm sample nietzsche --length 1: {spread(sample)} s; import torch: {spread(torch_alone)} s; ",
-        end="",
+        f"start: charlm sample nietzsche --length 1: {quartiles(sample)} s; import torch: {quartiles(torch_alone)} s; "
     )
-    print(f"ratio {spread([a / b for a, b in zip(sample, torch_alone, strict=True)])}")
+    print(f"ratio {quartiles(ratios)}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.15, help="of each turn")
     parser.add_argument("--rounds", type=int, default=9)
-    given = parser.parse_args()
-    require_text(DEFAULT_TEXT)
+    arguments = parser.parse_args()
     print(machine())
-    with TemporaryDirectory() as folder:
-        writing(given.seconds, given.rounds, Path(folder))
-    others(given.seconds, given.rounds)
-    start(min(given.rounds, 5))
+    recurrent(arguments.seconds, arguments.rounds)
+    try:
+        counting(arguments.seconds, arguments.rounds)
+    except CharlmError as error:
+        sys.exit(f"benchmarks/sampling.py: {error}")
+    start(min(arguments.rounds, 5))

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import EXAMPLE
 from torch import nn
 
 from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.feeds import Stream
-from charlm.models import CharModel, build
+from charlm.models import MODELS, CharModel, build
 from charlm.training.loop import TrainState
 from charlm.training.timer import Timer
 
@@ -56,6 +57,12 @@ def cycle():
 @pytest.fixture(scope="session")
 def fixed_probs():
     return FixedProbs
+
+
+@pytest.fixture
+def example_model(monkeypatch):
+    """List the example of README.md in MODELS as "mine"."""
+    monkeypatch.setitem(MODELS, "mine", EXAMPLE)
 
 
 @pytest.fixture

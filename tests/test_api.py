@@ -44,7 +44,7 @@ def test_a_trained_model_has_its_losses_and_cost_in_its_metadata(model):
 
 def test_bits_per_character_equal_a_loop_over_the_text(model):
     text = "one hundred\nTWENTY-two"
-    ids = model.vocab.encode(model.prepare(text, "map")).tolist()
+    ids = model.vocab.encode(model.preprocess(text, "map")).tolist()
     n_context = model.metadata.n_context
     nats, state = 0.0, None
     past = [model.vocab.bos_id] * (n_context or 1)
@@ -146,7 +146,7 @@ def test_streaming_yields_the_text_that_sampling_returns(model):
 def test_texts_without_a_seed_are_all_different_however_many(gru):
     texts = gru.generate_many(10**12, length=20)
     assert len({"".join(next(texts)) for _ in range(3)}) == 3
-    with pytest.raises(UsageError, match="0 texts are none"):
+    with pytest.raises(UsageError, match="n_texts must be at least 1, got 0"):
         next(gru.generate_many(0))
 
 

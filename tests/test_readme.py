@@ -6,11 +6,8 @@ from pathlib import Path
 
 import click
 import pytest
-import torch
 
-import charlm.models
 from charlm.cli import cli
-from charlm.models.base import CharModel
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -46,20 +43,6 @@ def test_the_options_of_a_documented_command_exist(line):
     command = cli.get_command(parent, name)
     assert command is not None
     command.make_parser(click.Context(command, parent=parent)).parse_args(arguments)
-
-
-def test_the_model_of_the_readme_is_one_class_and_one_line(monkeypatch):
-    source = next(block for kind, block in BLOCKS if kind == "python" and "class Mine" in block)
-    names = {"CharModel": CharModel, "torch": torch, "nn": torch.nn, "Tensor": torch.Tensor}
-    exec(source, names)
-    monkeypatch.setitem(charlm.models.MODELS, "mine", names["Mine"])
-    model = charlm.models.build("mine", 10, n_embed=7)
-    chars = torch.randint(10, (2, 5))
-    whole, _ = model(chars)
-    assert whole.shape == (2, 5, 10)
-    first, state = model(chars[:, :2])
-    torch.testing.assert_close(torch.cat([first, model(chars[:, 2:], state)[0]], dim=1), whole)
-    assert charlm.models.options_of("mine") == {"n_embed": 42, "keep": 0.8}
 
 
 def test_the_readme_lists_every_folder_of_the_package():

@@ -77,7 +77,7 @@ def sample(
     paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
     model: TextGenerator | None = None
     if len(paths) == 1 and dynamic_steps is None and device in ("auto", "cpu"):
-        model = generator.load(paths[0])  # without torch, if there is a numpy engine for the model
+        model = generator.load_numpy(paths[0], num)  # None if the model has no numpy engine
     if model is None:
         from charlm.experiments.trained_models import TrainedModel, make_generator
         from charlm.training.setup import choose_device

@@ -23,7 +23,7 @@ from charlm.experiments.trained_models import (
     mixture_weights,
     read_text,
 )
-from charlm.generation.mixture import each_nats, mixed_nats
+from charlm.generation.mixture import mixture_nats, per_model_nats
 
 
 def evaluate_models(
@@ -109,12 +109,12 @@ def _evaluate_mixture(
     models: Sequence[TrainedModel], ids: Tensor, first: int, stop: int, weights: list[float]
 ) -> dict[str, Any]:
     """Return the result of a mixture and of each of its models."""
-    nats = each_nats([trained.model for trained in models], ids, first, stop)
+    nats = per_model_nats([trained.model for trained in models], ids, first, stop)
     rows = [
         {"model": str(trained.path), "weight": weight} | _bits(EvalResult(own.sum().item(), stop - first))
         for trained, weight, own in zip(models, weights, nats, strict=True)
     ]
-    return {"mixture": rows} | _bits(EvalResult(mixed_nats(nats, weights).sum().item(), stop - first))
+    return {"mixture": rows} | _bits(EvalResult(mixture_nats(nats, weights).sum().item(), stop - first))
 
 
 def _evaluate_dynamic(
@@ -142,7 +142,7 @@ def _evaluate_dynamic(
 
     settings = {"method": options.method, "n_piece": configs[0].segment_len}
     settings |= {"rate": values("rate"), "decay": values("decay")}
-    mixed = mixed_nats(torch.stack(nats), weights)
+    mixed = mixture_nats(torch.stack(nats), weights)
     return settings | _bits(EvalResult(mixed.sum().item(), stop - first))
 
 

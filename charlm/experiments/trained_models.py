@@ -151,7 +151,7 @@ def mixture_weights(models: Sequence[TrainedModel], given: Sequence[float] | Non
     Raises:
         CharlmError: models or weights that cannot be mixed, or no text to fit on.
     """
-    mixture.check_alike([trained.model for trained in models])
+    mixture.check_compatible([trained.model for trained in models])
     if given is not None:
         return mixture.normalized(given, len(models))
     first_model, *others = models
@@ -159,7 +159,7 @@ def mixture_weights(models: Sequence[TrainedModel], given: Sequence[float] | Non
     for trained in others:
         if _text_and_split(trained) != _text_and_split(first_model):
             announce(f"{trained.path}: trained on another text or split, which may contain the characters scored here")
-    return mixture.fit_weights(mixture.each_nats([trained.model for trained in models], ids, first, stop))
+    return mixture.fit_weights(mixture.per_model_nats([trained.model for trained in models], ids, first, stop))
 
 
 def _text_and_split(trained: TrainedModel) -> tuple[str, str]:
@@ -182,7 +182,7 @@ def make_generator(
         weights: of the mixture; None fits them.
         dynamic: None for static models.
         prompt: the text to adapt to.
-        unknown: treatment of unknown characters in the prompt, see `TextGenerator.prepare`.
+        unknown: treatment of unknown characters in the prompt, see `TextGenerator.preprocess`.
         announce: receives messages.
 
     Raises:
@@ -192,7 +192,7 @@ def make_generator(
     if dynamic is not None:
         for trained in models:
             model = trained.model
-            ids = torch.from_numpy(model.vocab.encode(model.prepare(prompt, unknown))).to(model.model.device)
+            ids = torch.from_numpy(model.vocab.encode(model.preprocess(prompt, unknown))).to(model.model.device)
             config = dynamic_config(trained, dynamic, announce, search=False)
             adapt(model.model, ids, config, model.metadata.n_context, model.vocab.bos_id)
     return models[0].model if fitted is None else mixture.mix([trained.model for trained in models], fitted)

@@ -131,7 +131,7 @@ class TextGenerator:
                 yield _until(stop, pieces) if stop else pieces
 
     def stream(self, prompt: str = "", length: int = 300, **options: Any) -> Iterator[str]:
-        """Yield a text piece by piece as it is sampled, without `prompt`; see `generate_many` for options and errors."""
+        """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""
         return next(self.generate_many(1, prompt, length, **options))
 
     def sample(self, prompt: str = "", length: int = 300, **options: Any) -> str:
@@ -164,34 +164,36 @@ class NumpyGenerator(TextGenerator):
     metadata: Metadata
     weights: dict[str, NDArray[Any]]
 
-    @classmethod
-    def load(cls, path: Path, n_texts: int = 1) -> NumpyGenerator | None:
-        """Read a checkpoint file without PyTorch.
-
-        Args:
-            path: of the file.
-            n_texts: number of texts that will be sampled.
-
-        Returns:
-            the generator; None if there is no numpy engine for this model and so many texts, or if the file is invalid;
-            then `LanguageModel.load` raises the error.
-
-        Raises:
-            InputNotFoundError: the file does not exist or cannot be opened.
-        """
-        try:
-            metadata, tensors = checkpoint.read(path, safetensors.numpy.load)
-        except CheckpointError:
-            return None
-        generator = cls(metadata, {name: tensor for name, tensor in tensors.items() if "/" not in name})
-        return generator if generator._engine(None if n_texts == 1 else n_texts) else None
-
-    def _engine(self, n_texts: int | None) -> Stepper | None:
-        data = self.metadata
-        return make_engine(data.model, self.weights, data.options, data.vocab_size, data.n_context, n_texts)
-
     def stepper(self, n_texts: int | None = None) -> Stepper:
         """Return the numpy engine; see `TextGenerator.stepper`."""
-        engine = self._engine(n_texts)
-        assert engine is not None  # `load` has checked this
+        engine = _engine(self.metadata, self.weights, n_texts)
+        assert engine is not None  # `load_numpy` has checked this
         return engine
+
+
+def load_numpy(path: Path, n_texts: int = 1) -> NumpyGenerator | None:
+    """Read a checkpoint file for sampling without PyTorch.
+
+    Args:
+        path: of the file.
+        n_texts: number of texts that will be sampled.
+
+    Returns:
+        the generator; None if there is no numpy engine for this model and so many texts, or if the file is invalid;
+        then `LanguageModel.load` raises the error.
+
+    Raises:
+        InputNotFoundError: the file does not exist or cannot be opened.
+    """
+    try:
+        metadata, tensors = checkpoint.read(path, safetensors.numpy.load)
+    except CheckpointError:
+        return None
+    weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+    engine = _engine(metadata, weights, None if n_texts == 1 else n_texts)
+    return None if engine is None else NumpyGenerator(metadata, weights)
+
+
+def _engine(metadata: Metadata, weights: dict[str, NDArray[Any]], n_texts: int | None) -> Stepper | None:
+    options, vocab_size = metadata.options, metadata.vocab_size
+    return make_engine(metadata.model, weights, options, vocab_size, metadata.n_context, n_texts)

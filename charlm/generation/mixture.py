@@ -1,12 +1,12 @@
-"""Mixtures: several models predict together, each with a weight.
+"""Mixture: weighted mean of the probabilities of several models.
 
     p(character) = w_1 p_1(character) + ... + w_K p_K(character),      w_k >= 0,  sum of w_k = 1
 
-The weights are those under which a text that no model was trained on is most probable. Expectation-maximisation
-finds them: the share that model k has in each character's probability, averaged over the text, is its next weight.
+The weights maximise the likelihood of a text that no model was trained on, by expectation-maximisation: the next w_k is
+the mean over the text of w_k p_k(character) / p(character).
 
-Reference: Jelinek and Mercer (1980), Interpolated estimation of Markov source parameters from sparse data; the
-algorithm: Dempster, Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm.
+References: Jelinek and Mercer (1980), Interpolated estimation of Markov source parameters from sparse data; Dempster,
+Laird, Rubin (1977), Maximum likelihood from incomplete data via the EM algorithm.
 
 Shapes: K models, N characters of text, B batch_size, T characters, V vocab_size.
 """
@@ -25,12 +25,12 @@ from charlm.evaluation.metrics import eval_mode, per_char_nll
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel, State
 
-N_ROUNDS = 1000  # at most, of expectation-maximisation
-CLOSE = 1e-6  # a round that moves no weight by more is the last one
+MAX_ITERATIONS = 1000  # of expectation-maximisation
+TOLERANCE = 1e-6  # converged when no weight changes by more
 
 
-class _Sliding(CharModel):
-    """A window model that reads a text of any length: its state is the last characters read."""
+class _SlidingWindow(CharModel):
+    """A model with a fixed window as a model with a state: the last `n_context` characters."""
 
     def __init__(self, model: CharModel, n_context: int, bos_id: int) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class _Sliding(CharModel):
 
 
 class Mixture(CharModel):
-    """Predict with the weighted mean of the probabilities of several models that carry a state.
+    """Weighted mean of the probabilities of models that carry a state.
 
     Args:
-        models: of one vocabulary.
-        weights: one a model, at least 0, together 1.
+        models: with the same vocabulary.
+        weights: one per model, at least 0, with the sum 1.
     """
 
     def __init__(self, models: Sequence[CharModel], weights: Sequence[float]) -> None:
@@ -63,12 +63,12 @@ class Mixture(CharModel):
 
         Args:
             chars: character indices, long, (B, T).
-            state: one a model; None starts all of them afresh.
-            only_last: give the logits of the last position alone.
+            state: one per model; None is the initial state.
+            only_last: return the logits of the last position only.
 
         Returns:
-            logits: the logarithms of the mixed probabilities, float, (B, T, V), or (B, 1, V).
-            state: from which the next batch goes on.
+            logits: log-probabilities of the mixture, float, (B, T, V), or (B, 1, V).
+            state: after the last character.
         """
         states = [None] * len(self.models) if state is None else state
         results = [model(chars, s, only_last) for model, s in zip(self.models, states, strict=True)]
@@ -77,8 +77,8 @@ class Mixture(CharModel):
         return torch.logsumexp(log_weights + log_probs, dim=0), tuple(s for _, s in results)
 
 
-def check_alike(models: Sequence[LanguageModel]) -> None:
-    """Make sure that models read a text in the same way.
+def check_compatible(models: Sequence[LanguageModel]) -> None:
+    """Check that models encode a text in the same way.
 
     Raises:
         UsageError: they do not.
@@ -86,12 +86,14 @@ def check_alike(models: Sequence[LanguageModel]) -> None:
     first = models[0]
     for i, model in enumerate(models[1:], start=2):
         for what, differs in (
-            ("reads bytes or characters, other than", model.metadata.is_bytes != first.metadata.is_bytes),
-            ("reads lower case or not, other than", _lower(model) != _lower(first)),
-            ("has another vocabulary than", model.vocab != first.vocab),
+            ("bytes or characters", model.metadata.is_bytes != first.metadata.is_bytes),
+            ("lower case", _lower(model) != _lower(first)),
+            ("vocabulary", model.vocab != first.vocab),
         ):
             if differs:
-                raise UsageError(f"model {i} {what} the first one; only models that read a text alike can be mixed")
+                raise UsageError(
+                    f"models 1 and {i} differ in: {what}; a mixture needs models that encode a text in the same way"
+                )
 
 
 def _lower(model: LanguageModel) -> bool:
@@ -99,21 +101,21 @@ def _lower(model: LanguageModel) -> bool:
 
 
 def mix(models: Sequence[LanguageModel], weights: Sequence[float]) -> LanguageModel:
-    """Return a mixture that writes and scores as any other model; only its parts can be saved.
+    """Return a mixture as a language model. It cannot be saved; its parts can.
 
     Args:
-        models: of one vocabulary.
-        weights: one a model, at least 0; they are made to sum to 1.
+        models: with the same vocabulary.
+        weights: one per model, at least 0; they are normalized.
 
     Raises:
-        UsageError: models or weights that cannot be mixed.
+        UsageError: incompatible models or invalid weights.
     """
-    check_alike(models)
+    check_compatible(models)
     weights = normalized(weights, len(models))
     parts = [
         model.model
         if model.metadata.n_context is None
-        else _Sliding(model.model, model.metadata.n_context, model.vocab.bos_id)
+        else _SlidingWindow(model.model, model.metadata.n_context, model.vocab.bos_id)
         for model in models
     ]
     metadata = replace(models[0].metadata, model="mixture", options={}, n_context=None)
@@ -121,24 +123,24 @@ def mix(models: Sequence[LanguageModel], weights: Sequence[float]) -> LanguageMo
 
 
 def normalized(weights: Sequence[float], n_models: int) -> list[float]:
-    """Return weights that sum to 1.
+    """Return weights divided by their sum.
 
     Raises:
-        UsageError: not one for each model, one below 0, or none above it.
+        UsageError: not one weight per model, a weight below 0, or none above 0.
     """
     total = sum(weights)
     if len(weights) != n_models:
-        raise UsageError(f"weights: {len(weights)} given for {n_models} models; give one for each")
+        raise UsageError(f"weights must be one per model: got {len(weights)} for {n_models} models")
     if not (all(weight >= 0 for weight in weights) and 0 < total < math.inf):
-        raise UsageError(f"the weights are {', '.join(map(str, weights))}; none may be below 0, and one must be above")
+        raise UsageError(f"weights must be at least 0, and one above 0: got {', '.join(map(str, weights))}")
     return [weight / total for weight in weights]
 
 
-def each_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, stop: int) -> Tensor:
-    """Predict the characters `codes[first:stop]` with each model by itself.
+def per_model_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, stop: int) -> Tensor:
+    """Predict the characters `ids[first:stop]` with each model alone.
 
     Args:
-        models: of one vocabulary, on the device of `ids`.
+        models: with the same vocabulary, on the device of `ids`.
         ids: the whole text as indices, (N,).
         first: position of the first character to predict.
         stop: position after the last one.
@@ -154,12 +156,12 @@ def each_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, stop: in
     return torch.stack(rows)
 
 
-def mixed_nats(nats: Tensor, weights: Sequence[float]) -> Tensor:
-    """Return what the mixture needs for each character.
+def mixture_nats(nats: Tensor, weights: Sequence[float]) -> Tensor:
+    """Return the loss of the mixture for each character.
 
     Args:
-        nats: of each model for each character, float64, (K, N).
-        weights: one a model, together 1.
+        nats: loss of each model for each character, float64, (K, N).
+        weights: one per model, with the sum 1.
 
     Returns:
         -ln sum over k of w_k p_k(character), float64, (N,).
@@ -168,18 +170,18 @@ def mixed_nats(nats: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def fit_weights(nats: Tensor) -> list[float]:
-    """Return the weights under which a text is most probable, by expectation-maximisation from equal ones.
+    """Return the weights of maximum likelihood, by expectation-maximisation from equal weights.
 
     Args:
-        nats: of each model for each character of the text, float64, (K, N).
+        nats: loss of each model for each character of the text, float64, (K, N).
 
     Returns:
-        one weight a model, together 1.
+        one weight per model, with the sum 1.
     """
     weights = nats.new_full((len(nats),), 1 / len(nats))
-    for _ in range(N_ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         shares = torch.softmax(weights.log().unsqueeze(1) - nats, dim=0)  # (K, N)
         before, weights = weights, shares.mean(dim=1)
-        if (weights - before).abs().max() < CLOSE:
+        if (weights - before).abs().max() < TOLERANCE:
             break
     return normalized(weights.tolist(), len(nats))

@@ -48,7 +48,7 @@ def make_engine(
 
     Args:
         name: architecture.
-        arrays: weights by the names of the model's `state_dict`.
+        arrays: weights as a checkpoint contains them.
         config: options of the model's constructor, defaults included.
         vocab_size: V.
         n_context: characters in a window; None for a model that carries a state.

@@ -150,9 +150,6 @@ def take_head(weights: Weights, embed: Array, n_hidden: int, name: str = "head")
     vocab_size, n_embed = embed.shape
     if not weights.option("tied", bool):
         return [weights.linear(f"{name}.2", n_hidden, vocab_size)]
-    decoder = f"{name}.2.weight"
-    if decoder in weights.arrays and not np.array_equal(weights.pop(decoder, *embed.shape), embed):
-        raise ValueError(f"{decoder} is not the embedding")
     between = [] if n_embed == n_hidden else [weights.linear(f"{name}.1", n_hidden, n_embed)]
     return [*between, (np.ascontiguousarray(embed.T), weights.pop(f"{name}.2.bias", vocab_size))]
 

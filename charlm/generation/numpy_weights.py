@@ -21,7 +21,7 @@ class Weights:
     """Weights and options of a model that an engine takes out one by one.
 
     Args:
-        arrays: by the names of the model's `state_dict`.
+        arrays: as a checkpoint contains them; a tied head has no matrix of its own.
         config: options of the model's constructor, defaults included.
         vocab_size: V.
     """

@@ -1,8 +1,8 @@
 """Sampling: from logits to probabilities to the index of the next character, in a loop.
 
-The index is the first one whose cumulative probability exceeds a uniform number in [0, 1). The uniform numbers of a text
-come from one PCG64 generator of numpy. So a seed determines the text, independent of how the logits are computed and of
-how many texts are sampled at once.
+The index is the first one whose cumulative probability exceeds a uniform number in [0, 1). The uniform numbers of a
+text come from one PCG64 generator of numpy. So a seed determines the text, independent of how the logits are computed
+and of how many texts are sampled at once, up to rounding.
 
 Shapes: ... nothing for one text, B for many; V vocab_size.
 """

@@ -16,6 +16,7 @@ from charlm.generation.numpy_engine import ENGINES, make_engine
 from charlm.generation.sampler import Stepper
 from charlm.models import CharModel
 from charlm.models.base import State
+from charlm.storage.weights import weights_of
 
 
 class TorchStepper:
@@ -45,17 +46,19 @@ class TorchStepper:
 
 
 def make_stepper(model: CharModel, n_context: int | None = None, n_texts: int | None = None) -> Stepper:
-    """Return the numpy engine if the model has one, else the model's own forward pass, which is faster on a GPU for many.
+    """Return the numpy engine if the model has one, else the model's own forward pass.
+
+    On a GPU, several texts are sampled by the forward pass in any case.
 
     Args:
         model: it is switched to evaluation mode. Later changes of its weights may not reach the stepper.
         n_context: characters in a window; None for a model that carries a state.
         n_texts: B; None for one text.
     """
-    weights = model.eval().state_dict()
+    weights = weights_of(model)
     is_float32 = all(weight.dtype == torch.float32 or not weight.is_floating_point() for weight in weights.values())
     if model.name in ENGINES and is_float32 and (n_texts is None or model.device.type == "cpu"):
-        arrays = {name: weight.cpu().numpy() for name, weight in weights.items()}
+        arrays = {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
         engine = make_engine(model.name, arrays, model.config, model.vocab_size, n_context, n_texts)
         if engine is not None:
             return engine

@@ -1,60 +1,62 @@
-"""What every architecture of MODELS promises, so that a new one is tested by being listed."""
+"""The contract of every architecture: those of MODELS, and the example of README.md as "mine".
+
+A new architecture is tested by its line in MODELS.
+"""
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, OPTIONS, known_options, make_model
 from torch import nn
 
+import charlm
 from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import evaluate_feed, nats_per_char
-from charlm.models import MODELS, CountingModel, build, options_of
+from charlm.generation.generator import load_numpy
+from charlm.generation.language_model import LanguageModel
+from charlm.generation.numpy_engine import ENGINES
+from charlm.models import MODELS, build, options_of
 from charlm.models.layers.init import identity_
+from charlm.storage.checkpoint import Metadata
 from charlm.training.loop import TrainState, fit
+
+pytestmark = pytest.mark.usefixtures("example_model")
 
 V, B, T = 11, 3, 6
 SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2}
-READERS = [name for name, architecture in MODELS.items() if architecture.n_context is None]  # of texts of any length
-TIED = [name for name in MODELS if "tied" in options_of(name)]
-DROPPING = [name for name in MODELS if "head_dropout" in options_of(name)]
-TRAINED = [name for name, architecture in MODELS.items() if architecture.uses_gradients]
-INITIALISED = [name for name in MODELS if "init" in options_of(name)]
-
-
-def fitting(name, options):
-    """Return those of the options that a model has, and no dropout: what is drawn would differ from call to call."""
-    known = options_of(name)
-    return {key: 0.0 for key in known if "dropout" in key} | {key: options[key] for key in options if key in known}
+WITH_STATE = [name for name, architecture in ARCHITECTURES.items() if architecture.n_context is None]
+WITH_GRADIENTS = [name for name, architecture in ARCHITECTURES.items() if architecture.uses_gradients]
+TIED = [name for name in OPTIONS if "tied" in OPTIONS[name]]
+WITH_DROPOUT = [name for name in OPTIONS if "head_dropout" in OPTIONS[name]]
+WITH_INIT = [name for name in OPTIONS if "init" in OPTIONS[name]]
 
 
 def small(name, **options):
-    """Return a small model with fresh weights and no dropout, or with the counts of a random text."""
-    model = build(name, V, **fitting(name, SMALL) | options)
-    if isinstance(model, CountingModel):
-        model.fit_counts(torch.randint(V, (500,)), torch.arange(V, dtype=torch.uint8) % 4)
-    return model
+    """Return a small model without dropout."""
+    return make_model(name, V, **known_options(name, SMALL) | options)
 
 
 def n_chars(name):
-    return MODELS[name].n_context or 2 * T
+    return ARCHITECTURES[name].n_context or 2 * T
 
 
 def random_chars(name):
     return torch.randint(V, (B, n_chars(name)))
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=ARCHITECTURES)
 def name(request):
     return request.param
 
 
-@pytest.fixture(params=READERS)
-def reader(request):
+@pytest.fixture(params=WITH_STATE)
+def model(request):
     return small(request.param)
 
 
 def test_logits_are_float32_with_a_row_for_each_predicted_position(name):
     logits, _ = small(name)(random_chars(name))
-    assert logits.shape == (B, 1 if MODELS[name].n_context else n_chars(name), V)
+    assert logits.shape == (B, 1 if ARCHITECTURES[name].n_context else n_chars(name), V)
     assert logits.dtype == torch.float32
 
 
@@ -66,9 +68,9 @@ def test_only_last_gives_the_logits_of_the_last_position(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(name, {}) for name in TRAINED]
+    [(name, {}) for name in WITH_GRADIENTS]
     + [(name, {"tied": True}) for name in TIED]
-    + [(name, {"dropout": 0.3, "head_dropout": 0.3}) for name in DROPPING],
+    + [(name, {"dropout": 0.3, "head_dropout": 0.3}) for name in WITH_DROPOUT],
 )
 def test_every_parameter_gets_a_gradient(name, options):
     model, chars = small(name, **options).train(), random_chars(name)
@@ -78,39 +80,39 @@ def test_every_parameter_gets_a_gradient(name, options):
     assert without == []
 
 
-def test_a_model_that_counts_has_counts_and_nothing_to_train():
-    for name in set(MODELS) - set(TRAINED):
+def test_a_model_without_gradients_has_counts_and_no_parameters():
+    for name in set(MODELS) - set(WITH_GRADIENTS):
         assert list(small(name).parameters()) == []
         assert small(name).n_parameters > 0
         assert not small(name)(random_chars(name))[0].requires_grad
 
 
-def test_text_in_two_halves_reads_as_in_one(reader):
+def test_two_halves_of_a_text_give_the_logits_of_the_whole(model):
     chars = torch.randint(V, (B, 2 * T))
-    whole, state_of_whole = reader(chars)
-    first, state = reader(chars[:, :T])
-    second, state = reader(chars[:, T:], state)
+    whole, state_of_whole = model(chars)
+    first, state = model(chars[:, :T])
+    second, state = model(chars[:, T:], state)
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
     torch.testing.assert_close(state, state_of_whole)
 
 
-def test_character_by_character_reads_as_at_once(reader):
+def test_single_characters_give_the_logits_of_the_whole(model):
     chars = torch.randint(V, (B, T))
     steps, state = [], None
     for step in range(T):
-        logits, state = reader(chars[:, step : step + 1], state)
+        logits, state = model(chars[:, step : step + 1], state)
         steps.append(logits)
-    torch.testing.assert_close(torch.cat(steps, dim=1), reader(chars)[0])
+    torch.testing.assert_close(torch.cat(steps, dim=1), model(chars)[0])
 
 
-def test_what_comes_later_changes_no_earlier_logits(reader):
+def test_logits_do_not_depend_on_later_characters(model):
     chars = torch.randint(V, (B, 2 * T))
     other = torch.cat([chars[:, :T], (chars[:, T:] + 1) % V], dim=1)
-    torch.testing.assert_close(reader(other)[0][:, :T], reader(chars)[0][:, :T])
+    torch.testing.assert_close(model(other)[0][:, :T], model(chars)[0][:, :T])
 
 
-@pytest.mark.parametrize("name", TRAINED)  # a model that counts looks back as far as its order
-def test_the_first_character_still_counts_at_the_last_position(name):
+@pytest.mark.parametrize("name", WITH_GRADIENTS)  # n-grams depend on the last `order - 1` characters only
+def test_the_last_logits_depend_on_the_first_character(name):
     model, chars = small(name).double(), random_chars(name)
     other = chars.clone()
     other[:, 0] = (chars[:, 0] + 1) % V
@@ -125,7 +127,7 @@ def test_a_row_does_not_depend_on_the_other_rows(name):
     torch.testing.assert_close(model(others)[0][1], logits[1])
 
 
-def test_a_model_keeps_nothing_from_one_call_to_the_next(name):
+def test_a_model_keeps_no_state_between_calls(name):
     model, chars = small(name), random_chars(name)
     before, _ = model(chars)
     model(random_chars(name))
@@ -133,7 +135,7 @@ def test_a_model_keeps_nothing_from_one_call_to_the_next(name):
 
 
 def test_a_fixed_window_has_no_state():
-    for name in set(MODELS) - set(READERS):
+    for name in set(MODELS) - set(WITH_STATE):
         assert small(name)(random_chars(name))[1] is None
 
 
@@ -145,8 +147,8 @@ def test_the_same_seed_gives_the_same_weights(name):
     torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
 
 
-def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
-    model = build(name, 4, **fitting(name, {"n_embed": 8, "n_hidden": 24}))
+def test_training_on_a_repeating_pattern_reaches_a_loss_near_zero(name, cycle):
+    model = build(name, 4, **known_options(name, {"n_embed": 8, "n_hidden": 24}))
     feeds = {
         "windows": Windows(cycle(150), model.n_context or 4, batch_size=32),
         "chunks": Chunks(cycle(450), 16, batch_size=7),
@@ -155,18 +157,18 @@ def test_a_repeating_pattern_is_learned_to_near_zero(name, cycle):
     feed = feeds[model.default_feed]
     if not model.uses_gradients:
         model.fit_counts(cycle(450), torch.ones(4, dtype=torch.uint8))  # one long word
-        feed = Stream(cycle(450), 16, batch_size=1)  # counts are unsure of the first few characters of each lane
+        feed = Stream(cycle(450), 16, batch_size=1)  # one lane, for the first characters of each are uncertain
         assert evaluate_feed(model, feed).nats_per_char < 0.02
         return
     run = TrainState(model, feed, torch.optim.Adam(model.parameters(), 0.03), n_epochs=0)
-    while evaluate_feed(model, feed).nats_per_char >= 0.02:  # of a stream, what follows the first character is unsure
-        run.n_epochs += 30  # enough for all but attention, which is slower at so small a width
+    while evaluate_feed(model, feed).nats_per_char >= 0.02:  # the first characters of a stream are uncertain
+        run.n_epochs += 30  # attention of so small a size takes more
         assert run.n_epochs <= 150
         fit(run)
 
 
-@pytest.mark.parametrize("name", DROPPING)
-def test_dropout_works_between_layers_and_before_the_head_and_only_in_training(name):
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_dropout_is_between_layers_and_before_the_head_in_training_only(name):
     for options in ({"dropout": 0.5}, {"head_dropout": 0.5}):
         model, chars = small(name, **options), random_chars(name)
         assert not torch.equal(model.train()(chars)[0], model(chars)[0])
@@ -187,8 +189,8 @@ def test_a_tied_head_shares_the_embedding(name, n_embed):
     assert n_saved == V * SMALL["n_hidden"] - n_between
 
 
-@pytest.mark.parametrize("name", INITIALISED)
-def test_the_identity_start_is_the_identity(name):
+@pytest.mark.parametrize("name", WITH_INIT)
+def test_identity_initialization_gives_identity_matrices_and_zero_biases(name):
     parameters = dict(small(name, init="identity").named_parameters())
     recurrent = [key for key in parameters if "weight_hh" in key or key == "hidden_to_hidden.weight"]
     assert recurrent
@@ -199,11 +201,36 @@ def test_the_identity_start_is_the_identity(name):
 
 
 @torch.no_grad()
-def test_with_the_identity_start_the_state_is_passed_on_unchanged():
+def test_an_identity_layer_returns_its_input():
     layer = nn.Linear(4, 4)
     identity_(layer)
     hidden = torch.rand(3, 4)
     torch.testing.assert_close(layer(hidden), hidden)
+
+
+def test_a_trained_model_is_saved_loaded_and_samples_the_same_text(name, tmp_path):
+    options = known_options(name, SMALL) | ({"order": 3} if "order" in OPTIONS[name] else {})
+    trained = charlm.train(
+        "human-numbers:60", model=name, options=options, epochs=1, batch_size=4, bptt=8, folder=tmp_path / "run"
+    )
+    text = trained.sample("one", length=40, seed=1)
+    assert len(text) == 40
+    path = tmp_path / "run" / "best.safetensors"
+    assert charlm.load(path).sample("one", length=40, seed=1) == text
+    without_torch = load_numpy(path)
+    assert (without_torch is not None) == (name in ENGINES)
+    assert without_torch is None or without_torch.sample("one", length=40, seed=1) == text
+
+
+@pytest.mark.parametrize("n_context", [None, 3])
+def test_texts_sampled_as_one_batch_are_those_sampled_alone(name, n_context):
+    if ARCHITECTURES[name].n_context not in (None, n_context):
+        return
+    metadata = Metadata(name, {}, V, [*range(97, 96 + V)], is_bytes=False, n_context=n_context)
+    model = LanguageModel(small(name), metadata)
+    options = {"prompt": "abc", "length": 30, "temperature": 0.9, "top_p": 0.95}
+    texts = ["".join(text) for text in model.generate_many(B, seed=5, **options)]
+    assert texts == [model.sample(seed=5 + i, **options) for i in range(B)]
 
 
 @pytest.mark.parametrize(
@@ -231,16 +258,16 @@ def test_with_the_identity_start_the_state_is_passed_on_unchanged():
         ("rnn", {"vocab_size": 3}, "no option 'vocab_size'"),
     ],
 )
-def test_an_option_that_cannot_be_meant_is_a_usage_error(name, options, message):
+def test_an_invalid_option_is_a_usage_error(name, options, message):
     with pytest.raises(UsageError) as caught:
         build(name, V, **options)
     assert message in str(caught.value)
 
 
-def test_an_integer_will_do_for_a_float():
+def test_an_integer_is_accepted_for_a_float():
     assert build("gru", V, dropout=0, n_hidden=4)
 
 
-def test_the_options_are_those_of_the_constructor_and_of_the_class_below():
+def test_options_include_those_of_the_base_class():
     assert options_of("char3") == {"n_embed": 42, "n_hidden": 256}
     assert options_of("rnn-scratch") == options_of("gru") | {"init": "uniform"}

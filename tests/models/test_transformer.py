@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from charlm.errors import UsageError
-from charlm.generation.torch_stepper import generate
+from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
+from charlm.generation.torch_stepper import TorchStepper
 from charlm.models import build
 from charlm.models.layers.attention import Attention, apply_rope, rope_angles
 
@@ -163,8 +164,11 @@ def test_n_embed_need_not_be_a_multiple_of_the_head_size(n_embed):
 @torch.no_grad()
 def test_sampling_with_state_equals_recomputing_the_receptive_field():
     model, prompt = small(window_size=2), [1, 5, 3, 3, 7, 2]
-    with_state = list(islice(generate(model, prompt, seed=1), 30))
-    assert with_state == list(islice(generate(model, prompt, n_context=L * 2 + 1, seed=1), 30))
+    texts = [
+        list(islice(generate_ids(TorchStepper(model), prompt, uniform_stream(1), SamplingParams(), n_context), 30))
+        for n_context in (None, L * 2 + 1)
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_an_odd_head_size_is_a_usage_error():
