@@ -3,10 +3,10 @@
     python benchmarks/sampling.py
 
 One text: the numpy engine against the bare PyTorch modules (embedding, recurrent layer, linear layer, softmax,
-multinomial) in inference mode, in characters/s. "of floor" divides the time of one product of a vector and a matrix with
-as many weights as a step reads by the time of a step. 256 texts: one batch, as a fraction of the operations/s of a large
-matrix product. Models that count, on the default text: numpy engine against the forward pass, drawn in the same way.
-Start: `charlm sample nietzsche --length 1` against `python -c "import torch"`.
+multinomial) in inference mode, in characters/s. "of floor": the time of one product of a vector and a matrix with as
+many weights as a step reads, divided by the time of a step. 256 texts: one batch, as a fraction of the operations/s of
+a large matrix product. Models that count, on the default text: the numpy engine against the forward pass. Start:
+`charlm sample nietzsche --length 1` against `python -c "import torch"`.
 
 All alternate in one process; ratios are medians over the rounds, with interquartile ranges.
 """
@@ -23,11 +23,10 @@ from itertools import islice
 
 import numpy as np
 import torch
-from machine import machine
+from common import machine, require_text
 
 from charlm.api import read_corpus
-from charlm.data.named_texts import DEFAULT
-from charlm.errors import CharlmError
+from charlm.data.named_texts import DEFAULT_TEXT
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream, uniform_streams
 from charlm.generation.torch_stepper import TorchStepper, make_stepper
 from charlm.models import CharModel, CountingModel, build
@@ -137,7 +136,7 @@ def recurrent(n_seconds: float, n_rounds: int) -> None:
 
 def counting(n_seconds: float, n_rounds: int) -> None:
     """Print the table of the models that count."""
-    corpus = read_corpus(Recipe(corpus=(DEFAULT,)))
+    corpus = read_corpus(Recipe(corpus=(DEFAULT_TEXT,)))
     print(f"{'model':14}{'forward':>8}{'ours':>9}  ratio")
     for name, options in COUNTING.items():
         model = build(name, len(corpus.vocab), **options).eval()
@@ -178,10 +177,8 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=0.15, help="of each turn")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
+    require_text(DEFAULT_TEXT)
     print(machine())
     recurrent(arguments.seconds, arguments.rounds)
-    try:
-        counting(arguments.seconds, arguments.rounds)
-    except CharlmError as error:
-        sys.exit(f"benchmarks/sampling.py: {error}")
+    counting(arguments.seconds, arguments.rounds)
     start(min(arguments.rounds, 5))
