@@ -87,18 +87,18 @@ ERRORS = [
     ("sample garbage.safetensors", 65, "garbage.safetensors: is not a charlm checkpoint"),
     ("sample foreign.safetensors", 65, "foreign.safetensors: is not a charlm checkpoint"),
     ("sample cut.safetensors", 65, "cut.safetensors: is damaged or truncated"),
-    ("sample made --temperature -1", 2, "temperature is -1"),
-    ("sample made --temperature nan", 2, "temperature is nan"),
-    ("sample made --temperature inf", 2, "temperature is inf"),
+    ("sample made --temperature -1", 2, "temperature must be finite and at least 0 (greedy), got -1"),
+    ("sample made --temperature nan", 2, "temperature must be finite and at least 0 (greedy), got nan"),
+    ("sample made --temperature inf", 2, "temperature must be finite and at least 0 (greedy), got inf"),
     ("sample made --length -1", 2, "--length"),
-    ("sample made --top-k 0", 2, "top-k is 0"),
-    ("sample made --top-p 1.5", 2, "top-p is 1.5"),
-    ("sample made --min-p 0", 2, "min-p is 0"),
+    ("sample made --top-k 0", 2, "top_k must be at least 1, got 0"),
+    ("sample made --top-p 1.5", 2, "top_p must be above 0 and at most 1, got 1.5"),
+    ("sample made --min-p 0", 2, "min_p must be above 0 and at most 1, got 0"),
     ("sample made --num 0", 2, "--num"),
     (f"sample made --seed {HUGE}", 2, "seed"),
     ("sample made --unknown drop", 2, "map"),
     (f"sample made --device {NOT_HERE}", 2, NOT_HERE),
-    ("sample made --prime onÉ", 65, "never seen 'É'; leave such characters out with --unknown skip"),
+    ("sample made --prime onÉ", 65, "characters outside the model's vocabulary: 'É'; remove them with --unknown skip"),
     ("sample made --prime-file nothere.txt", 66, "nothere.txt"),
     ("sample made --prime-file no-texts", 66, "no-texts"),
     ("sample made --prime-file latin1.txt", 65, "latin1.txt: not UTF-8 at offset 1"),
@@ -108,13 +108,13 @@ ERRORS = [
     ("eval made --corpus empty.txt", 65, "empty"),
     ("eval everything --part test", 2, "split all has no test part; name another --part"),
     ("eval everything", 2, "split all has no held-out part"),
-    ("eval made everything", 2, "model 2 has another vocabulary than the first one"),
+    ("eval made everything", 2, "models 1 and 2 differ in: vocabulary"),
     ("eval made nosuch", 66, "nosuch"),
     ("eval made made --part valid", 2, "--weights would be chosen on the characters that are evaluated"),
     ("eval made made --corpus good.txt", 2, "--weights would be chosen on the characters that are evaluated"),
-    ("eval made made --weights 1", 2, "weights: 1 given for 2 models"),
+    ("eval made made --weights 1", 2, "weights must be one per model: got 1 for 2 models"),
     ("eval made made --weights a,b", 2, "--weights a,b: give one number a model, separated by commas"),
-    ("eval made made --weights -1,2", 2, "none may be below 0"),
+    ("eval made made --weights -1,2", 2, "weights must be at least 0"),
     ("eval made --weights 1", 2, "--weights needs several models"),
     ("eval made --dynamic adam", 2, "'rms'"),
     ("eval made --rate 1", 2, "--rate needs --dynamic"),
@@ -127,7 +127,7 @@ ERRORS = [
     ("eval made --dynamic sgd --rate 1e30 --decay 0 --piece 9", 1, "the weights diverged at --rate 1e+30"),
     ("eval everything --part train --dynamic sgd", 2, "split all has no valid part; give --rate and --decay"),
     ("sample made extra", 66, "no run or checkpoint 'extra'"),
-    ("sample made everything", 2, "model 2 has another vocabulary than the first one"),
+    ("sample made everything", 2, "models 1 and 2 differ in: vocabulary"),
     ("sample everything everything", 2, "split all has no valid part; give --weights"),
     ("sample made made --weights 0,0", 2, "one must be above"),
     ("sample made --dynamic sgd", 2, "--dynamic updates the weights on the prompt; give --prime"),
@@ -221,7 +221,7 @@ def test_debug_shows_the_traceback(home, monkeypatch):
         main(["sample", "--debug", "nosuch"])
 
 
-NOT_A_NUMBER = "the model's output is not a number"
+NOT_A_NUMBER = "the model's logits are not finite"
 NOT_FINITE = "the loss is not finite after step"
 
 
