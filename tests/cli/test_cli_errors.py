@@ -129,7 +129,7 @@ ERRORS = [
     ("sample made extra", 66, "no run or checkpoint 'extra'"),
     ("sample made everything", 2, "models 1 and 2 differ in: vocabulary"),
     ("sample everything everything", 2, "split all has no valid part; give --weights"),
-    ("sample made made --weights 0,0", 2, "one must be above"),
+    ("sample made made --weights 0,0", 2, "and one above 0"),
     ("sample made --dynamic sgd", 2, "--dynamic updates the weights on the prompt; give --prime"),
     ("info nosuch", 66, "nosuch"),
     ("info garbage.safetensors", 65, "garbage.safetensors"),
