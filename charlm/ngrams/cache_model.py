@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.ngrams.interpolation import Floats, interpolate_counts
-from charlm.ngrams.trie import Ints
+from charlm.ngrams.levels import Ints
 
 WINDOW = 16384  # characters
 MIN_CONTEXT, MAX_CONTEXT = 3, 8  # k

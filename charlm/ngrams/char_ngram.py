@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from charlm.errors import UsageError
 from charlm.ngrams.interpolation import Floats, discounts, interpolate, safe_log
-from charlm.ngrams.trie import Ints, Trie
+from charlm.ngrams.levels import Ints
+from charlm.ngrams.trie import Trie
 
 SMOOTHINGS = ("kneser-ney", "witten-bell")
 CHUNK = 1024  # positions computed at once: temporary arrays should fit into the cache of the processor

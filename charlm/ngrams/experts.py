@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from charlm.ngrams.cache_model import N_BEFORE, CacheCounts, WordCacheCounts, cache_probs, word_cache_probs
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.interpolation import safe_log
-from charlm.ngrams.trie import Ints
+from charlm.ngrams.levels import Ints
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
 Features = NDArray[np.float32]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.ngrams.trie import Ints, Level
+from charlm.ngrams.levels import Ints, Level
 
 Floats = NDArray[np.float64]
 

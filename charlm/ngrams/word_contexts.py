@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.data.vocab import BREAK, LETTER, OTHER
-from charlm.ngrams.trie import Ints
+from charlm.ngrams.levels import Ints
 
 N_WORD_LEVELS = 4  # b, v b, u v b, and l
 N_CONTEXTS = 2**44

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from charlm.data.vocab import BLANK, BREAK, OTHER
 from charlm.ngrams.char_ngram import Contexts, InterpolatedNGram
 from charlm.ngrams.interpolation import Floats, discounts, interpolate
-from charlm.ngrams.trie import Ints, Level, merge_level
+from charlm.ngrams.levels import Ints, Level, merge_level
 from charlm.ngrams.word_contexts import (
     N_CONTEXTS,
     N_WORD_LEVELS,
