@@ -1,8 +1,8 @@
 """Character-level language models: train, compare, sample, score.
 
-Read first: api.py (`load` and `train`). The folders, from the bottom up: data, ngrams, cells, models, evaluation,
-storage, generation, training, experiments, cli. A folder imports only from those before it; its `__init__.py` says
-what it holds and imports it when it is first used.
+Read first: api.py (`load` and `train`). Folders, from the bottom up: data, ngrams, cells, models, evaluation, storage,
+generation, training, experiments, cli. A folder imports only from itself and from those before it. Its `__init__.py`
+states its content and exports its main names, which are imported on first use.
 """
 
 import lazy_loader
