@@ -1,0 +1,17 @@
+"""Benchmarks: a missing text is one line on stderr."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_a_benchmark_without_its_text_ends_with_one_line_and_the_remedy(tmp_path):
+    nowhere = {"CHARLM_CORPORA": "", "XDG_CACHE_HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
+    command = [sys.executable, str(BENCHMARKS / "overhead.py")]
+    done = subprocess.run(command, env=os.environ | nowhere, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (66, "")
+    assert done.stderr.startswith("overhead.py: nietzsche: ") and done.stderr.count("\n") == 1
+    assert "put the file into corpora/" in done.stderr
