@@ -26,7 +26,7 @@ from charlm.generation.sampler import (
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
-MAX_BATCH = 256  # texts sampled together
+MAX_BATCH = 128  # texts sampled together; with more, numpy's temporary arrays cause page faults in every step
 UNKNOWN = ("error", "skip", "map")  # how to treat characters that are not in the vocabulary
 
 

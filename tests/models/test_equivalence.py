@@ -1,4 +1,7 @@
-"""Two ways to write the same mathematics give the same outputs, states and gradients, in float64."""
+"""Two implementations of a formula give the same outputs, states and gradients in float64.
+
+The hand-written layers call `charlm.cells`, as the numpy engines do: these tests also cover the sampler.
+"""
 
 import pytest
 import torch
@@ -25,7 +28,7 @@ def pair(kind, n_layers, **options):
 
 
 def read(layers, inputs, state):
-    """Return features, state and all gradients of a loss that looks at every number of the first two."""
+    """Return features, state and all gradients of a loss that depends on every number of the first two."""
     leaves = [inputs.clone().requires_grad_()] + [s.clone().requires_grad_() for s in state]
     given = None if not state else leaves[1] if len(state) == 1 else tuple(leaves[1:])
     features, final = layers(leaves[0], given)
@@ -40,7 +43,7 @@ def read(layers, inputs, state):
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 @pytest.mark.parametrize(("b", "t"), [(1, 1), (3, 1), (1, 6), (4, 5)])
 @pytest.mark.parametrize("kind", PAIRS)
-def test_hand_written_layers_are_those_of_pytorch(kind, b, t, n_layers, with_state):
+def test_hand_written_layers_equal_those_of_pytorch(kind, b, t, n_layers, with_state):
     scratch, library = pair(kind, n_layers)
     inputs = torch.randn(b, t, E, dtype=torch.float64)
     n_states = (2 if kind == "lstm" else 1) if with_state else 0
@@ -49,7 +52,7 @@ def test_hand_written_layers_are_those_of_pytorch(kind, b, t, n_layers, with_sta
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_without_training_dropout_changes_nothing(kind):
+def test_dropout_has_no_effect_in_evaluation_mode(kind):
     scratch, library = pair(kind, 2, dropout=0.5)
     inputs = torch.randn(2, 4, E, dtype=torch.float64)
     same(scratch.eval()(inputs), library.eval()(inputs))
@@ -57,7 +60,7 @@ def test_without_training_dropout_changes_nothing(kind):
 
 
 @pytest.mark.parametrize("kind", PAIRS)
-def test_fresh_weights_are_drawn_from_the_range_that_pytorch_uses(kind):
+def test_initial_weights_have_the_range_that_pytorch_uses(kind):
     for layers in pair(kind, 2):
         flat = torch.cat([p.flatten() for p in layers.parameters()])
         assert flat.abs().max() <= H**-0.5
@@ -66,7 +69,7 @@ def test_fresh_weights_are_drawn_from_the_range_that_pytorch_uses(kind):
 
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("order", [("{}", "{}-scratch"), ("{}-scratch", "{}")])
-def test_a_state_dict_moves_both_ways(kind, order):
+def test_a_state_dict_can_be_exchanged_with_pytorchs_layers(kind, order):
     first, second = (build(name.format(kind), V, n_embed=E, n_hidden=H, n_layers=2).double() for name in order)
     second.load_state_dict(first.state_dict())
     chars = torch.randint(V, (3, 8))
@@ -75,7 +78,7 @@ def test_a_state_dict_moves_both_ways(kind, order):
     same(second(chars, state), first(chars, state))
 
 
-def test_one_step_of_an_rnn_is_the_formula_with_the_names_of_pytorch():
+def test_one_step_of_an_rnn_is_its_formula():
     scratch, library = pair("rnn", 1)
     for layer in (scratch, library):
         w = dict(layer.named_parameters())
@@ -97,7 +100,7 @@ def logits_and_gradients(model, chars):
     return logits, {name: p.grad for name, p in model.named_parameters()}
 
 
-def test_char3_is_the_loop_over_three_characters():
+def test_char3_equals_the_loop_over_three_characters():
     char3, loop = (build(name, V, n_embed=E, n_hidden=H).double() for name in ("char3", "loop"))
     loop.load_state_dict(char3.state_dict())
     chars = torch.randint(V, (4, 3))
@@ -120,7 +123,7 @@ def concat_by_hand(w, embedded, hidden):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "by_hand"), [("loop", loop_by_hand), ("concat", concat_by_hand)])
-def test_a_loop_is_its_formula(name, by_hand):
+def test_loop_and_concat_equal_their_formulas(name, by_hand):
     model = build(name, V, n_embed=E, n_hidden=H).double()
     w = model.state_dict()
     chars, hidden = torch.randint(V, (6,)), torch.randn(H, dtype=torch.float64)
@@ -131,7 +134,7 @@ def test_a_loop_is_its_formula(name, by_hand):
         same(logits[0, -1], w["head.weight"] @ last + w["head.bias"])
 
 
-def test_an_embedding_is_a_one_hot_vector_times_a_matrix():
+def test_an_embedding_equals_a_one_hot_vector_times_a_matrix():
     embed = build("rnn", V, n_embed=E, n_hidden=H).double().embed
     matrix = embed.weight.detach().clone().requires_grad_()
     chars = torch.randint(V, (4, 6))
