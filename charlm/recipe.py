@@ -21,6 +21,7 @@ FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
+GROUPS = ("Text", "Model", "Optimiser", "Schedule", "Regularisation", "Saving", "Output")  # of options
 DEVICES = ("auto", "cpu", "cuda", "mps")
 FORMAT = 2  # of the recipe in a run's folder
 RENAMED_OPTIONS = {  # since format 1: {model: {old: new}}
@@ -32,8 +33,11 @@ MAX_FILE_CHARS = 1 << 20
 DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given
 
 
-def _key(default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum})
+def _key(
+    default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None, group: str = "Optimiser"
+) -> Any:
+    """Return a field; `group`, one of `GROUPS`, is the heading of its option on the help page."""
+    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum, "group": group})
 
 
 @dataclass(frozen=True)
@@ -44,60 +48,92 @@ class Recipe:
         UsageError: a value is out of range.
     """
 
-    model: str = _key("gru", "Architecture; see `charlm models`.")
+    model: str = _key("gru", "Architecture; see `charlm models`.", group="Model")
     options: dict[str, Any] = field(default_factory=dict)
 
     corpus: tuple[str, ...] = _key(
-        (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input."
+        (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input.", group="Text"
     )
-    split: str = _key("standard", "Split into training, validation and test part.", SPLITS)
-    bytes: bool = _key(False, "Use bytes instead of characters as symbols.")
-    lower: bool = _key(False, "Convert the text to lower case.")
-    min_count: int = _key(1, "Minimum count of a character in the vocabulary; rarer ones are unknown.", minimum=1)
+    split: str = _key("standard", "Split into training, validation and test part.", SPLITS, group="Text")
+    bytes: bool = _key(False, "Use bytes instead of characters as symbols.", group="Text")
+    lower: bool = _key(False, "Convert the text to lower case.", group="Text")
+    min_count: int = _key(
+        1, "Minimum count of a character in the vocabulary; rarer ones are unknown.", minimum=1, group="Text"
+    )
 
     feed: str | None = _key(
         None,
         "Batches: overlapping windows, shuffled chunks, or a stream with carried state. Default: depends on the model.",
         FEEDS,
+        group="Text",
     )
-    n_context: int = _key(8, "Window length in characters (feed windows).", minimum=1)
-    stride: int = _key(1, "Characters between the starts of neighbouring windows (feed windows).", minimum=1)
+    n_context: int = _key(8, "Window length in characters (feed windows).", minimum=1, group="Text")
+    stride: int = _key(
+        1, "Characters between the starts of neighbouring windows (feed windows).", minimum=1, group="Text"
+    )
     bptt: int = _key(
-        64, "Sequence length in characters for truncated backpropagation (feeds chunks, stream).", minimum=1
+        64,
+        "Sequence length in characters for truncated backpropagation (feeds chunks, stream).",
+        minimum=1,
+        group="Text",
     )
-    batch_size: int | None = _key(None, "Sequences per batch. Default: 512 for windows, else 32.", minimum=1)
+    batch_size: int | None = _key(
+        None, "Sequences per batch. Default: 512 for windows, else 32.", minimum=1, group="Text"
+    )
 
     optimizer: str = _key("adam", "Optimiser, from torch.optim.", OPTIMIZERS)
     learning_rate: float | None = _key(None, "Peak learning rate. Default: depends on the model.", minimum=0)
     momentum: float = _key(
         0.9, "Momentum (sgd, rmsprop); the one-cycle schedule varies that of sgd unless it is 0.", minimum=0
     )
-    weight_decay: float = _key(0.0, "Weight decay; decoupled for adamw, else L2 penalty.", minimum=0)
+    weight_decay: float = _key(
+        0.0, "Weight decay; decoupled for adamw, else L2 penalty.", minimum=0, group="Regularisation"
+    )
     clip: float | None = _key(None, "Clip the gradient to this L2 norm.", minimum=0)
     label_smoothing: float = _key(
-        0.0, "Label smoothing: probability mass distributed uniformly over all symbols.", minimum=0
+        0.0,
+        "Label smoothing: probability mass distributed uniformly over all symbols.",
+        minimum=0,
+        group="Regularisation",
     )
-    ar: float = _key(0.0, "Activation regularisation: weight of the L2 penalty on features (AWD-LSTM: 2).", minimum=0)
+    ar: float = _key(
+        0.0,
+        "Activation regularisation: weight of the L2 penalty on features (AWD-LSTM: 2).",
+        minimum=0,
+        group="Regularisation",
+    )
     tar: float = _key(
-        0.0, "Temporal activation regularisation: weight of the L2 penalty on their changes (AWD-LSTM: 1).", minimum=0
+        0.0,
+        "Temporal activation regularisation: weight of the L2 penalty on their changes (AWD-LSTM: 1).",
+        minimum=0,
+        group="Regularisation",
     )
     skip_nonfinite: bool = _key(False, "Skip steps with a non-finite gradient instead of stopping.")
     ema: float | None = _key(
-        None, "Decay per step of an exponential moving average of the weights, used as the model.", minimum=0
+        None,
+        "Decay per step of an exponential moving average of the weights, used as the model.",
+        minimum=0,
+        group="Regularisation",
     )
-    schedule: str = _key("one-cycle", "Learning rate schedule.", SCHEDULES)
-    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", minimum=0)
-    hold_epochs: float = _key(0.0, "Epochs at the peak learning rate before the schedule.", minimum=0)
+    schedule: str = _key("one-cycle", "Learning rate schedule.", SCHEDULES, group="Schedule")
+    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", minimum=0, group="Schedule")
+    hold_epochs: float = _key(0.0, "Epochs at the peak learning rate before the schedule.", minimum=0, group="Schedule")
     drop_epochs: tuple[float, ...] = _key(
-        (), "Epochs after which the learning rate is divided by 10 (schedule steps).", minimum=0
+        (), "Epochs after which the learning rate is divided by 10 (schedule steps).", minimum=0, group="Schedule"
     )
-    n_cycles: int = _key(4, "Number of cycles, each twice as long as the previous one (schedule restarts).", minimum=1)
-    epochs: int | None = _key(10, "Epochs: passes over the training part.", minimum=1)
-    minutes: float | None = _key(None, "Time limit in minutes of training; replaces the limit in epochs.", minimum=0)
-    patience: int | None = _key(None, "Early stopping: epochs without improvement of the validation loss.", minimum=1)
+    n_cycles: int = _key(
+        4, "Number of cycles, each twice as long as the previous one (schedule restarts).", minimum=1, group="Schedule"
+    )
+    epochs: int | None = _key(10, "Epochs: passes over the training part.", minimum=1, group="Schedule")
+    minutes: float | None = _key(
+        None, "Time limit in minutes of training; replaces the limit in epochs.", minimum=0, group="Schedule"
+    )
+    patience: int | None = _key(
+        None, "Early stopping: epochs without improvement of the validation loss.", minimum=1, group="Schedule"
+    )
 
-    save_steps: int | None = _key(None, "Save a checkpoint for resuming every N steps.", minimum=1)
-    save_minutes: float = _key(10.0, "Save a checkpoint for resuming every N minutes.", minimum=0)
+    save_steps: int | None = _key(None, "Save a checkpoint for resuming every N steps.", minimum=1, group="Saving")
+    save_minutes: float = _key(10.0, "Save a checkpoint for resuming every N minutes.", minimum=0, group="Saving")
 
     seed: int = _key(0, "Seed of initial weights, order and dropout.", minimum=0)
     device: str = _key("auto", "Device; auto selects cuda, mps or cpu, in this order.", DEVICES)

@@ -17,9 +17,12 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
 from charlm.version import __version__
+
+COMPLETE = "_CHARLM_COMPLETE"  # environment variable by which a shell asks for completions
 
 COMMANDS = {  # name: (module:function, description)
     "train": ("train:train", "Train a model on a text."),
@@ -61,6 +64,11 @@ class _LazyGroup(click.Group):
         if args[0] not in COMMANDS:
             raise click.UsageError(f"no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [(name, about) for name, (_, about) in COMMANDS.items() if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=about) for name, about in found]  # no command is imported for its help
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -111,6 +119,8 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; an error is one line on stderr."""
+    if instruction := os.environ.get(COMPLETE):
+        raise SystemExit(shell_complete(cli, {}, "charlm", COMPLETE, instruction))
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:

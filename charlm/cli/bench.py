@@ -9,7 +9,17 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import folder_option, json_option, read_text, say, some_recipe_options, table
+from charlm.cli.completion import complete_models_and_recipes
+from charlm.cli.options import (
+    GroupedCommand,
+    folder_option,
+    json_option,
+    option,
+    read_text,
+    say,
+    some_recipe_options,
+    table,
+)
 from charlm.errors import CharlmError, UsageError
 from charlm.recipe import Recipe
 
@@ -18,15 +28,34 @@ HEAD = ["model", "params", "valid", "test", "sec", "train/s", "sample/s"]
 
 
 @click.command(
+    cls=GroupedCommand,
     help="Train several models on one text under the one protocol and print a table, the best first, with n-gram and "
     "compression baselines. MODEL is an architecture or a recipe. --epochs gives all models the same number of "
     "characters, --minutes the same time; the defaults below are those of an architecture, a recipe keeps its own. "
-    "The same command resumes an interrupted benchmark."
+    "The same command resumes an interrupted benchmark.",
 )
-@click.argument("model", nargs=-1, required=True)
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Trainings per model, by seed.")
-@click.option("--parameters", type=click.IntRange(1), help="Match this number of parameters by the hidden sizes.")
-@click.option("--name", default="bench", show_default=True, help="Folder of the benchmark, in the folder of runs.")
+@click.argument("model", nargs=-1, required=True, shell_complete=complete_models_and_recipes)
+@option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Trainings per model, by seed.",
+    group="Optimiser",
+)
+@option(
+    "--parameters",
+    type=click.IntRange(1),
+    help="Match this number of parameters by the hidden sizes.",
+    group="Model",
+)
+@option(
+    "--name",
+    default="bench",
+    show_default=True,
+    help="Folder of the benchmark, in the folder of runs.",
+    group="Saving",
+)
 @some_recipe_options(*TEXT, "epochs", "minutes", "seed", "device")
 @folder_option
 @json_option

@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
+from charlm.cli.completion import complete_runs
 from charlm.cli.options import folder_option, json_option, say, table
 
 HEAD = ["run", "model", "params", "valid", "test", "chars", "sec", "char/s"]
 
 
 @click.command(help="Table of all runs, or of the named runs; the best run comes first.")
-@click.argument("run", nargs=-1)
+@click.argument("run", nargs=-1, shell_complete=complete_runs)
 @folder_option
 @json_option
 def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:

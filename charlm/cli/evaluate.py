@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
 from charlm.cli.options import device_option, folder_option, json_option, say
 
@@ -19,7 +20,7 @@ NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on 
     help="Bits per character of a trained model, on the test part of its own text or on another text. Several models "
     "are evaluated one by one and as a mixture."
 )
-@click.argument("run", nargs=-1)
+@click.argument("run", nargs=-1, shell_complete=complete_runs)
 @click.option("--corpus", multiple=True, help="Another text: name, file, folder or - (standard input). Repeatable.")
 @click.option(
     "--part",

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from charlm.cli.completion import complete_runs
 from charlm.cli.options import folder_option
 from charlm.errors import OutputError
 
 
 @click.command(help="Copy a checkpoint (of RUN, or a file) to FILE, without the state of its training.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_runs)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--half", is_flag=True, help="Store the weights in float16: half the size.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from charlm.cli.completion import complete_models, complete_recipes, complete_runs
 from charlm.cli.options import MODEL_FLAGS, folder_option, json_option, table
 
 
 @click.command(help="List the architectures, or show the formula and options of NAME.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_models)
 @json_option
 def models(name: str | None, as_json: bool) -> None:
     """See the command's help."""
@@ -66,7 +67,7 @@ def corpora(as_json: bool) -> None:
 
 
 @click.command(help="List the built-in recipes, or print the keys of NAME as TOML.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_recipes)
 def recipes(name: str | None) -> None:
     """See the command's help."""
     from charlm import recipe
@@ -78,7 +79,7 @@ def recipes(name: str | None) -> None:
 
 
 @click.command(help="Show the contents of a checkpoint: of RUN, or of a file.")
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=complete_runs)
 @folder_option
 @json_option
 def info(run: str | None, folder: Path, as_json: bool) -> None:

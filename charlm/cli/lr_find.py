@@ -9,16 +9,35 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import json_option, read_text, recipe_options, table, take_recipe
+from charlm.cli.options import (
+    RECIPE_KEYS,
+    GroupedCommand,
+    json_option,
+    option,
+    read_text,
+    recipe_options,
+    table,
+    take_recipe,
+)
 from charlm.errors import OutputError
 
+# Recipe keys without an effect on the test: it sets the rate, ends by itself, and keeps nothing.
+UNUSED = """
+    learning_rate skip_nonfinite ema schedule warmup_epochs hold_epochs drop_epochs n_cycles epochs minutes patience
+    save_steps save_minutes
+""".split()
+USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
 
-@click.command(help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`.")
-@recipe_options
-@click.option("--lowest", default=1e-5, show_default=True, help="First learning rate.")
-@click.option("--highest", default=1.0, show_default=True, help="Last learning rate.")
-@click.option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Training steps.")
-@click.option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
+
+@click.command(
+    cls=GroupedCommand,
+    help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`.",
+)
+@recipe_options(*USED)
+@option("--lowest", default=1e-5, show_default=True, help="First learning rate.", group="Schedule")
+@option("--highest", default=1.0, show_default=True, help="Last learning rate.", group="Schedule")
+@option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Training steps.", group="Schedule")
+@option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
 @json_option
 def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_json: bool, **given: Any) -> None:
     """See the command's help."""

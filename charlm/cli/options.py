@@ -6,14 +6,16 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm import recipe
+from charlm.cli.completion import complete_models, complete_recipes, complete_texts
 from charlm.errors import InputNotFoundError, UsageError
-from charlm.recipe import Recipe
+from charlm.recipe import GROUPS, Recipe
 
 if TYPE_CHECKING:
     from charlm.data.corpus import Corpus
@@ -22,28 +24,65 @@ Command = Callable[..., Any]
 
 # Options of more than one architecture; any other option is given with -o.
 MODEL_OPTIONS = [
-    ("--n-embed", int, "Embedding size."),
-    ("--n-hidden", int, "Hidden size of each layer."),
-    ("--n-layers", int, "Number of layers."),
-    ("--dropout", float, "Dropout rate between layers."),
-    ("--head-dropout", float, "Dropout rate before the head."),
-    ("--init", str, "Initial recurrent weights: uniform or identity."),
+    ("--n-embed", int, "Embedding size.", "Model"),
+    ("--n-hidden", int, "Hidden size of each layer.", "Model"),
+    ("--n-layers", int, "Number of layers.", "Model"),
+    ("--dropout", float, "Dropout rate between layers.", "Regularisation"),
+    ("--head-dropout", float, "Dropout rate before the head.", "Regularisation"),
+    ("--init", str, "Initial recurrent weights: uniform or identity.", "Model"),
 ]
-MODEL_FLAGS = [flag for flag, _, _ in MODEL_OPTIONS] + ["--tied"]
+MODEL_FLAGS = [flag for flag, *_ in MODEL_OPTIONS] + ["--tied"]
+RECIPE_KEYS = tuple(key.name for key in fields(Recipe) if key.name != "options")
 _TYPES = {"int": int, "float": float, "str": str}
+_COMPLETE = {"model": complete_models, "corpus": complete_texts}
 
 
-def recipe_options(command: Command) -> Command:
-    """Add all options of a recipe to a command; `take_recipe` reads them."""
-    for flag, kind, help in reversed(MODEL_OPTIONS):
-        command = click.option(flag, type=kind, help=f"{help} [default: the model's]")(command)
-    command = click.option("--tied/--untied", default=None, help="Embedding and head share their weights.")(command)
-    command = click.option(
-        "-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help="Any other option of the model. Repeatable."
-    )(command)
-    command = some_recipe_options(*[key.name for key in fields(Recipe) if key.name != "options"])(command)
-    help = f"Base recipe: a name or a TOML file. [default: {recipe.DEFAULT_RECIPE}, unless --model is given]"
-    return click.option("--recipe", "base", help=help)(command)
+class GroupedOption(click.Option):
+    """Option with a heading of the help page, one of `GROUPS`."""
+
+    def __init__(self, *args: Any, group: str = "Output", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """Command whose help page lists its options under the headings `GROUPS`; plain options are under the last one."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, one section a group."""
+        for group in GROUPS:
+            options = [option for option in self.get_params(ctx) if getattr(option, "group", GROUPS[-1]) == group]
+            records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(group):
+                    formatter.write_dl(records)
+
+
+option = partial(click.option, cls=GroupedOption)
+
+
+def recipe_options(*names: str) -> Callable[[Command], Command]:
+    """Add the options of a model and those of some recipe keys to a command; `take_recipe` reads them.
+
+    Args:
+        names: of `RECIPE_KEYS`.
+    """
+
+    def add(command: Command) -> Command:
+        for flag, kind, help, group in reversed(MODEL_OPTIONS):
+            command = option(flag, type=kind, help=f"{help} [default: the model's]", group=group)(command)
+        command = option("--tied/--untied", default=None, help="Embedding and head share weights.", group="Model")(
+            command
+        )
+        help = "Any other option of the model. Repeatable."
+        command = option("-o", "--option", "more", multiple=True, metavar="KEY=VALUE", help=help, group="Model")(
+            command
+        )
+        command = some_recipe_options(*names)(command)
+        help = f"Base recipe: a name or a TOML file. [default: {recipe.DEFAULT_RECIPE}, unless --model is given]"
+        return option("--recipe", "base", help=help, group="Model", shell_complete=complete_recipes)(command)
+
+    return add
 
 
 def some_recipe_options(*names: str) -> Callable[[Command], Command]:
@@ -56,17 +95,18 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
             has_default = default not in (None, (), MISSING) and key.name != "model"  # the default recipe has another
             help = key.metadata["help"] + (f" [default: {default}]" if has_default else "")
             annotation = str(key.type)
+            rest = {"help": help, "group": key.metadata["group"], "shell_complete": _COMPLETE.get(key.name)}
             if annotation == "bool":
                 name = flag.removeprefix("--")
-                option = click.option(f"--{name}/--no-{name}", key.name, default=None, help=help)
+                added = option(f"--{name}/--no-{name}", key.name, default=None, **rest)
             elif key.metadata["choices"]:
-                option = click.option(flag, type=click.Choice(key.metadata["choices"]), help=help)
+                added = option(flag, type=click.Choice(key.metadata["choices"]), **rest)
             elif annotation.startswith("tuple"):
                 element = str if "str" in annotation else float
-                option = click.option(flag, type=element, multiple=True, help=help + " Repeatable.")
+                added = option(flag, type=element, multiple=True, **rest | {"help": help + " Repeatable."})
             else:
-                option = click.option(flag, type=_TYPES[annotation.split(" | ")[0]], help=help)
-            command = option(command)
+                added = option(flag, type=_TYPES[annotation.split(" | ")[0]], **rest)
+            command = added(command)
         return command
 
     return add
@@ -124,18 +164,24 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
         return named, read_corpus(named)
 
 
-folder_option = click.option(
+folder_option = option(
     "--checkpoints",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     default="checkpoints",
     show_default=True,
     help="Folder of the runs.",
+    group="Saving",
 )
-device_option = click.option(
-    "--device", type=click.Choice(recipe.DEVICES), default="auto", show_default=True, help="Device to compute on."
+device_option = option(
+    "--device",
+    type=click.Choice(recipe.DEVICES),
+    default="auto",
+    show_default=True,
+    help="Device to compute on.",
+    group="Optimiser",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def say(message: str) -> None:

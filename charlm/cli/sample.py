@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
 from charlm.cli.options import device_option, folder_option, json_option, say
 from charlm.errors import DataError, InputNotFoundError, UsageError
@@ -27,7 +28,7 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
     help="Sample text from a trained model: RUN is a run or a checkpoint file. Several models are sampled as a "
     "mixture. With --dynamic the weights are first updated on the prompt."
 )
-@click.argument("run", nargs=-1)
+@click.argument("run", nargs=-1, shell_complete=complete_runs)
 @click.option("--prime", default="", help="Prompt: the text to continue.")
 @click.option("--prime-file", help="Prompt from a file, after that of --prime; - is standard input.")
 @click.option("--length", type=click.IntRange(0), default=500, show_default=True, help="Characters to sample.")

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from charlm.cli.options import folder_option, json_option, read_text, recipe_options, say, take_recipe
+from charlm.cli.completion import complete_runs
+from charlm.cli.options import (
+    RECIPE_KEYS,
+    GroupedCommand,
+    folder_option,
+    json_option,
+    option,
+    read_text,
+    recipe_options,
+    say,
+    take_recipe,
+)
 from charlm.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -23,12 +34,18 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=GroupedCommand,
     help="Train a model on a text, by default on Nietzsche, and print a sample. "
-    "The defaults below are those of a model without a recipe."
+    "The defaults below are those of a model without a recipe.",
 )
-@recipe_options
-@click.option("--name", help="Name of the run. [default: the model's name, numbered]")
-@click.option("--resume", help="Resume an interrupted or killed run; its result is the same to the bit.")
+@recipe_options(*RECIPE_KEYS)
+@option("--name", help="Name of the run. [default: the model's name, numbered]", group="Saving")
+@option(
+    "--resume",
+    help="Resume an interrupted or killed run; its result is the same to the bit.",
+    group="Saving",
+    shell_complete=complete_runs,
+)
 @click.option("--samples/--no-samples", default=True, help="Print a sample after every epoch. [default: samples]")
 @folder_option
 @json_option

@@ -14,8 +14,8 @@ from charlm.data.named_texts import human_numbers
 from charlm.errors import CharlmError
 
 NOT_HERE = "cuda" if not torch.cuda.is_available() else "mps"
-TINY = "--n-hidden 4 --n-embed 4 --bptt 8 --batch-size 4 --epochs 1"
-TRAIN = f"train --corpus good.txt --model gru {TINY}"
+TINY = "--n-hidden 4 --n-embed 4 --bptt 8 --batch-size 4"
+TRAIN = f"train --corpus good.txt --model gru {TINY} --epochs 1"
 FIND = f"lr-find --corpus good.txt {TINY}"
 HUGE = 10**20
 
@@ -141,6 +141,7 @@ ERRORS = [
     ("export nosuch x", 66, "nosuch"),
     ("models gruu", 2, "did you mean 'gru'?"),
     ("recipes lesson-gruu", 66, "did you mean 'lesson-gru'?"),
+    (f"{FIND} --epochs 2", 2, "no such option '--epochs'"),
     (f"{FIND} --lowest 2", 2, "--lowest 2.0 must be above 0 and below --highest 1.0"),
     (f"{FIND} --lowest nan", 2, "--lowest"),
     (f"{FIND} --highest inf", 2, "--highest"),

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,40 @@ def test_without_a_command_the_help_is_printed(capsys):
     out, err = capsys.readouterr()
     assert stop.value.code == 2 and out == ""
     assert err.startswith("Usage: charlm") and "Commands:" in err
+
+
+def groups_of(out):
+    """Return the flags of a help page by its headings."""
+    groups = {}
+    for line in out.splitlines():
+        if re.fullmatch(r"\w+:", line):
+            flags = groups.setdefault(line[:-1], [])
+        elif line.startswith("  -"):
+            flags += re.findall(r"--[\w-]+", line.split("  ")[1])
+    return groups
+
+
+def test_the_options_of_train_are_in_groups(call):
+    groups = groups_of(call("train --help"))
+    assert tuple(groups) == recipe.GROUPS
+    for group, flag in (
+        ("Text", "--corpus"),
+        ("Model", "--n-hidden"),
+        ("Optimiser", "--learning-rate"),
+        ("Schedule", "--epochs"),
+        ("Regularisation", "--dropout"),
+        ("Regularisation", "--weight-decay"),
+        ("Saving", "--checkpoints"),
+        ("Output", "--help"),
+    ):
+        assert flag in groups[group]
+    flags = sum(groups.values(), [])
+    assert len(flags) == len(set(flags))
+    assert {f"--{key.name.replace('_', '-')}" for key in fields(recipe.Recipe)} - set(flags) == {"--options"}
+
+
+def test_the_range_test_has_only_the_options_that_change_its_result(call):
+    train, find = (set(sum(groups_of(call(f"{name} --help")).values(), [])) for name in ("train", "lr-find"))
+    assert {"--corpus", "--batch-size", "--optimizer", "--clip", "--dropout", "--seed", "--device"} <= find & train
+    assert find & {"--learning-rate", "--schedule", "--epochs", "--patience", "--save-steps", "--ema"} == set()
+    assert find - train == {"--lowest", "--highest", "--n-steps", "--plot"}
