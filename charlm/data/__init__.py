@@ -1,7 +1,15 @@
 """From the bytes of a file to batches of indices.
 
-Read first: vocab.py (characters and indices), corpus.py (a text and its parts), feeds.py (batches).
-The way of a text: named_texts → byte_stream → encoding → corpus (cache for large texts) → feeds.
+A text goes through these files, in this order:
+
+    named_texts.py    a name, file or folder to a stream of bytes
+    byte_stream.py    a stream of bytes that can be read repeatedly
+    encoding.py       bytes to code points
+    vocab.py          code points to indices and back
+    corpus.py         the indices of a text, split into training, validation and test part; read this first
+    cache.py          the indices of a large text in a memory-mapped file
+    feeds.py          indices to batches: windows, chunks or a stream
+    permutation.py    the shuffled order of windows and chunks
 """
 
 import lazy_loader

@@ -1,4 +1,7 @@
-"""Architectures: characters to logits, one a file. Read base.py first, then the files in the order of `MODELS`.
+"""Architectures: characters to logits, one file each.
+
+Read first: base.py (the interface), then the files in the order of `MODELS`. recurrent.py, min_rnn.py and counting.py
+are base classes; layers/ has the layers.
 
 To add one: write its file, import its class here and add its line to `MODELS`.
 """

@@ -1,13 +1,16 @@
 """Cache model: next-character counts over the last 16,384 characters.
 
-With c_k(w) how often, in the last `WINDOW` characters, w came after the k characters that were read last, and d_k the
-number of different w:
+With c_k(w) the count of symbol w, in the last `WINDOW` characters, after occurrences of the last k characters, and d_k
+the number of different w:
 
     p_k(w) = (c_k(w) + d_k p_{k-1}(w)) / (sum of c_k + d_k),    k = 3, ..., 8,    p_2(w) = 1 / V
 
-Unseen contexts back off to the next shorter one. Contexts of 1 and 2 characters are left out: they are so frequent that
-the counts of the training text are the better estimate. The cache model of words has two contexts instead: b, the
-letters of the present word, left out between words; and v b, with v the word before it (word_contexts.py).
+Unseen contexts back off to the next shorter one. Contexts of 1 and 2 characters are left out: they are frequent, and
+the counts of the training text estimate them better. The cache model of words has two contexts instead: b, the letters
+of the current word, left out between words; and v b, with v the word before it (word_contexts.py).
+
+Both models exist in two forms: for a batch of texts (`cache_probs`, `word_cache_probs`), and character by character for
+one text (`CacheCounts`, `WordCacheCounts`).
 
 References: Kuhn and De Mori (1990), A cache-based natural language model, IEEE Transactions on Pattern Analysis and
 Machine Intelligence 12(6); Grave, Joulin, Usunier (2016), arXiv:1612.04426; smoothing, Witten and Bell (1991), see
@@ -31,26 +34,26 @@ from charlm.ngrams.levels import Ints
 WINDOW = 16384  # characters
 MIN_CONTEXT, MAX_CONTEXT = 3, 8  # k
 N_LEVELS = MAX_CONTEXT - MIN_CONTEXT + 1
-N_BEFORE = WINDOW + MAX_CONTEXT - 1  # S that is enough: the context of the first character of the window, too
-MAX_PAIRS = 1 << 16  # at once, which limits memory: between blanks every position has the same context
+N_BEFORE = WINDOW + MAX_CONTEXT - 1  # largest useful S: the window, and the context of its first character
+MAX_PAIRS = 1 << 16  # per block, to limit memory: in a text of blanks all positions have the same context
 
 
 def earlier_occurrences(
     contexts: Ints, n_read: int, vocab_size: int, window: int, max_pairs: int
 ) -> Iterator[tuple[Ints, Ints, Ints]]:
-    """Find the earlier positions with the same context, for some positions at a time.
+    """Find, for each of the last T positions, the earlier positions with the same context, in blocks of positions.
 
     Args:
-        contexts: a number after each character, -1 without a context, int64, (B, S + T).
+        contexts: context after each character as a number, -1 for none, int64, (B, S + T).
         n_read: T.
-        vocab_size: V; each position counts as V pairs, since it needs an array of this length.
-        window: how far back.
-        max_pairs: at once; at least those of one position.
+        vocab_size: V; each position counts as V pairs, since its result has length V.
+        window: maximum distance to an earlier position.
+        max_pairs: maximum number of pairs in a block; a block has at least one position.
 
     Yields:
-        asked: positions in the flat text, ascending, int64, (A,).
-        row: for each pair an index of `asked`, ascending, int64, (P,).
-        then: for each pair an earlier position in the flat text, int64, (P,).
+        queries: positions in the flat text, ascending, int64, (A,).
+        row: for each pair an index into `queries`, ascending, int64, (P,).
+        earlier: for each pair the earlier position in the flat text, int64, (P,).
     """
     length = contexts.shape[1]
     if n_read == 1:  # comparing is faster than sorting
@@ -58,22 +61,22 @@ def earlier_occurrences(
         row, column = np.nonzero((earlier == last) & (last >= 0))
         yield np.arange(1, len(contexts) + 1) * length - 1, row, (row + 1) * length - 1 - earlier.shape[1] + column
         return
-    flat, place = contexts.ravel(), np.arange(contexts.size)
-    column = place % length
-    # Equal contexts of one text are adjacent, in the order of the text.
-    group = place // length * (contexts.max() + 2) + flat + 1
+    flat, position = contexts.ravel(), np.arange(contexts.size)
+    column = position % length
+    # After sorting, equal contexts of one text are adjacent, in the order of the text.
+    group = position // length * (contexts.max() + 2) + flat + 1
     order = np.argsort(group, kind="stable")
     group = group[order]
     key = np.cumsum(group != np.roll(group, 1)) * length + column[order]
     rank = np.empty_like(order)
-    rank[order] = place
-    asked = np.flatnonzero((column >= length - n_read) & (flat >= 0))
-    first = key.searchsorted(key[rank[asked]] - np.minimum(column[asked], window))
-    n_pairs = rank[asked] - first
+    rank[order] = position
+    queries = np.flatnonzero((column >= length - n_read) & (flat >= 0))
+    first = key.searchsorted(key[rank[queries]] - np.minimum(column[queries], window))
+    n_pairs = rank[queries] - first
     cuts = np.flatnonzero(np.diff((n_pairs + vocab_size).cumsum() // max_pairs)) + 1
-    for some, begin, n in zip(*(np.split(part, cuts) for part in (asked, first, n_pairs)), strict=True):
-        row = np.arange(len(some)).repeat(n)
-        yield some, row, order[(begin - n.cumsum() + n)[row] + np.arange(len(row))]
+    for block, begin, n in zip(*(np.split(part, cuts) for part in (queries, first, n_pairs)), strict=True):
+        row = np.arange(len(block)).repeat(n)
+        yield block, row, order[(begin - n.cumsum() + n)[row] + np.arange(len(row))]
 
 
 def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, max_pairs: int = MAX_PAIRS) -> Floats:
@@ -83,7 +86,7 @@ def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, m
         ids: character indices, int64, (B, S + T).
         n_read: T.
         vocab_size: V.
-        window: characters that are remembered.
+        window: length of the cache in characters.
         max_pairs: see `earlier_occurrences`.
     """
     (n_texts, length), flat = ids.shape, ids.ravel()
@@ -93,14 +96,14 @@ def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, m
     contexts = np.full_like(ids, -1)
     last = np.lib.stride_tricks.sliding_window_view(ids, MIN_CONTEXT, axis=1)
     contexts[:, MIN_CONTEXT - 1 :] = last @ vocab_size ** np.arange(MIN_CONTEXT)
-    for asked, row, then in earlier_occurrences(contexts, n_read, vocab_size, window, max_pairs):
-        now, found = asked[row], [(row, flat[then + 1])]
+    for queries, row, earlier in earlier_occurrences(contexts, n_read, vocab_size, window, max_pairs):
+        current, followers = queries[row], [(row, flat[earlier + 1])]
         for k in range(MIN_CONTEXT + 1, MAX_CONTEXT + 1):
-            same = np.flatnonzero((then % length >= k - 1) & (flat[then - k + 1] == flat[now - k + 1]))
-            row, now, then = row[same], now[same], then[same]
-            found.append((row, flat[then + 1]))
-        counts = _count(found, len(asked), vocab_size)
-        probs[asked // length, asked % length - (length - n_read)] = interpolate_counts(counts)
+            same = np.flatnonzero((earlier % length >= k - 1) & (flat[earlier - k + 1] == flat[current - k + 1]))
+            row, current, earlier = row[same], current[same], earlier[same]
+            followers.append((row, flat[earlier + 1]))
+        counts = _count(followers, len(queries), vocab_size)
+        probs[queries // length, queries % length - (length - n_read)] = interpolate_counts(counts)
     return probs
 
 
@@ -114,100 +117,101 @@ def word_cache_probs(
         contexts: b and v b after each character, see `word_contexts`, int64, (2, B, S + T).
         n_read: T.
         vocab_size: V.
-        window: characters that are remembered.
+        window: length of the cache in characters.
         max_pairs: see `earlier_occurrences`.
     """
     (n_texts, length), flat = ids.shape, ids.ravel()
     probs = np.full((n_texts, n_read, vocab_size), 1 / vocab_size)
-    begun, both = contexts
-    pairs = earlier_occurrences(np.where(begun == 0, both, begun), n_read, vocab_size, window, max_pairs)
-    begun, both = begun.ravel(), both.ravel()
-    for asked, row, then in pairs:
-        symbol, now = flat[then + 1], asked[row]
-        is_begun, is_same = begun[now] != 0, both[now] == both[then]
-        counts = _count([(row[kept], symbol[kept]) for kept in (is_begun, is_same)], len(asked), vocab_size)
-        probs[asked // length, asked % length - (length - n_read)] = interpolate_counts(counts)
+    prefix, bigram = contexts
+    pairs = earlier_occurrences(np.where(prefix == 0, bigram, prefix), n_read, vocab_size, window, max_pairs)
+    prefix, bigram = prefix.ravel(), bigram.ravel()
+    for queries, row, earlier in pairs:
+        symbol, current = flat[earlier + 1], queries[row]
+        same_prefix, same_bigram = prefix[current] != 0, bigram[current] == bigram[earlier]
+        counts = _count([(row[same], symbol[same]) for same in (same_prefix, same_bigram)], len(queries), vocab_size)
+        probs[queries // length, queries % length - (length - n_read)] = interpolate_counts(counts)
     return probs
 
 
-def _count(found: Sequence[tuple[Ints | int, Ints]], n_rows: int, vocab_size: int) -> Ints:
-    """Return how often each symbol followed, (K, A, V), from rows and symbols of each of K contexts, both (P,)."""
-    shape = len(found), n_rows, vocab_size
-    keys = [(k * n_rows + row) * vocab_size + symbol for k, (row, symbol) in enumerate(found)]
+def _count(followers: Sequence[tuple[Ints | int, Ints]], n_rows: int, vocab_size: int) -> Ints:
+    """Return the counts of each symbol, (K, A, V), from the rows and symbols after each of K contexts, both (P,)."""
+    shape = len(followers), n_rows, vocab_size
+    keys = [(k * n_rows + row) * vocab_size + symbol for k, (row, symbol) in enumerate(followers)]
     counts: Ints = np.bincount(np.concatenate(keys), minlength=math.prod(shape)).reshape(shape)
     return counts
 
 
 class CacheCounts:
-    """Cache model of characters, read character by character: one text, in time that grows with the window alone.
+    """Cache model of characters, read character by character: one text, each step in time proportional to the window.
 
-    Each earlier position holds one bit for each of the last 8 characters that is the same as before that position:
+    Each earlier position has a mask of 8 bits. Its lowest k bits are set if the k characters before the position equal
+    the last k characters read. With each character read:
 
-        a <- 2 a + 1 mod 256 where the character before the position is the one that was read, else 0
+        mask <- 2 mask + 1 mod 256 where the character before the position is the one that was read, else 0
 
     Args:
         vocab_size: V.
-        window: characters that are remembered.
+        window: length of the cache in characters.
     """
 
     def __init__(self, vocab_size: int, window: int = WINDOW) -> None:
         self.vocab_size = vocab_size
         self._read: NDArray[np.integer] = np.zeros(window, np.min_scalar_type(vocab_size))  # plus one; the oldest first
-        self._agreed = np.zeros(window, np.uint8)
+        self._mask = np.zeros(window, np.uint8)
         self._equal = np.empty(window, np.bool_)
 
     def reset(self) -> None:
         """Forget all characters."""
         self._read.fill(0)
-        self._agreed.fill(0)
+        self._mask.fill(0)
 
     def step(self, char: int) -> Floats:
         """Return the distribution after one more character, (1, V)."""
-        read, agreed = self._read, self._agreed
+        read, mask = self._read, self._mask
         np.equal(read, read.dtype.type(char + 1), out=self._equal)
-        np.add(agreed, agreed, out=agreed)
-        np.add(agreed, 1, out=agreed)
-        np.multiply(agreed, self._equal, out=agreed)
+        np.add(mask, mask, out=mask)
+        np.add(mask, 1, out=mask)
+        np.multiply(mask, self._equal, out=mask)
         read[:-1] = read[1:]  # now the character after each position stands at it
         read[-1] = char + 1
-        place = np.flatnonzero(agreed >= 2**MIN_CONTEXT - 1)
-        level, symbol = _LEVEL[agreed[place]], read[place].astype(np.intp) - 1
+        matches = np.flatnonzero(mask >= 2**MIN_CONTEXT - 1)
+        level, symbol = _LEVEL[mask[matches]], read[matches].astype(np.intp) - 1
         counts = np.bincount(level * self.vocab_size + symbol, minlength=N_LEVELS * self.vocab_size)
         counts = counts.reshape(N_LEVELS, 1, self.vocab_size)
-        # A context of k characters agrees wherever a longer one does.
+        # A match of k characters is also a match of all shorter contexts.
         return interpolate_counts(counts[::-1].cumsum(axis=0)[::-1])
 
 
-_LEVEL = np.array([bits.bit_count() - MIN_CONTEXT for bits in range(256)])  # 0 for 3 equal characters
+_LEVEL = np.array([mask.bit_count() - MIN_CONTEXT for mask in range(256)])  # 0 for 3 equal characters
 
 
 class WordCacheCounts:
-    """Cache model of words, read character by character: one text, whose last contexts lie in a ring.
+    """Cache model of words, read character by character: one text, with its last contexts in a ring buffer.
 
     Args:
         vocab_size: V.
-        window: characters that are remembered.
+        window: length of the cache in characters.
     """
 
     def __init__(self, vocab_size: int, window: int = WINDOW) -> None:
         self.vocab_size, self.n_read = vocab_size, 0
         self._symbol: NDArray[np.integer] = np.zeros(window, np.min_scalar_type(vocab_size))  # after each position
-        self._first, self._both = np.full((2, window), -1)  # b, or v b between words; v b
+        self._shortest, self._bigram = np.full((2, window), -1)  # b, or v b between words; v b
 
     def reset(self) -> None:
         """Forget all characters."""
         self.n_read = 0
-        self._first.fill(-1)
+        self._shortest.fill(-1)
 
     def step(self, char: int, contexts: Sequence[int]) -> Floats:
         """Return the distribution after one more character and its contexts b and v b, (1, V)."""
-        begun, both = contexts
-        first, here = begun or both, self.n_read % len(self._first)
+        prefix, bigram = contexts
+        shortest, here = prefix or bigram, self.n_read % len(self._shortest)
         self._symbol[here - 1] = char
-        place = np.flatnonzero(self._first == first)
-        symbol = self._symbol[place].astype(np.intp)
-        same = symbol[self._both[place] == both]
-        counts = _count([(0, symbol if begun else symbol[:0]), (0, same)], 1, self.vocab_size)
-        self._first[here], self._both[here] = first, both
+        matches = np.flatnonzero(self._shortest == shortest)
+        symbol = self._symbol[matches].astype(np.intp)
+        after_bigram = symbol[self._bigram[matches] == bigram]
+        counts = _count([(0, symbol if prefix else symbol[:0]), (0, after_bigram)], 1, self.vocab_size)
+        self._shortest[here], self._bigram[here] = shortest, bigram
         self.n_read += 1
         return interpolate_counts(counts)

@@ -1,15 +1,15 @@
 """Interpolated n-grams of characters, with Kneser-Ney or Witten-Bell smoothing.
 
-The next symbol after a context h is estimated from the counts c(hw) of each symbol w after h, interpolated with the
-estimate after the next shorter context, down to the empty context and then to 1 / V for every index, 0 ("unknown")
-among them; interpolation.py has the formula.
+The distribution after a context h uses the counts c(hw) of each symbol w after h. It is interpolated with that after
+the next shorter context, down to the empty context and then to 1 / V for every index, 0 ("unknown") included;
+interpolation.py has the formula.
 
-    Witten-Bell: kept = c(hw), freed = 1. Witten and Bell (1991), IEEE Transactions on Information Theory 37(4),
-                 method C.
-    Kneser-Ney:  kept = c(hw) - D, freed = D, with a discount D for counts of 1, 2, and 3 or more at each level; for all
-                 but the longest h, c(hw) is the number of different symbols that stand before hw in the text. Chen and
-                 Goodman (1998), An empirical study of smoothing techniques for language modeling, TR-10-98, Harvard,
-                 "interpolated modified Kneser-Ney".
+    Witten-Bell: counts c(hw); each different symbol after h adds 1 to the back-off mass. Witten and Bell (1991), IEEE
+                 Transactions on Information Theory 37(4), method C.
+    Kneser-Ney:  counts c(hw) - D; each different symbol adds D to the back-off mass, with a discount D for counts of 1,
+                 2, and 3 or more at each level. For all but the longest h, c(hw) is the number of different symbols
+                 that precede hw in the text. Chen and Goodman (1998), An empirical study of smoothing techniques for
+                 language modeling, TR-10-98, Harvard, "interpolated modified Kneser-Ney".
 
 Shapes: B batch_size, T characters, V vocab_size, n order, C contexts of a position, M positions, K experts.
 """
@@ -131,14 +131,16 @@ class InterpolatedNGram(Trie):
 
     def expert_log_probs(self, contexts: Ints) -> NDArray[np.float32]:
         """Return the logarithms of the experts' distributions, float32, (B, T, K, V), after contexts, (C, B, T)."""
-        return self._log(self.expert_probs, contexts, self.n_experts)
+        return self._log_in_chunks(self.expert_probs, contexts, self.n_experts)
 
     def log_probs(self, contexts: Ints) -> NDArray[np.float32]:
         """Return the logarithms of `probs`, float32, (B, T, V), after contexts, (C, B, T)."""
-        found: NDArray[np.float32] = self._log(lambda part: (self.probs(part),), contexts, 1)[:, :, 0]
+        found: NDArray[np.float32] = self._log_in_chunks(lambda part: (self.probs(part),), contexts, 1)[:, :, 0]
         return found
 
-    def _log(self, distributions: Callable[[Ints], tuple[Floats, ...]], contexts: Ints, n: int) -> NDArray[np.float32]:
+    def _log_in_chunks(
+        self, distributions: Callable[[Ints], tuple[Floats, ...]], contexts: Ints, n: int
+    ) -> NDArray[np.float32]:
         flat = contexts.reshape(len(contexts), math.prod(contexts.shape[1:]))
         found = np.empty((flat.shape[1], n, self.vocab_size), np.float32)
         for first in range(0, len(found), CHUNK):

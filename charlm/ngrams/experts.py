@@ -4,7 +4,7 @@ Each expert k predicts the next character w with p_k(w). A network reads
 
     e_k(w) = ln p_k(w) + ln V
 
-so that 0 stands for the uniform distribution.
+so that 0 is the uniform distribution.
 
 Shapes: B batch_size, T characters, S characters before them, K experts, V vocab_size.
 """
@@ -34,8 +34,8 @@ class Experts:
         cache_model: use the cache models, too.
 
     Attributes:
-        n_experts: K, in the order of the module's first line.
-        words: where b and v b are among the contexts of `counts`; None without words.
+        n_experts: K: characters, words, cache of characters, cache of words, as far as used.
+        words: slice of b and v b in the contexts of `counts`; None without words.
     """
 
     def __init__(self, counts: InterpolatedNGram, cache_model: bool) -> None:
@@ -53,8 +53,8 @@ class Experts:
 
         Returns:
             features: float32, (B, T, K, V).
-            state: that of the counts; with cache models also the last characters, int64, (B, S), and with words their
-                contexts b and v b, int64, (2, B, S).
+            state: state of the counts; with cache models, also the last characters, int64, (B, S); with cache models
+                and words, also their contexts b and v b, int64, (2, B, S).
         """
         k, n_read, vocab_size = self.counts.n_experts, chars.shape[1], self.counts.vocab_size
         contexts, after = self.counts.read(chars, None if state is None else state[:k])  # one array for each expert

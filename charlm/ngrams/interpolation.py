@@ -1,13 +1,13 @@
 """Interpolation of the distributions after contexts of different length.
 
-With p_0 below the shortest context, and for k = 1..K the counts of what followed the k-th context h_k:
+With contexts h_1, ..., h_K, shortest first, and p_0 the distribution without a context:
 
-    p_k(w) = (kept_k(w) + freed_k p_{k-1}(w)) / total_k,        total_k = sum over w of kept_k(w) + freed_k
+    p_k(w) = (count_k(w) + backoff_k p_{k-1}(w)) / total_k,        total_k = sum over w of count_k(w) + backoff_k
 
-where each seen symbol keeps a part of its count and frees a part for the shorter context. Without counts after h_k,
-p_k = p_{k-1}.
+count_k(w) is the count of symbol w after h_k, discounted by Kneser-Ney smoothing; backoff_k is the mass that goes to
+the shorter contexts. Without counts after h_k, p_k = p_{k-1}.
 
-Shapes: K contexts of different length, M positions, V vocab_size, P symbols seen after contexts, n levels, U nodes.
+Shapes: K contexts of different length, M positions, V vocab_size, U nodes of a level.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def discounts(counts: NDArray[np.int32]) -> list[float]:
     return found
 
 
-def level_weights(freed: Floats, total: Floats) -> tuple[Floats, Floats]:
-    """Return the factor of each kept_k in p_K, (K, M), and that of p_0, (M,).
+def level_weights(backoff: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Return the factor of each count_k in p_K, (K, M), and that of p_0, (M,).
 
     Args:
-        freed: shortest context first, (K, M).
-        total: 0 where nothing followed, (K, M).
+        backoff: shortest context first, (K, M).
+        total: 0 for a context without counts, (K, M).
     """
     unseen = total == 0
     total = total + unseen
-    passed = np.ones((len(total) + 1, total.shape[1]))  # to the next shorter context, by all longer ones together
-    np.cumprod(((freed + unseen) / total)[::-1], axis=0, out=passed[1:])
-    return passed[-2::-1] / total, passed[-1]
+    factor = np.ones((len(total) + 1, total.shape[1]))  # of p_K, p_{K-1}, ..., p_0 in p_K
+    np.cumprod(((backoff + unseen) / total)[::-1], axis=0, out=factor[1:])
+    return factor[-2::-1] / total, factor[-1]
 
 
 def interpolate(
@@ -61,10 +61,10 @@ def interpolate(
 
     Args:
         lower: p_0, (M, V) or (1, V).
-        levels: where the contexts are parents, shortest first.
-        nodes: for each level the contexts, -1 without followers: all int, or int64, (M,).
-        discounts: freed by a count of 0, 1, 2, and 3 or more, (K, 4).
-        subtract: take what is freed from the counts (Kneser-Ney); keep the counts whole (Witten-Bell) if False.
+        levels: level k holds the symbols after contexts h_k, shortest context first.
+        nodes: for each level the parents h_k, -1 for an unseen context: all int, or int64, (M,).
+        discounts: share of a count of 0, 1, 2, and 3 or more in the back-off mass, (K, 4).
+        subtract: subtract the discounts from the counts (Kneser-Ney); False keeps the counts (Witten-Bell).
 
     Returns:
         probabilities, (M, V); M = 1 for int nodes.
@@ -76,25 +76,25 @@ def interpolate(
     for level, node in zip(levels, nodes, strict=True):
         first, stop = level.keys.searchsorted(node * vocab_size), level.keys.searchsorted((node + 1) * vocab_size)
         n = stop - first
-        place = slice(first, stop) if is_one else np.arange(n.sum()) + (stop - n.cumsum()).repeat(n)
-        keys.append(level.keys[place])
-        counts.append(level.counts[place])
+        children = slice(first, stop) if is_one else np.arange(n.sum()) + (stop - n.cumsum()).repeat(n)
+        keys.append(level.keys[children])
+        counts.append(level.counts[children])
         n_followers.append(n)
     symbol, count = np.concatenate(keys) % vocab_size, np.concatenate(counts)
-    freed = np.concatenate([d.take(part, mode="clip") for d, part in zip(discounts, counts, strict=True)])
-    kept = count - freed if subtract else count
+    discount = np.concatenate([d.take(part, mode="clip") for d, part in zip(discounts, counts, strict=True)])
+    count = count - discount if subtract else count
     shape = len(levels), n_rows
     context = np.arange(len(levels) * n_rows).repeat(np.ravel(n_followers))  # of each follower
-    sums = [np.bincount(context, x, len(levels) * n_rows).reshape(shape) for x in (freed, kept + freed)]
+    sums = [np.bincount(context, x, len(levels) * n_rows).reshape(shape) for x in (discount, count + discount)]
     weights, rest = level_weights(sums[0].astype(np.float64), sums[1].astype(np.float64))
-    place = context % n_rows * vocab_size + symbol
-    seen = np.bincount(place, kept * weights.ravel()[context], n_rows * vocab_size).reshape(n_rows, vocab_size)
+    cell = context % n_rows * vocab_size + symbol
+    seen = np.bincount(cell, count * weights.ravel()[context], n_rows * vocab_size).reshape(n_rows, vocab_size)
     probs: Floats = rest[:, None] * lower + seen
     return probs
 
 
 def interpolate_counts(counts: Ints) -> Floats:
-    """Return p_K by Witten-Bell smoothing: counts are kept, each different symbol frees 1, and p_0 = 1 / V.
+    """Return p_K by Witten-Bell smoothing with p_0 = 1 / V: backoff_k is the number of different symbols after h_k.
 
     Reference: Witten and Bell (1991), IEEE Transactions on Information Theory 37(4), method C.
 
@@ -104,10 +104,10 @@ def interpolate_counts(counts: Ints) -> Floats:
     Returns:
         probabilities, (M, V).
     """
-    kept, ones = counts.astype(np.float64), np.ones(counts.shape[2])
-    freed = (kept > 0) @ ones
-    weights, rest = level_weights(freed, kept @ ones + freed)
-    probs: Floats = np.einsum("kmv,km->mv", kept, weights)
+    exact, ones = counts.astype(np.float64), np.ones(counts.shape[2])
+    backoff = (exact > 0) @ ones
+    weights, rest = level_weights(backoff, exact @ ones + backoff)
+    probs: Floats = np.einsum("kmv,km->mv", exact, weights)
     probs += rest[:, None] / counts.shape[2]
     return probs
 

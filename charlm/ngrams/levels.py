@@ -85,25 +85,25 @@ def count_levels(
     padded = np.zeros(n + order - 1, np.min_scalar_type(vocab_size))  # 0 follows the text; symbols are one higher
     padded[:n] = ids
     padded[:n] += 1
-    place = np.arange(n, dtype=np.int32)
+    positions = np.arange(n, dtype=np.int32)
     for j in reversed(range(order)):
-        place = place[np.argsort(padded[j:][place], kind="stable")]
-    node = np.zeros(n, np.int32)  # of the (k-1)-gram that begins at each of `place`
+        positions = positions[np.argsort(padded[j:][positions], kind="stable")]
+    node = np.zeros(n, np.int32)  # of the (k-1)-gram that begins at each position
     node_at = np.zeros(n + 1, np.int32)  # the same by position
     for k in range(1, order + 1):
-        fits = place <= n - k
-        place, node = place[fits], node[fits]
-        symbol = padded[k - 1 :][place]
-        is_new = np.ones(len(place), bool)
+        fits = positions <= n - k
+        positions, node = positions[fits], node[fits]
+        symbol = padded[k - 1 :][positions]
+        is_new = np.ones(len(positions), bool)
         is_new[1:] = (node[1:] != node[:-1]) | (symbol[1:] != symbol[:-1])
         first = np.flatnonzero(is_new)
         keys = node[first].astype(np.int64) * vocab_size + symbol[first].astype(np.int64) - 1
-        counts = np.diff(first, append=len(place))
+        counts = np.diff(first, append=len(positions))
         if n_known:
-            counts = np.add.reduceat(place > n_known - k, first, dtype=np.int32)
-        yield Level(keys, counts.astype(np.int32)), node_at[place[first] + 1]
+            counts = np.add.reduceat(positions > n_known - k, first, dtype=np.int32)
+        yield Level(keys, counts.astype(np.int32)), node_at[positions[first] + 1]
         node = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
-        node_at[place] = node
+        node_at[positions] = node
 
 
 def merge_level(level: Level, added: Level) -> tuple[Level, Ints, Ints]:
@@ -114,9 +114,9 @@ def merge_level(level: Level, added: Level) -> tuple[Level, Ints, Ints]:
         inserted: where in the first level a node of the second was inserted, ascending.
         nodes: the number of each node of the second level in the result, (U,).
     """
-    places = level.keys.searchsorted(added.keys)
+    slots = level.keys.searchsorted(added.keys)
     is_new = level.find(added.keys) < 0
-    nodes, inserted = places + is_new.cumsum() - is_new, places[is_new]
+    nodes, inserted = slots + is_new.cumsum() - is_new, slots[is_new]
     keys = np.insert(level.keys, inserted, added.keys[is_new])
     counts = np.insert(level.counts, inserted, 0)
     counts[nodes] += added.counts
@@ -133,7 +133,7 @@ def merge_levels(levels: Sequence[Level], added: Sequence[Level], vocab_size: in
     """
     inserted, nodes, merged = np.empty(0, np.int64), np.zeros(1, np.int64), []
     for level, more in zip(levels, added, strict=True):
-        # Each node inserted above moves the keys of the children of later nodes.
+        # A node inserted into the level above increases the parent numbers, and so the keys, of all later children.
         moves = np.bincount(level.keys.searchsorted(inserted * vocab_size), minlength=len(level.keys) + 1)
         keys = level.keys + moves[:-1].cumsum() * vocab_size
         parents = more.keys // vocab_size

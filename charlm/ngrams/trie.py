@@ -25,8 +25,8 @@ class Trie:
     Args:
         vocab_size: V.
         order: n.
-        continuation: below level n, count the different symbols before a k-gram (the beginning of a text is one)
-            instead of its occurrences.
+        continuation: continuation counts below level n: the number of different symbols that precede a k-gram (the
+            beginning of a text counts as one) instead of its occurrences.
 
     Attributes:
         levels: the k-grams of length 1, ..., n; empty before `count` or `load`.
@@ -85,7 +85,7 @@ class Trie:
         added: Sequence[Level],
         suffixes: Sequence[NDArray[np.int32]],
     ) -> list[Level]:
-        """Replace the counts below level n by the number of symbols that have not stood before a k-gram so far."""
+        """Replace the counts below level n by the number of symbols that precede a k-gram for the first time."""
         counted, nodes = [], np.zeros(1, np.int64)  # the node of each added k-gram in this trie, -1 if there is none
         for k, (level, more) in enumerate(zip(self.levels, added, strict=True)):
             parents = more.keys // self.vocab_size
@@ -96,7 +96,7 @@ class Trie:
         node = 0
         for k, (level, char) in enumerate(zip(counted, ids.tolist(), strict=False), 1):
             node = int(level.keys.searchsorted(node * self.vocab_size + char))
-            level.counts[node] += k > n_known  # the beginning of the text stands before its first k symbols
+            level.counts[node] += k > n_known  # the beginning of the text precedes its first k symbols
         return [*counted, added[-1]]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -144,6 +144,6 @@ class Trie:
         found, before = [], [0, *nodes][: self.order - 1]
         for (keys, _), node in zip(self.levels, before, strict=False):
             key = node * self.vocab_size + char
-            place = int(keys.searchsorted(key)) if node >= 0 else len(keys)
-            found.append(place if place < len(keys) and keys[place] == key else -1)
+            child = int(keys.searchsorted(key)) if node >= 0 else len(keys)
+            found.append(child if child < len(keys) and keys[child] == key else -1)
         return found

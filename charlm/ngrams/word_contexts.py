@@ -1,7 +1,8 @@
-"""Contexts of words as numbers: the letters of the present word, the words before it, and the length of the line.
+"""Contexts of words as numbers: the letters of the current word, the words before it, and the length of the line.
 
-After each character, b are the letters read since the word began, v is the word, or the single other symbol (a mark),
-before it, u the one before v, and l the number of characters of the line. With each letter
+After each character, b are the letters of the current word so far (0 between words), v is the previous word or
+punctuation mark (any symbol that is neither letter nor white space), u the one before v, and l the number of characters
+in the line so far. With each letter
 
     b <- (b FACTOR + letter + 1) mod MODULUS
 
@@ -28,7 +29,7 @@ N_WORD_LEVELS = 4  # b, v b, u v b, and l
 N_CONTEXTS = 2**44
 MODULUS, FACTOR = 2**44 - 17, 262_139  # products stay below 2^63
 MULTIPLIER = 6_364_136_223_846_793_005
-MAX_LENGTH = 255  # of a line; longer ones are not distinguished
+MAX_LENGTH = 255  # of a line; longer lines count as this long
 
 
 def hash_mix(words: Any) -> Any:
@@ -36,14 +37,14 @@ def hash_mix(words: Any) -> Any:
     return words * MULTIPLIER >> 20 & N_CONTEXTS - 1
 
 
-def combine(begun: Any, before: Any, further: Any) -> tuple[Any, Any]:
+def combine(prefix: Any, previous: Any, second: Any) -> tuple[Any, Any]:
     """Return the contexts v b and u v b from b, v and u; each an int or an int64 array."""
-    return begun ^ hash_mix(before), begun ^ hash_mix(before ^ hash_mix(further))
+    return prefix ^ hash_mix(previous), prefix ^ hash_mix(previous ^ hash_mix(second))
 
 
-def add_letter(begun: Any, letter: Any) -> Any:
+def add_letter(prefix: Any, letter: Any) -> Any:
     """Return b after one more letter; each an int or an int64 array."""
-    return (begun * FACTOR + letter + 1) % MODULUS
+    return (prefix * FACTOR + letter + 1) % MODULUS
 
 
 def word_contexts(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | None = None) -> tuple[Ints, Ints]:
@@ -59,63 +60,67 @@ def word_contexts(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | No
         state: b, v, u and l, int64, (B, 4).
     """
     classes = char_classes[chars]
-    begun, before, further, length = np.zeros((4, len(chars)), np.int64) if state is None else state.T
-    begins = _begun_words(chars, classes == LETTER, begun)
-    # What ends at each character: the word before it, and then, if it is one, the mark. At first u and v have ended.
+    prefix, previous, second, length = np.zeros((4, len(chars)), np.int64) if state is None else state.T
+    prefixes = _prefixes(chars, classes == LETTER, prefix)
+    # Up to two words end at each character: the one before it, and the character itself if it is a mark. Column 0 has
+    # u and v of the state.
     ended = np.zeros((len(chars), 1 + chars.shape[1], 2), np.int64)
-    ended[:, 0] = np.stack([further, before], axis=1)
-    ended[:, 1:, 0] = np.where(classes == LETTER, 0, np.column_stack([begun, begins[:, :-1]]))
+    ended[:, 0] = np.stack([second, previous], axis=1)
+    ended[:, 1:, 0] = np.where(classes == LETTER, 0, np.column_stack([prefix, prefixes[:, :-1]]))
     ended[:, 1:, 1] = np.where(classes == OTHER, chars + 1, 0)
-    ends = ended != 0
-    ends[:, 0] = True
-    last, words = ends.cumsum().reshape(ends.shape)[:, 1:, 1] - 1, ended[ends]
-    befores, furthers = words[last], words[last - 1]
-    place = np.arange(chars.shape[1])
-    last_break = np.maximum.accumulate(np.where(classes == BREAK, place, -1 - length[:, None]), axis=1)
-    lengths = np.minimum(place - last_break, MAX_LENGTH)
-    after = np.stack([part[:, -1] for part in (begins, befores, furthers, lengths)], axis=1)
-    return np.stack([begins, *combine(begins, befores, furthers), lengths]), after
+    is_word = ended != 0
+    is_word[:, 0] = True
+    last, words = is_word.cumsum().reshape(is_word.shape)[:, 1:, 1] - 1, ended[is_word]
+    previous, second = words[last], words[last - 1]
+    column = np.arange(chars.shape[1])
+    last_break = np.maximum.accumulate(np.where(classes == BREAK, column, -1 - length[:, None]), axis=1)
+    lengths = np.minimum(column - last_break, MAX_LENGTH)
+    after = np.stack([part[:, -1] for part in (prefixes, previous, second, lengths)], axis=1)
+    return np.stack([prefixes, *combine(prefixes, previous, second), lengths]), after
 
 
 def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0, 0, 0)) -> tuple[list[int], list[int]]:
     """Return the contexts, (4,), and the state, (4,), after one character of one text; see `word_contexts`."""
-    begun, before, further, length = state
+    prefix, previous, second, length = state
     length = 0 if char_class == BREAK else min(length + 1, MAX_LENGTH)
     if char_class == LETTER:
-        begun = add_letter(begun, char)
+        prefix = add_letter(prefix, char)
     else:
-        if begun:
-            further, before, begun = before, begun, 0
+        if prefix:
+            second, previous, prefix = previous, prefix, 0
         if char_class == OTHER:
-            further, before = before, char + 1
-    return [begun, *combine(begun, before, further), length], [begun, before, further, length]
+            second, previous = previous, char + 1
+    return [prefix, *combine(prefix, previous, second), length], [prefix, previous, second, length]
 
 
-def _begun_words(ids: Ints, is_letter: NDArray[np.bool_], begun: Ints) -> Ints:
-    """Return b after each character, (B, T), from b before the first, (B,): in all words the first letters first."""
+def _prefixes(ids: Ints, is_letter: NDArray[np.bool_], prefix: Ints) -> Ints:
+    """Return b after each character, (B, T), given b before the first one, (B,).
+
+    Each round adds one letter to all words that have that many.
+    """
     found = np.where(is_letter, add_letter(0, ids), 0)
-    found[:, 0] = np.where(is_letter[:, 0], add_letter(begun, ids[:, 0]), 0)
-    goes_on = np.zeros_like(is_letter)
-    goes_on[:, 1:] = is_letter[:, 1:] & is_letter[:, :-1]
-    flat, letters, follows = found.ravel(), ids.ravel(), np.append(goes_on, False)
-    place = np.flatnonzero(is_letter & ~goes_on) + 1
-    while len(place := place[follows[place]]):
-        flat[place] = add_letter(flat[place - 1], letters[place])
-        place += 1
+    found[:, 0] = np.where(is_letter[:, 0], add_letter(prefix, ids[:, 0]), 0)
+    continues = np.zeros_like(is_letter)
+    continues[:, 1:] = is_letter[:, 1:] & is_letter[:, :-1]
+    flat, letters, is_next = found.ravel(), ids.ravel(), np.append(continues, False)
+    position = np.flatnonzero(is_letter & ~continues) + 1
+    while len(position := position[is_next[position]]):
+        flat[position] = add_letter(flat[position - 1], letters[position])
+        position += 1
     return found
 
 
 def start_of_contexts(classes: NDArray[np.uint8]) -> int:
-    """Return a position from which reading a text gives the right contexts after its last symbol.
+    """Return a position from which to read a text so that the contexts after its last symbol are exact.
 
-    There u begins: of the words that have ended and the marks, the last but one. The length of the line needs
-    `MAX_LENGTH` characters.
+    It is the beginning of u, the last but one of the completed words and marks, or `MAX_LENGTH` characters before the
+    end, which the length of the line needs, whichever is first.
 
     Args:
         classes: of the text's symbols, uint8, (N,).
     """
     letter = (classes == LETTER).astype(np.int8)
-    turns = np.flatnonzero(np.diff(letter, prepend=np.int8(0)))  # where a word begins, ends, begins, ends
-    words, marks = turns[: len(turns) // 2 * 2 : 2], np.flatnonzero(classes == OTHER)
+    edges = np.flatnonzero(np.diff(letter, prepend=np.int8(0)))  # begin and end of each word in turn
+    words, marks = edges[: len(edges) // 2 * 2 : 2], np.flatnonzero(classes == OTHER)
     begins: int = sorted([0, 0, *words[-2:].tolist(), *marks[-2:].tolist()])[-2]
     return min(begins, max(0, len(classes) - MAX_LENGTH))

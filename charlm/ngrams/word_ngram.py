@@ -1,17 +1,17 @@
-"""Interpolated n-grams of words and characters: the letters of the present word after the words before it.
+"""Interpolated n-grams of words and characters: contexts are the letters of the current word and the words before it.
 
-With b the letters read since the word began, v the word, or the single mark, before it, and u the one before that:
+With b the letters of the current word so far, v the previous word or punctuation mark, and u the one before v:
 
-    p(w | u, v, b) = (c(u v b w) - D + freed(u v b) p(w | v, b)) / c(u v b)
-    p(w | v, b) = (c(v b w) - D + freed(v b) p(w | b)) / c(v b)
-    p(w | b)    = (c(b w) - D + freed(b) p_char(w)) / c(b), with p_char by the last n - 1 characters, see char_ngram.py
+    p(w | u, v, b) = (c(u v b w) - D + backoff(u v b) p(w | v, b)) / c(u v b)
+    p(w | v, b) = (c(v b w) - D + backoff(v b) p(w | b)) / c(v b)
+    p(w | b)    = (c(b w) - D + backoff(b) p_char(w)) / c(b), with p_char by the last n - 1 characters (char_ngram.py)
 
-where c are counts, D is the discount of a count of 1, 2, and 3 or more, and freed(h) the sum of D over the symbols seen
-after h. Unseen contexts back off to the next shorter one. White space separates words and is no word itself, so u, v
-and b do not distinguish the end of a line from a blank. The length l of the line does:
+where c are counts, D is the discount of a count of 1, 2, and 3 or more, and backoff(h) the sum of D over the symbols
+seen after h. Unseen contexts back off to the next shorter one. White space separates words and is not a word, so u, v
+and b do not determine whether a line ends or a blank follows. The length l of the line does:
 
     p_word(w) = white * p(w | l)                                            for white space w
-    p(w | l)  = (c(l w) - D + freed(l) p(w | u, v, b) / white) / c(l)
+    p(w | l)  = (c(l w) - D + backoff(l) p(w | u, v, b) / white) / c(l)
     p_word(w) = p(w | u, v, b)                                              for any other w
 
 with white the sum of p(w | u, v, b) over all white space w. The two experts are p_char and p_word.
@@ -49,11 +49,11 @@ class InterpolatedWordNGram(InterpolatedNGram):
     Args:
         vocab_size: V.
         order: n, of the characters.
-        chunk_chars: characters whose words are counted at once, which limits memory.
+        chunk_chars: characters of which words are counted at once, to limit memory.
 
     Attributes:
         char_classes: class of each symbol, uint8, (V,).
-        word_levels: what followed b, v b, u v b, and, of white space, l; keys are context * V + symbol.
+        word_levels: counts of symbols after b, v b, u v b, and of white space after l; keys are context * V + symbol.
     """
 
     n_experts = 2
@@ -145,7 +145,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
 
         Returns:
             contexts: the nodes of `InterpolatedNGram.read`, then the contexts of words, int64, (n + 3, B, T).
-            state: that of `InterpolatedNGram.read`, and that of `word_contexts`.
+            state: those of `InterpolatedNGram.read` and of `word_contexts`.
         """
         nodes, of_chars = super().read(chars, None if state is None else state[:1])
         words, of_words = word_contexts(chars, self.char_classes, None if state is None else state[1])

@@ -1,6 +1,6 @@
 """Checkpoint files and run folders.
 
-Read first: checkpoint.py.
+Read first: checkpoint.py (the file), then runs.py (the folders). weights.py: the weights of a model by name.
 """
 
 import lazy_loader

@@ -1,6 +1,15 @@
 """From a recipe and a text to a trained model.
 
-Read first: loop.py (`fit` and `train_epoch`), then session.py (`train`, which builds what a recipe names).
+Read first: loop.py (`fit` and `train_epoch`), then session.py (`train`: a recipe and a text to a model and its folder).
+
+    setup.py          a recipe's device, feeds, optimiser and callbacks
+    trainer.py        all of these for one training, and its evaluation
+    callbacks/        additions to the loop
+    schedules.py      learning rate over the training
+    timer.py          seconds and time limit
+    counting.py       the training of n-gram models, without the loop
+    resume.py         everything a bit-exact resume needs
+    distributed.py    work shared by several processes; launch.py connects them
 """
 
 import lazy_loader
