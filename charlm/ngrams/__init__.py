@@ -1,8 +1,8 @@
 """Counts of character and word contexts, in numpy, and the distributions interpolated from them.
 
 Read first: interpolation.py (the formula), then char_ngram.py. The counts of a text: levels.py, trie.py. Contexts of
-words: word_contexts.py, word_ngram.py. The cache model counts recent text: cache_model.py. All of them as the experts of
-`lstm-ngram`: experts.py.
+words: word_contexts.py, word_ngram.py. Counts of recent text: cache_model.py. All of them as experts of `lstm-ngram`:
+experts.py.
 """
 
 import lazy_loader
