@@ -1,8 +1,8 @@
 """A trained model in use: text generation and scoring.
 
 Read first: sampler.py (logits to the next character, in a loop), then language_model.py (`LanguageModel`: sample,
-score, save). generator.py is its base class: prompt and options to text. A stepper computes the logits: torch_stepper.py
-by the forward pass, numpy_engine.py without PyTorch. mixture.py: the mean of several models.
+score, save). generator.py is its base class: prompt and options to text. A stepper computes the logits:
+torch_stepper.py by the forward pass, numpy_engine.py without PyTorch. mixture.py: the mean of several models.
 """
 
 import lazy_loader
