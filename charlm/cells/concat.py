@@ -1,4 +1,4 @@
-"""The RNN of the lesson with concatenation: embedding and past have weights of their own.
+"""For-loop RNN of the lesson with concatenation: embedding and hidden state have separate weights.
 
     x_t = relu(W_x [h_{t-1}; e_t] + b_x) = relu(W_hx h_{t-1} + (W_ex e_t + b_x))
     h_t = tanh(W_xh x_t + b_h)
@@ -14,7 +14,7 @@ from charlm.cells.ops import Array, affine, relu
 
 
 def concat_cell(xp: Any, gates_in: Array, hidden: Array, weight_hx: Array, weight_xh: Array, bias_h: Array) -> Array:
-    """One step of the lesson's RNN with concatenation.
+    """One step of the for-loop RNN with concatenation.
 
     Args:
         xp: numpy or torch.

@@ -1,4 +1,4 @@
-"""The RNN of the lesson: embedding and past are added before one linear layer.
+"""For-loop RNN of the lesson: input and hidden state are added, then one linear layer.
 
     h_t = tanh(W_hh (h_{t-1} + x_t) + b_hh)
 
@@ -13,7 +13,7 @@ from charlm.cells.ops import Array, affine
 
 
 def loop_cell(xp: Any, gates_in: Array, hidden: Array, weight_hh: Array, bias_hh: Array) -> Array:
-    """One step of the lesson's RNN.
+    """One step of the for-loop RNN.
 
     Args:
         xp: numpy or torch.

@@ -1,4 +1,4 @@
-"""The operations of a cell that numpy and torch spell differently, or that torch has fused.
+"""Operations of the cells whose names differ between numpy and torch, or that are fused in torch.
 
 Array: `numpy.ndarray` or `torch.Tensor`; `xp` is the module that it belongs to.
 """

@@ -1,4 +1,4 @@
-"""Elman RNN (Elman 1990): one tanh of input and past.
+"""Elman RNN (Elman 1990): tanh of a linear function of input and hidden state.
 
     h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
 

@@ -6,8 +6,8 @@ M_x, M_h, M_o are dropout masks that stay constant over a sequence; M_w is a mas
     h_t, c_t = lstm(x_t, h_{t-1}, c_{t-1}) with M_w * W_hh instead of W_hh
     input of the next layer: M_h * h_t; input of the head: M_o * h_t
 
-The weights are dropped before PyTorch's fused kernel (`torch.lstm`) runs, so its speed is kept. The method's penalties
-on large and on changing activations are recipe options of every model: `ar` and `tar`.
+The weights are dropped before the call of PyTorch's fused kernel, `torch.lstm`. The method's penalties on large and on
+changing activations are recipe options of every model: `ar` and `tar`.
 
 References: Merity, Keskar, Socher (2018), Regularizing and optimizing LSTM language models, arXiv:1708.02182; for
 characters: (2018), arXiv:1803.08240 (1.175 bits per character on the Penn Treebank, 1.232 on enwik8).

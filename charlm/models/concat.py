@@ -1,4 +1,4 @@
-"""For-loop RNN with concatenation (fast.ai 2018, lesson 6): embedding and past have weights of their own.
+"""For-loop RNN with concatenation (fast.ai 2018, lesson 6): embedding and hidden state have separate weights.
 
 With e_t the embedding of the character at step t and h_0 = 0:
 
@@ -6,8 +6,8 @@ With e_t the embedding of the character at step t and h_0 = 0:
     h_t = tanh(W_hh x_t + b_h)
     logits_t = W_hv h_t + b_v
 
-`loop` adds the embedding to the past; here each has its own columns of W_x. The product with the columns of e_t does
-not depend on the past, so one call computes it for all steps; `concat_cell` is the rest.
+The columns of W_x for e_t do not depend on h, so one call computes their product for all steps; `concat_cell` computes
+the rest.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, V vocab_size.
 """
@@ -32,7 +32,7 @@ class Concat(CharModel):
     """
 
     default_feed = "windows"
-    default_learning_rate = 1e-3  # at five times that it diverged
+    default_learning_rate = 1e-3  # diverges at 5e-3
 
     def __init__(self, vocab_size: int, n_embed: int = 42, n_hidden: int = 256) -> None:
         super().__init__()

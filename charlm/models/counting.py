@@ -1,4 +1,4 @@
-"""The contract of models that count the training text: n-grams alone, or n-grams with a network.
+"""Interface of models with n-gram counts of the training text: n-grams only, or n-grams and a network.
 
 Shapes: N characters of text, B batch_size, V vocab_size.
 """
@@ -15,17 +15,17 @@ from charlm.data.feeds import Feed
 from charlm.models.base import CharModel, State
 from charlm.ngrams.char_ngram import InterpolatedNGram
 
-COUNTS = "counts."  # begins the names of counts among a model's weights
+COUNTS = "counts."  # prefix of the names of counts in a checkpoint
 
 
 class CountingModel(CharModel):
     """A model whose prediction uses n-gram counts of the training text.
 
-    The counts are made before the first gradient step, in numpy: no gradient flows through them. A model with
-    `uses_gradients = False` has nothing else.
+    The text is counted before the first gradient step, in numpy; no gradient flows through the counts. A model with
+    `uses_gradients = False` has only counts.
 
     Attributes:
-        counts: of the text; they may be updated between two calls of the model.
+        counts: counts of the training text; dynamic evaluation updates them between calls.
     """
 
     counts: InterpolatedNGram
@@ -80,7 +80,7 @@ class CountingModel(CharModel):
         """Return the initial state of training rows.
 
         Args:
-            row_offsets: where in the `training_span` each row begins, long, (B,).
+            row_offsets: position in the `training_span` where each row begins, long, (B,).
 
         Returns:
             None unless training reads a row differently from any other text.
@@ -99,13 +99,13 @@ def initial_state(model: CharModel, feed: Feed, epoch: int, step: int, rows: sli
 
 
 def counting_parts(model: CharModel) -> dict[str, CountingModel]:
-    """Return the parts of a model that count, by the prefix of their weights' names ("" for the model itself)."""
+    """Return the modules of a model that have counts, by the prefix of their weights' names ("" for the model)."""
     parts = model.named_modules()
     return {f"{name}." if name else "": part for name, part in parts if isinstance(part, CountingModel)}
 
 
 def counts_of(model: CharModel) -> dict[str, Tensor]:
-    """Return the counts of all parts of a model, by the names that they have among its weights."""
+    """Return the counts of a model and its submodules by their names in a checkpoint."""
     return {
         f"{prefix}{COUNTS}{name}": torch.from_numpy(array)
         for prefix, part in counting_parts(model).items()
@@ -126,7 +126,7 @@ def keeping_counts(model: CharModel) -> Iterator[None]:
 
 
 def training_span(model: CharModel, ids: Tensor) -> Tensor:
-    """Return the part of a training text that is used for gradient steps: all of it unless the model counts."""
+    """Return the suffix of a training text used for gradient steps; see `CountingModel.training_span`."""
     return model.training_span(ids) if isinstance(model, CountingModel) else ids
 
 
@@ -137,6 +137,6 @@ def fit_counts(model: CharModel, ids: Tensor, char_classes: Tensor | None = None
 
 
 def free_training_cache(model: CharModel) -> None:
-    """Release buffers that only training needs; no-op for a model without counts."""
+    """Release the training buffers of a model; no-op for a model without counts."""
     if isinstance(model, CountingModel):
         model.free_training_cache()

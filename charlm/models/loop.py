@@ -1,4 +1,4 @@
-"""For-loop RNN (fast.ai 2018, lesson 6): embedding and past are added before one linear layer.
+"""For-loop RNN (fast.ai 2018, lesson 6): input and hidden state are added, then one linear layer.
 
 With e_t the embedding of the character at step t and h_0 = 0:
 
@@ -6,7 +6,7 @@ With e_t the embedding of the character at step t and h_0 = 0:
     h_t = tanh(W_hh (h_{t-1} + x_t) + b_h)
     logits_t = W_hv h_t + b_v
 
-x_t does not depend on the past, so one call computes it for all steps; `loop_cell` is the line with h_t.
+x_t does not depend on h, so one call computes it for all steps; `loop_cell` computes h_t.
 
 Shapes: B batch_size, T characters, E n_embed, H n_hidden, V vocab_size.
 """

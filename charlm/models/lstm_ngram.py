@@ -5,16 +5,17 @@
     h_t, c_t = lstm([embedding of the character at step t; max(0, e_1), ..., max(0, e_K)], h_{t-1}, c_{t-1})
     p = softmax(W h_t + b + g_1 e_1 + ... + g_K e_K),    g = W_g h_t + b_g
 
-At first g_k = 1 / K and W is small, so p is near the geometric mean of the experts. The LSTM learns the weights g of
-the experts, and what they leave unexplained. Its input leaves out symbols less likely than 1 / V: nearly all of them
-are, by many nats, and these large numbers would drown the others.
+Initially g_k = 1 / K and W is small, so p is near the geometric mean of the experts. The LSTM learns the weights g and
+the residual. Its input is clipped at 0, the uniform distribution: nearly all symbols have e_k far below 0, and these
+large values would dominate the input.
 
-The counts are made before the first step, with cross-fitting over 8 folds of the training text: the features of each
-fold are computed with the counts of the other seven. Counts of the whole text would predict it too well, and the LSTM
-would rely on them. Evaluation uses the counts of all folds. While training, the features are cached in float16, 2 K V
-bytes a character. The cache is limited to 4 GiB, so of a text of more than some six million characters, gradient steps
-use the last ones alone, in folds of at most an eighth of the text; up to a hundred million characters are counted. The
-cache models start anew with each fold, so that the beginning of a text is nothing unusual.
+The text is counted before the first step, with cross-fitting over 8 folds of the training text: the features of each
+fold are computed with the counts of the other seven. Otherwise the n-grams would predict the training text too well,
+and the LSTM would learn to rely on them. Evaluation uses the counts of all folds. In training, the features are cached
+in float16, 2 K V bytes per character. The cache is limited to 4 GiB. In a text of more than about six million
+characters, gradient steps therefore use only the last ones, in folds of at most an eighth of the text; counts use up to
+a hundred million characters. The cache models start empty in each fold, so that the LSTM learns the beginning of a
+text, too.
 
 References: a network that learns the residual of an n-gram model, Li et al. (2022), arXiv:2210.14431; product of
 experts, Hinton (2002), Neural Computation 14(8); weights by context, Mahoney (2005), Adaptive weighing of context
@@ -42,7 +43,7 @@ from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
 N_FOLDS = 8
 WARMUP_CHARS = 256  # read before a fold for the contexts at its beginning
-CHUNK_CHARS = 4096  # whose features are computed at once: less memory is faster
+CHUNK_CHARS = 4096  # features are computed for this many characters at a time; larger arrays are slower
 
 
 class ExpertHead(nn.Module):
@@ -86,8 +87,8 @@ class LSTMNGram(LSTM, CountingModel):
         options: the other options of `Recurrent`.
 
     Attributes:
-        max_counted: characters that are counted at most: the last ones of a longer text.
-        max_cached: values of the features that are cached for training at most, two bytes each.
+        max_counted: maximum number of counted characters; of a longer text, the last ones.
+        max_cached: maximum number of cached feature values, two bytes each.
     """
 
     default_learning_rate = 4e-3
@@ -119,7 +120,7 @@ class LSTMNGram(LSTM, CountingModel):
         self._cached: Tensor | None = None  # features after each character of the training span, float16, (N, K V)
 
     def training_span(self, ids: Tensor) -> Tensor:
-        """Return the end of a training text, as much of it as `max_cached` allows to cache features of."""
+        """Return the suffix of a training text whose features fit into the cache."""
         return ids[-min(self.max_counted, self.max_cached // self.n_features) :]
 
     def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
@@ -131,9 +132,9 @@ class LSTMNGram(LSTM, CountingModel):
         """
         ids = ids[-self.max_counted :]
         n_learned = len(self.training_span(ids))
-        before, n_folds = len(ids) - n_learned, -(-N_FOLDS * n_learned // len(ids))
+        offset, n_folds = len(ids) - n_learned, -(-N_FOLDS * n_learned // len(ids))  # the span begins at offset
         self._cached = torch.empty(n_learned, self.n_features, dtype=torch.float16, device=self.device)
-        folds = list(itertools.pairwise(before + n_learned * i // n_folds for i in range(n_folds + 1)))
+        folds = list(itertools.pairwise(offset + n_learned * i // n_folds for i in range(n_folds + 1)))
         folds.append((len(ids), len(ids)))  # empty: the final counts are those of the whole text
         for first, stop in tqdm(folds, "counting", leave=False, disable=None, dynamic_ncols=True):
             super().fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes)
@@ -141,8 +142,8 @@ class LSTMNGram(LSTM, CountingModel):
             for begin in range(max(0, first - WARMUP_CHARS), stop, CHUNK_CHARS):
                 chars = ids[begin : min(begin + CHUNK_CHARS, stop)].long()
                 features, state = self.expert_features(chars.unsqueeze(0), state)
-                here = max(begin, first)
-                self._cached[here - before : begin + len(chars) - before] = features[0, here - begin :]
+                start = max(begin, first)  # after the warm-up
+                self._cached[start - offset : begin + len(chars) - offset] = features[0, start - begin :]
 
     def free_training_cache(self) -> None:
         """Release the cached features of the training text."""
@@ -163,22 +164,22 @@ class LSTMNGram(LSTM, CountingModel):
 
         Args:
             chars: character indices, long, (B, T).
-            state: (h_0, c_0) of the LSTM, and the state of the experts; None for zeros. From `state_at`, the second is
-                the position of each row in the training span, long, (B,).
+            state: (h_0, c_0) of the LSTM, and the state of the experts; None for zeros. In training (`state_at`), the
+                latter is the position of each row in the training span, long, (B,).
 
         Returns:
             features: h_1..h_T of the last layer, and e_1..e_K after each character, float, (B, T, H + K V).
             state: as above.
         """
-        of_lstm, of_experts = (None, None) if state is None else state
-        if isinstance(of_experts, Tensor):
+        lstm_state, expert_state = (None, None) if state is None else state
+        if isinstance(expert_state, Tensor):  # positions in the cache
             assert self._cached is not None
-            experts = self._cached[of_experts.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
-            of_experts = of_experts + chars.shape[1]
+            experts = self._cached[expert_state.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
+            expert_state = expert_state + chars.shape[1]
         else:
-            experts, of_experts = self.expert_features(chars, of_experts)
+            experts, expert_state = self.expert_features(chars, expert_state)
         embedded = self.embed(chars)
         experts = experts.to(embedded)
         inputs = torch.cat([embedded, experts.clamp(min=0)], dim=-1)
-        hidden, of_lstm = self.layers(self.input_dropout(inputs), of_lstm)
-        return torch.cat([hidden, experts], dim=-1), (of_lstm, of_experts)
+        hidden, lstm_state = self.layers(self.input_dropout(inputs), lstm_state)
+        return torch.cat([hidden, experts], dim=-1), (lstm_state, expert_state)

@@ -28,9 +28,9 @@ class MinLSTMMixer(MinMixer):
 
     def decay_and_input(self, *gates: Tensor) -> tuple[Tensor, Tensor]:
         """Return f / (f + i) and i / (f + i) * n; see `MinMixer.decay_and_input`."""
-        forget, enter, candidate = gates
+        forget, input_gate, candidate = gates
         # f / (f + i) = sigmoid(ln f - ln i); the quotient underflows to 0 / 0 when both gates are tiny
-        log_ratio = F.logsigmoid(forget) - F.logsigmoid(enter)
+        log_ratio = F.logsigmoid(forget) - F.logsigmoid(input_gate)
         return torch.sigmoid(log_ratio), torch.sigmoid(-log_ratio) * candidate
 
 

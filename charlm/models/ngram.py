@@ -1,7 +1,7 @@
 """N-gram counts with Kneser-Ney or Witten-Bell smoothing; no gradients.
 
-The next character is estimated from what followed the last n - 1 characters in the text, and from what followed fewer
-of them; formula and references are in ngrams/char_ngram.py.
+Counts of the characters after the last n - 1 characters are interpolated with those after shorter contexts; formula and
+references are in ngrams/char_ngram.py.
 
 Shapes: B batch_size, T characters, V vocab_size, n order.
 """

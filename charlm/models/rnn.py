@@ -1,10 +1,6 @@
 """Elman RNN (Elman 1990): PyTorch's nn.RNN.
 
-    h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
-
-Reference: Elman (1990), Finding structure in time.
-
-Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_size.
+Formula and reference are in charlm/cells/rnn.py.
 """
 
 from __future__ import annotations

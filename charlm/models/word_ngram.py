@@ -2,8 +2,8 @@
 
     p(w) = (p_char(w) + p_word(w)) / 2
 
-with the two experts of ngrams/word_ngram.py: p_char by the last n - 1 characters (as `ngram`), p_word by the letters of
-the present word and the two words before it.
+with the two experts of ngrams/word_ngram.py: p_char from the last n - 1 characters (as `ngram`), p_word from the
+letters of the current word and the two words before it.
 
 Shapes: V vocab_size, n order.
 """
@@ -17,7 +17,7 @@ from charlm.ngrams.word_ngram import InterpolatedWordNGram
 class WordNGram(NGram):
     """Predict each next character by n-gram counts of characters and words.
 
-    Its state is that of `NGram`, and the words before, long, (B, 4).
+    Its state is that of `NGram` and that of `ngrams.word_contexts`, long, (B, 4).
 
     Args:
         vocab_size: V.

@@ -1,7 +1,7 @@
 """Stacked recurrent layers written by hand: parameters and the loop over steps; a subclass names its cell.
 
-Parameters have PyTorch's names and shapes, so a `state_dict` moves both ways. The input's share of the gates does not
-depend on the past, so it is one matrix product for all steps; only the hidden state's share is a loop.
+Parameters have PyTorch's names and shapes, so `state_dict`s are interchangeable with those of `nn.LSTM` and others. The
+product with the inputs is computed for all steps at once; the product with the hidden state is in a loop over steps.
 
 Shapes: B batch_size, T characters, E input size of a layer, H n_hidden, G gates, L n_layers.
 """
@@ -25,7 +25,7 @@ class ScratchLayers(nn.Module):
         n_input: E of the first layer.
         n_hidden: H.
         n_layers: L.
-        dropout: probability that a number between two layers is set to zero, in training.
+        dropout: dropout probability between layers.
 
     Attributes:
         cell: one step, a function of `charlm.cells`.
