@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 from charlm.errors import DataError, InputNotFoundError
 
-BLOCK_BYTES = 1 << 20  # read at a time; such a block fits into the processor's cache
-MAX_PIPE_BYTES = 1 << 27  # kept in memory of a source that cannot be read twice
+BLOCK_BYTES = 1 << 20  # a block fits into the processor's cache
+MAX_PIPE_BYTES = 1 << 27  # maximum size of a pipe, which is read into memory
 
 
 class ByteStream:

@@ -1,8 +1,9 @@
 """Cache: the ids of large texts, each in a memory-mapped file of the user's cache folder.
 
-File layout: the ids, a JSON object that describes them, the length of the JSON in 8 bytes. A file gets its name when it
-is complete and flushed. If two processes need the same text, one encodes it and the other waits. Each text has one
-file: another split or a changed text replaces it, and a training that still reads the old file keeps it.
+File layout: the ids, a JSON object that describes them, the length of the JSON in 8 bytes. A file is renamed to its
+final name when it is complete and flushed. If two processes need the same text, one encodes it and the other waits.
+Each text has one file: another split or a changed text replaces it; a training that has mapped the old file can still
+read it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from charlm.files import fsync_dir
 
 FORMAT = 2
 CLOCK_TICK = 0.02  # seconds; file systems resolve times to 0.01 or better
-WRITEBACK_BYTES = 1 << 23  # written to the disk at a time
+WRITEBACK_BYTES = 1 << 23  # size of the blocks that are written to the disk
 MAX_JSON_BYTES = 1 << 26
 Encoded = tuple[str, Vocab, Ids]  # SHA-256, vocabulary, ids
 Encode = Callable[[Callable[[Ids], object]], tuple[str, Vocab]]
 
 
 def load_or_encode(source: dict[str, Any], vocab_from: dict[str, Any], vocab: Vocab | None, encode: Encode) -> Encoded:
-    """Return the ids of a text from the cache; encode it first if it is not there or has changed.
+    """Return the ids of a text from the cache; encode it first if it is missing or has changed.
 
     Args:
         source: `fingerprint` of the text's `ByteStream`, and the flags `lower` and `as_bytes`.

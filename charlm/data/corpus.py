@@ -97,10 +97,11 @@ def make_corpus(
         OutputError: the file for the ids of a large text cannot be written.
     """
     stream = ByteStream([data]) if isinstance(data, bytes) else data
-    given = Vocab.of_bytes() if as_bytes and vocab is None else vocab
+    vocab = Vocab.of_bytes() if as_bytes and vocab is None else vocab
 
-    def encode(put: Callable[[Ids], object]) -> tuple[str, Vocab]:
-        fingerprint, sha256, n, used = stream.fingerprint, hashlib.sha256(), 0, given
+    def encode(write: Callable[[Ids], object]) -> tuple[str, Vocab]:
+        """Read the stream, pass its ids to `write` block by block, and return SHA-256 and vocabulary."""
+        fingerprint, sha256, used = stream.fingerprint, hashlib.sha256(), vocab
         if used is None:
             blocks = with_progress(stream, "reading")
             first, n = first_occurrences(decode_stream(blocks, name, as_bytes, lower), min_count)
@@ -109,7 +110,7 @@ def make_corpus(
         n = 0
         blocks = hash_while_reading(with_progress(stream, "encoding"), sha256)
         for codepoints in decode_stream(blocks, name, as_bytes, lower):
-            put(used.encode_codepoints(codepoints))
+            write(used.encode_codepoints(codepoints))
             n += len(codepoints)
         if stream.fingerprint != fingerprint:
             raise DataError(f"{name}: changed while it was read; try again when no program writes to it")
@@ -119,7 +120,7 @@ def make_corpus(
     try:
         if any(isinstance(part, Path) for part in stream.parts) and stream.n_bytes >= mmap_threshold:
             source = {"fingerprint": stream.fingerprint, "lower": lower, "as_bytes": as_bytes}
-            sha256, used, ids = cache.load_or_encode(source, {"split": split, "min_count": min_count}, given, encode)
+            sha256, used, ids = cache.load_or_encode(source, {"split": split, "min_count": min_count}, vocab, encode)
         else:
             blocks: list[Ids] = []
             sha256, used = encode(blocks.append)

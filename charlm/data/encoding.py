@@ -44,7 +44,7 @@ class NotUTF8Error(DataError):
 
 
 def decode(blocks: Iterable[bytes], name: str) -> Iterator[str]:
-    """Decode UTF-8; byte order marks and line ends are kept.
+    """Decode UTF-8, without changing byte order marks or line ends.
 
     Raises:
         NotUTF8Error: the bytes are not UTF-8.
@@ -66,7 +66,8 @@ def lower(texts: Iterable[str]) -> Iterator[str]:
     """Convert consecutive parts of a text to lower case; the result does not depend on where the text is cut.
 
     A capital sigma becomes a final sigma if a letter precedes and none follows it; apostrophes, full stops and accents
-    in between do not count. So whether a letter precedes is carried over, and a sigma is held until its successor.
+    in between do not count. Between parts, `before` records whether a letter precedes, and a sigma is `pending` until
+    the symbols after it are known.
     """
     before, pending = "", ""
     for text in texts:
@@ -115,22 +116,22 @@ def first_occurrences(codepoints: Iterable[Codepoints], min_count: int = 1) -> t
     Returns:
         positions by code point, `NEVER` for less frequent symbols, int64, (N_CODE_POINTS,); and N.
     """
-    reached = np.full(N_CODE_POINTS, NEVER)
+    found = np.full(N_CODE_POINTS, NEVER)
     missing = np.ones(N_CODE_POINTS, dtype=bool)
     counts = np.zeros(N_CODE_POINTS, dtype=np.int64)
-    done, n = b"", 0  # byte values that need no further search; characters so far
+    done, n = b"", 0  # byte values that were found; characters so far
     for block in codepoints:
         if block.dtype != np.uint8 or block.tobytes().translate(None, delete=done):
             positions = np.flatnonzero(missing[block])
             positions = positions[np.argsort(block[positions], kind="stable")]  # by symbol, then by position
             symbols, firsts, n_here = np.unique(block[positions], return_index=True, return_counts=True)
             enough = counts[symbols] + n_here >= min_count
-            reached[symbols[enough]] = n + positions[(firsts + min_count - 1 - counts[symbols])[enough]]
+            found[symbols[enough]] = n + positions[(firsts + min_count - 1 - counts[symbols])[enough]]
             counts[symbols] += n_here
             missing[symbols[enough]] = False
             done = bytes(np.flatnonzero(~missing[:256]).tolist())
         n += len(block)
-    return reached, n
+    return found, n
 
 
 def with_progress(stream: ByteStream, description: str) -> Iterator[bytes]:

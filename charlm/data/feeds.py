@@ -1,8 +1,8 @@
 """Feeds: inputs and targets of each training step.
 
 A batch is a pure function of (text, seed, epoch, step). There is no generator state, so resuming needs only a counter,
-and two runs with the same seed read the same batches. The text is one tensor: on the device, or, if it is too large, in
-a memory-mapped file; batches are made where the text is.
+and two runs with the same seed read the same batches. The text is one tensor, on the device of the training or, if it
+is too large, in a memory-mapped file. Batches are on the device of the text.
 
 Shapes: N characters of text, B batch_size, T sequence length, P positions.
 """
@@ -94,7 +94,7 @@ def random_split(n: int, held_out: float, seed: int) -> tuple[RandomSubset, Rand
 
 
 class _Rows:
-    """Sequences of the text, shuffled anew every epoch."""
+    """Base class of feeds of equally long sequences, shuffled anew every epoch."""
 
     carries_state = False
 
@@ -123,16 +123,14 @@ class _Rows:
         """Return the indices of the sequences in a batch, int64, (B,)."""
         first = step * self._batch_size
         positions = np.arange(first, min(first + self._batch_size, self._n_used))
-        chosen = permute(positions, self._n_used, self._seed, epoch)
-        if self._subset is not None:
-            chosen = self._subset.elements(chosen)
-        indices = torch.from_numpy(chosen)
+        rows = permute(positions, self._n_used, self._seed, epoch)
+        indices = torch.from_numpy(rows if self._subset is None else self._subset.elements(rows))
         if self._rows.device.type == "cuda":  # a copy from pinned memory is asynchronous
             indices = indices.pin_memory()
         return indices.to(self._rows.device, non_blocking=True)
 
-    def _pick(self, epoch: int, step: int) -> Tensor:
-        """Return the rows of a batch, long, (B, T + 1)."""
+    def _batch_rows(self, epoch: int, step: int) -> Tensor:
+        """Return the sequences in a batch, long, (B, T + 1)."""
         return self._rows[self._row_indices(epoch, step)].long()
 
     def row_offsets(self, epoch: int, step: int) -> Tensor:
@@ -170,7 +168,7 @@ class Windows(_Rows):
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return chars (B, T) and targets (B, 1), long."""
-        rows = self._pick(epoch, step)
+        rows = self._batch_rows(epoch, step)
         return rows[:, :-1], rows[:, -1:]
 
 
@@ -199,7 +197,7 @@ class Chunks(_Rows):
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return chars (B, T) and targets (B, T), long."""
-        rows = self._pick(epoch, step)
+        rows = self._batch_rows(epoch, step)
         return rows[:, :-1], rows[:, 1:]
 
 

@@ -37,7 +37,7 @@ class NamedText:
         file: file name; None for a generated text.
         n_bytes: size, also the limit of a download; None if it varies.
         sha256: SHA-256 of the file, hexadecimal; None if it varies.
-        make: returns the generated text; its argument is the part of the name after a colon.
+        make: returns the generated text, given the part of the name after the colon.
     """
 
     description: str

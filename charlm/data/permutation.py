@@ -5,8 +5,8 @@ that depends on the other:
 
     L <- (L + F_i(R)) mod a,    then    R <- (R + G_i(L)) mod b
 
-Each round is invertible, so together they permute 0..ab-1. A position that lands at n or above passes through them
-again until it lands below n (cycle walking); this permutes 0..n-1. With a and b near sqrt(n) this is rare. The F_i and
+Each round is invertible, so together they permute 0..ab-1. A result of n or above passes through them again
+until it is below n (cycle walking); this permutes 0..n-1. With a and b near sqrt(n) this is rare. The F_i and
 G_i are tables of random numbers, drawn anew for each epoch.
 
 Reference: Black and Rogaway (2002), Ciphers with arbitrary finite domains, CT-RSA ("generalized Feistel" and "cycle
@@ -52,7 +52,7 @@ def permute(positions: Positions, n: int, seed: int, epoch: int) -> Positions:
     a = math.isqrt(max(n, 1) - 1) + 1
     b = -(-max(n, 1) // a)
     elements = positions.copy()
-    outside = np.arange(len(positions))  # indices of those not below n yet
+    outside = np.arange(len(positions))  # indices of results that are not below n yet
     while len(outside):
         right, left = np.divmod(elements[outside], a)
         for to_left, to_right in _tables(a, b, seed, epoch):

@@ -46,12 +46,6 @@ class Vocab:
         self._index_of[self.codepoints] = np.arange(1, len(self))
 
     @classmethod
-    def of_text(cls, text: str, min_count: int = 1) -> Vocab:
-        """Return the vocabulary of the characters that occur at least `min_count` times in `text`."""
-        codepoints, counts = np.unique(code_points(text), return_counts=True)
-        return cls(codepoints[counts >= min_count].tolist())
-
-    @classmethod
     def of_bytes(cls) -> Vocab:
         """Return the vocabulary of all 256 bytes; no text has unknown symbols."""
         return cls(range(256), is_bytes=True)

@@ -5,9 +5,9 @@ The text is read in segments s_1, s_2, ... Each segment is predicted first; then
     theta_i = theta_{i-1} - rate * grad L(s_i) / (R + eps) + decay * R / mean(R) * (theta_0 - theta_{i-1})
 
 theta_0: trained weights. L: mean nats per character. R: root mean squared gradient of L over batches of the training
-part, one number for each weight. mean(R): mean over all weights. decay * R / mean(R) is clipped to 1. eps is a
-fraction of mean(R). The method "sgd" has 1 in place of R + eps and of R / mean(R). N-gram counts have no gradient:
-they are updated with the characters read since the last update.
+part, elementwise. mean(R): mean over all weights. decay * R / mean(R) is clipped to 1. eps is a fraction of mean(R).
+For the method "sgd", R + eps and R / mean(R) are 1. N-gram counts have no gradient; the characters read since the last
+update are added to them.
 
 The result is not comparable with static evaluation (`metrics.evaluate`): each character is predicted once and from the
 characters before it, but by a model whose weights were updated on them.
@@ -34,8 +34,8 @@ from charlm.models.base import CharModel
 from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
 
 SEGMENT_LEN = 32
-MIN_COUNT_INTERVAL = 64  # characters between two updates of n-gram counts, at least
-MAX_COUNT_UPDATES = 2048  # in one evaluation: the interval grows with the text
+MIN_COUNT_INTERVAL = 64  # minimum number of characters between two updates of n-gram counts
+MAX_COUNT_UPDATES = 2048  # per evaluation; the interval grows with the text
 RMS_BATCHES = 64  # batches of the training part over which squared gradients are averaged
 RMS_LANES = 8  # segments in each of these batches
 EPSILON = 0.1  # eps as a fraction of mean(R)

@@ -75,7 +75,7 @@ def nats_per_char(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0)
 
 @contextmanager
 def eval_mode(model: CharModel, gradients: bool = False) -> Iterator[None]:
-    """Switch a model to evaluation mode, without gradients unless asked for; restore its mode on exit."""
+    """Switch a model to evaluation mode, by default without gradients; restore its mode on exit."""
     was_training = model.training
     model.eval()
     try:
@@ -135,9 +135,9 @@ def per_char_nll(
 ) -> Iterator[Tensor]:
     """Yield the negative log-likelihood of the characters `ids[first:stop]`, chunk by chunk.
 
-    The caller sets the model's mode and whether gradients are kept; they reach back to the start of a chunk. The
-    weights may change between two chunks. With one lane the characters come in the order of the text. The arguments
-    are those of `evaluate`.
+    The caller sets the model's mode and enables or disables gradients, which end at the start of a chunk. The weights
+    may change between chunks. With one lane, chunks are in the order of the text. The arguments are those of
+    `evaluate`.
 
     Yields:
         -ln p(character) of one chunk, nats, float, (characters,); empty for a chunk of the warm-up.
@@ -198,10 +198,10 @@ def evaluate_feed(model: CharModel, feed: Feed) -> EvalResult:
 
 
 def feed_logits(model: CharModel, feed: Feed, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield logits and targets of a feed's first batches, with the state carried as the feed asks for.
+    """Yield logits and targets of a feed's first batches, with or without carried state, as the feed requires.
 
     Args:
-        model: its mode and whether gradients are kept are the caller's choice.
+        model: the caller sets its mode, and enables or disables gradients.
         feed: a feed of the training text, if the model has counts of that text.
         n_batches: number of batches, at most `len(feed)`.
 

@@ -90,7 +90,7 @@ def test_a_changed_text_is_encoded_again_and_replaces_the_old_file(folder, text,
         {"min_count": 40},
         {"lower": True},
         {"as_bytes": True},
-        {"vocab": Vocab.of_text("abc")},
+        {"vocab": Vocab(map(ord, "abc"))},
     ],
     ids=lambda options: next(iter(options)),
 )
@@ -177,7 +177,7 @@ def test_an_invalid_or_short_text_leaves_no_file(folder, text):
     with pytest.raises(DataError, match=f"0xff at offset {len(TEXT)}"):
         encode(text)
     text.write_bytes(b"short")
-    for options in ({}, {"vocab": Vocab.of_text("abc")}):
+    for options in ({}, {"vocab": Vocab(map(ord, "abc"))}):
         with pytest.raises(DataError, match="only 5 characters"):
             encode(text, **options)
     assert files_of(folder) == []
@@ -198,7 +198,7 @@ def test_one_process_encodes_a_text_and_the_others_wait(folder, text, capsys):
         has_begun.set()
         assert may_end.wait(10)
         put(np.arange(5, dtype=np.uint8))
-        return "0" * 64, Vocab.of_text("abcd")
+        return "0" * 64, Vocab(map(ord, "abcd"))
 
     found = []
     threads = [

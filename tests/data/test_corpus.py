@@ -83,7 +83,7 @@ def test_every_byte_has_the_index_of_its_value_plus_one():
 
 
 def test_a_given_vocabulary_is_used_unchanged():
-    vocab = Vocab.of_text("a")
+    vocab = Vocab(map(ord, "a"))
     corpus = make_corpus(ALPHABET, "x", vocab=vocab)
     assert corpus.vocab is vocab
     assert corpus.ids.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 0] * 20

@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def test_lower_case_does_not_depend_on_where_a_text_is_cut(parts):
 def expected(text, split, lower_case, min_count):
     """Return vocabulary and indices by the definition, from the whole text."""
     text = text.lower() if lower_case else text
-    vocab = Vocab.of_text(text[: split_bounds(len(text), split)["train"][1]], min_count)
+    counts = Counter(text[: split_bounds(len(text), split)["train"][1]])
+    vocab = Vocab(ord(char) for char, n in counts.items() if n >= min_count)
     return vocab, vocab.encode(text)
 
 

@@ -29,7 +29,7 @@ VARIANTS = [(name, {key: SMALL[key] for key in SMALL.keys() & options_of(name)})
 def make(name="gru", options=None):
     """Return a model and its metadata."""
     options = {"n_embed": 4, "n_hidden": 6} if options is None else options
-    vocab = Vocab.of_text(SYMBOLS)
+    vocab = Vocab(map(ord, SYMBOLS))
     torch.manual_seed(1)
     metadata = Metadata(
         model=name,
@@ -56,7 +56,7 @@ def test_weights_and_metadata_are_unchanged_by_saving_and_loading(name, options,
     checkpoint.save(tmp_path / "x.safetensors", model, metadata)
     loaded, read = checkpoint.load(tmp_path / "x.safetensors")
     assert read == metadata
-    assert read.vocab == Vocab.of_text(SYMBOLS)
+    assert read.vocab == Vocab(map(ord, SYMBOLS))
     assert not loaded.training
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for key, weight in model.state_dict().items():

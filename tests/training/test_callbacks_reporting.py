@@ -13,7 +13,7 @@ from charlm.evaluation.metrics import EvalResult, nats_to_bits
 from charlm.training.callbacks import JSONLinesLogger, Progress, Samples, TensorBoard, TrainingStats, Validate
 from charlm.training.loop import fit
 
-VOCAB = Vocab.of_text("a b")
+VOCAB = Vocab(map(ord, "a b"))
 
 
 def validate(*nats):
