@@ -95,7 +95,7 @@ def speed(n_seconds: float, n_rounds: int) -> None:
             listed: list[Callback] = [
                 *full.callbacks,
                 callbacks.JSONLinesLogger(Path(folder) / "metrics.jsonl"),
-                callbacks.TensorBoard(Path(folder), full.recipe.to_toml(), corpus.vocab),
+                callbacks.TensorBoard(Path(folder), full.recipe, full.recipe, corpus.vocab),
                 callbacks.Progress(),
                 StopAfter(n_steps),
             ]

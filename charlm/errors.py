@@ -53,6 +53,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the most similar known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """Return "; did you mean X?" for the most similar known word in any case, or an empty string."""
+    words = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), list(words), n=1)
+    return f"; did you mean {words[near[0]]!r}?" if near else ""

@@ -98,6 +98,21 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether another process holds the lock of a folder; False if that cannot be found out."""
+    if not (folder / LOCK).is_file():
+        return False
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
 def _owner(folder: Path) -> str:
     """Return a description of the process that holds the lock of a folder."""
     try:

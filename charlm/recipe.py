@@ -197,6 +197,12 @@ class Recipe:
         lines += ["", "[options]"] + [f"{name} = {_toml(value)}" for name, value in options.items()]
         return "\n".join(lines) + "\n"
 
+    def differences(self, base: Recipe) -> str:
+        """Return the lines of `to_toml` that those of another recipe lack, with the model and the text in any case."""
+        known = set(base.to_toml().splitlines())
+        lines = self.to_toml().splitlines()
+        return "\n".join(line for line in lines if line not in known or line.startswith(("model = ", "corpus = ")))
+
 
 def _toml(value: Any) -> str:
     """Return a string, number, Boolean or list in TOML, whose syntax for them is that of JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -13,14 +14,16 @@ import click
 from charlm.cli.completion import complete_runs
 from charlm.cli.options import folder_option, json_option, say, table
 
-HEAD = ["run", "model", "params", "valid", "test", "chars", "sec", "char/s"]
+HEAD = ["run", "model", "state", "params", "train", "valid", "test", "acc", "MB", "sec", "chars", "char/s"]
+KEPT = 7  # columns that are kept on a narrow terminal
 
 
 @click.command(help="Table of all runs, or of the named runs; the best run comes first.")
 @click.argument("run", nargs=-1, shell_complete=complete_runs)
+@click.option("--wide", is_flag=True, help="Print all columns, also if they are wider than the terminal.")
 @folder_option
 @json_option
-def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
+def compare(run: tuple[str, ...], wide: bool, folder: Path, as_json: bool) -> None:
     """See the command's help."""
     from charlm.experiments.compare import compare_runs
 
@@ -31,21 +34,51 @@ def compare(run: tuple[str, ...], folder: Path, as_json: bool) -> None:
     if not rows:
         say(f"no runs in {folder}; `charlm train` creates one")
         return
+    columns = _columns([_cells(row) for row in rows], None if wide else shutil.get_terminal_size().columns)
+    head = [HEAD[i] for i in columns]
     tasks = [(task, list(group)) for task, group in groupby(rows, key=lambda row: row["ground"])]
-    print("\n\n".join(f"{task}\n{table(HEAD, list(map(_cells, group)))}" for task, group in tasks))
-    print("valid, test: bits per character; sec: including validation", file=sys.stderr)
+    tables = [table(head, [[_cells(row)[i] for i in columns] for row in group]) for _, group in tasks]
+    print("\n\n".join(f"{task}\n{text}" for (task, _), text in zip(tasks, tables, strict=True)))
+    print("train, valid, test: bits per character; acc: next-character accuracy (test, else valid)", file=sys.stderr)
+    if left_out := [HEAD[i] for i in range(KEPT, len(HEAD)) if i not in columns]:
+        print(f"without {', '.join(left_out)}: --wide and --json show all that was measured", file=sys.stderr)
     if len(tasks) > 1:
         print("results on different texts or splits are not comparable", file=sys.stderr)
+
+
+def _columns(cells: list[list[str]], width: int | None) -> list[int]:
+    """Return the columns that are not empty and fit into a width, in characters; None for any width.
+
+    The state is left out if all runs are finished, and the model if it is the name of each run.
+    """
+    found = [i for i in range(len(HEAD)) if any(row[i] not in ("-", "finished") for row in cells)]
+    if all(row[0] == row[1] for row in cells):
+        found.remove(1)
+    widths = [max(len(row[i]) for row in [HEAD, *cells]) + 2 for i in range(len(HEAD))]
+    while width is not None and sum(widths[i] for i in found) - 2 > width and found[-1] >= KEPT:
+        found.pop()
+    return found
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
     from charlm.evaluation.metrics import nats_to_bits
 
-    def bits(nats: float | None) -> str:
+    def bits(part: str) -> str:
+        nats = row[f"{part}_nats"]
         return "-" if nats is None else f"{nats_to_bits(nats):.3f}"
 
     def count(n: int | None) -> str:
         return "-" if n is None else f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.0f}k"
 
-    numbers = [count(row["n_parameters"]), bits(row["valid_nats"]), bits(row["test_nats"]), count(row["n_chars"])]
-    return [row["run"], row["model"], *numbers, f"{row['seconds']:.0f}", count(round(row["chars_per_second"]))]
+    right = row["valid_accuracy"] if row["test_accuracy"] is None else row["test_accuracy"]
+    numbers = [count(row["n_parameters"]), bits("train"), bits("valid"), bits("test")]
+    numbers += ["-" if right is None else f"{right:.1%}"]
+    numbers += ["-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}", f"{row['seconds']:.0f}"]
+    return [
+        row["run"],
+        row["model"],
+        row["state"],
+        *numbers,
+        count(row["n_chars"]),
+        count(round(row["chars_per_second"])),
+    ]

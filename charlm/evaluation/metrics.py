@@ -37,10 +37,12 @@ class EvalResult:
     Attributes:
         nats: sum over all characters of -ln p(character).
         n_chars: number of characters.
+        n_correct: number of characters to which the model gave the highest probability; None if not counted.
     """
 
     nats: float
     n_chars: int
+    n_correct: int | None = None
 
     @property
     def nats_per_char(self) -> float:
@@ -51,6 +53,11 @@ class EvalResult:
     def bits_per_char(self) -> float:
         """Mean bits per character."""
         return nats_to_bits(self.nats_per_char)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Next-character accuracy, from 0 to 1; None if not counted."""
+        return None if self.n_correct is None else self.n_correct / self.n_chars
 
 
 def nats_to_bits(nats: float) -> float:
@@ -117,9 +124,8 @@ def evaluate(
     if stop <= first:
         raise ValueError(f"nothing to predict: first is {first}, stop is {stop}")
     with eval_mode(model):
-        chunks = per_char_nll(model, ids, first, stop, n_context, n_lanes, bos_id, warmup_chars, chunk_len)
-        nats = sum(chunk.sum().item() for chunk in chunks)
-    return EvalResult(nats, stop - first)
+        chunks = scored_logits(model, ids, first, stop, n_context, n_lanes, bos_id, warmup_chars, chunk_len)
+        return _add_up(chunks)
 
 
 def per_char_nll(
@@ -142,28 +148,49 @@ def per_char_nll(
     Yields:
         -ln p(character) of one chunk, nats, float, (characters,); empty for a chunk of the warm-up.
     """
+    for logits, targets in scored_logits(model, ids, first, stop, n_context, n_lanes, bos_id, warmup_chars, chunk_len):
+        yield F.cross_entropy(logits, targets, reduction="none")
+
+
+def scored_logits(
+    model: CharModel,
+    ids: Tensor,
+    first: int,
+    stop: int,
+    n_context: int | None = None,
+    n_lanes: int = 1,
+    bos_id: int = 0,
+    warmup_chars: int = WARMUP_CHARS,
+    chunk_len: int | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the predictions of the characters `ids[first:stop]`, chunk by chunk; see `per_char_nll`.
+
+    Yields:
+        logits: of one chunk, float, (characters, V).
+        targets: long, (characters,).
+    """
     if n_context is not None:
-        yield from _windowed_nll(model, ids, first, stop, n_context, bos_id, chunk_len or WINDOWS_CHUNK)
+        yield from _windowed_logits(model, ids, first, stop, n_context, bos_id, chunk_len or WINDOWS_CHUNK)
     else:
         chunk_len = chunk_len or (SINGLE_STREAM_CHUNK if n_lanes == 1 else LANE_CHUNK)
-        yield from _stateful_nll(model, ids, first, stop, n_lanes, bos_id, warmup_chars, chunk_len)
+        yield from _stateful_logits(model, ids, first, stop, n_lanes, bos_id, warmup_chars, chunk_len)
 
 
-def _windowed_nll(
+def _windowed_logits(
     model: CharModel, ids: Tensor, first: int, stop: int, n_context: int, bos_id: int, chunk_len: int
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     for begin in _progress_bar(range(first, stop, chunk_len)):
         end = min(begin + chunk_len, stop)
         read_from = max(0, begin - n_context)
         chars = ids[read_from:end].to(model.device).long()
         padded = F.pad(chars, (n_context - (begin - read_from), 0), value=bos_id)
         logits, _ = model(padded[:-1].unfold(0, n_context, 1), only_last=True)  # one window a target
-        yield F.cross_entropy(logits[:, -1], padded[n_context:], reduction="none")
+        yield logits[:, -1], padded[n_context:]
 
 
-def _stateful_nll(
+def _stateful_logits(
     model: CharModel, ids: Tensor, first: int, stop: int, n_lanes: int, bos_id: int, warmup_chars: int, chunk_len: int
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     length = -(-(stop - first) // n_lanes)
     n_warm = min(warmup_chars, first) if n_lanes == 1 else warmup_chars
     lane_first = first + length * torch.arange(n_lanes, device=ids.device).unsqueeze(1)  # (B, 1)
@@ -177,7 +204,7 @@ def _stateful_nll(
         logits, state = model(before.to(model.device), detach(state))
         scored = ((positions >= lane_first) & (positions < lane_stop)).to(model.device)
         targets = ids[inside].to(model.device).long()
-        yield F.cross_entropy(logits[scored], targets[scored], reduction="none")
+        yield logits[scored], targets[scored]
 
 
 def evaluate_feed(model: CharModel, feed: Feed) -> EvalResult:
@@ -189,12 +216,19 @@ def evaluate_feed(model: CharModel, feed: Feed) -> EvalResult:
         model: its mode is restored.
         feed: a feed of the training text, if the model has counts of that text.
     """
-    nats, n_chars = 0.0, 0
     with eval_mode(model):
-        for logits, targets in feed_logits(model, feed, len(feed)):
-            nats += nats_per_char(logits, targets).item() * targets.numel()
-            n_chars += targets.numel()
-    return EvalResult(nats, n_chars)
+        chunks = feed_logits(model, feed, len(feed))
+        return _add_up((logits.flatten(0, 1), targets.flatten()) for logits, targets in chunks)
+
+
+def _add_up(chunks: Iterable[tuple[Tensor, Tensor]]) -> EvalResult:
+    """Return the result of predictions: logits, float, (characters, V), and targets, long, (characters,)."""
+    nats, n_chars, n_correct = 0.0, 0, 0
+    for logits, targets in chunks:
+        nats += F.cross_entropy(logits, targets, reduction="none").sum().item()
+        n_correct += int((logits.argmax(-1) == targets).sum())
+        n_chars += len(targets)
+    return EvalResult(nats, n_chars, n_correct)
 
 
 def feed_logits(model: CharModel, feed: Feed, n_batches: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Comparison of finished and interrupted runs, grouped by task: text, split and preprocessing."""
+"""Comparison of runs, finished, interrupted or still training, grouped by task: text, split and preprocessing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 from charlm import recipe
 from charlm.errors import CharlmError, DataError
 from charlm.storage import runs
+
+NUMBERS = ("train_nats", "valid_nats", "test_nats", "valid_accuracy", "test_accuracy")  # of a result
+COUNTS = ("n_parameters", "peak_bytes")
 
 
 def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -36,21 +39,42 @@ def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], N
 def _row(run: Path) -> dict[str, Any]:
     try:
         keys = recipe.read_toml(str(run / "recipe.toml"))
-        model, task, result = keys["model"], _task(keys), runs.result_of(run)
+        log, result = runs.log_of(run), runs.result_of(run)
+        numbers = {key: None if result.get(key) is None else float(result[key]) for key in NUMBERS}
+        if numbers["train_nats"] is None:
+            numbers["train_nats"] = _train_nats(log)
+        seconds, n_chars = float(result.get("seconds", 0.0)), int(result.get("n_chars", 0))
+        return {
+            "run": run.name,
+            "model": str(keys["model"]),
+            "ground": _task(keys),
+            "state": runs.state_of(run),
+            **{key: None if result.get(key) is None else int(result[key]) for key in COUNTS},
+            **numbers,
+            "n_chars": n_chars,
+            "seconds": seconds,
+            "chars_per_second": n_chars / seconds if seconds else 0.0,
+        }
     except (CharlmError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{run}: cannot read its recipe or metrics: {error}") from None
-    seconds, n_chars = result.get("seconds", 0.0), result.get("n_chars", 0)
-    return {
-        "run": run.name,
-        "model": model,
-        "ground": task,
-        "n_parameters": result.get("n_parameters"),
-        "valid_nats": result.get("valid_nats"),
-        "test_nats": result.get("test_nats"),
-        "n_chars": n_chars,
-        "seconds": seconds,
-        "chars_per_second": n_chars / seconds if seconds else 0.0,
-    }
+
+
+def _train_nats(log: Sequence[dict[str, Any]]) -> float | None:
+    """Return the mean training loss before the best validation, nats per character: since the validation before it.
+
+    Without a validation it is the latest training loss. It was measured while the weights changed, with dropout.
+    """
+    best, found, last = math.inf, None, None
+    nats, n_chars, n_before = 0.0, 0, 0  # sum and number since the last validation; characters before
+    for row in log:
+        if "train_nats" in row:
+            last, n_new = float(row["train_nats"]), int(row["n_chars"]) - n_before
+            nats, n_chars, n_before = nats + last * n_new, n_chars + n_new, n_before + n_new
+        if "valid_nats" in row:
+            if row["valid_nats"] < best and n_chars:
+                best, found = row["valid_nats"], nats / n_chars
+            nats, n_chars = 0.0, 0
+    return last if found is None else found
 
 
 def _task(keys: dict[str, Any]) -> str:

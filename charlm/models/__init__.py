@@ -33,7 +33,7 @@ from charlm.models.rnn_scratch import RNNScratch
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
 
-__all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "find", "options_of"]
+__all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of"]
 __all__ += ["AWDLSTM", "GRU", "LSTM", "RNN", "Char3", "Concat", "GRUScratch", "LSTMNGram", "LSTMScratch", "Loop"]
 __all__ += ["Mamba2", "MinGRU", "MinLSTM", "Mogrifier", "NGram", "RNNScratch", "Transformer", "WordNGram"]
 
@@ -58,16 +58,43 @@ MODELS: dict[str, type[CharModel]] = {
     "transformer": Transformer,
 }
 
+OTHER_NAMES = {  # names in the lesson, in PyTorch and elsewhere, in lower case
+    "char3model": "char3",
+    "charloopmodel": "loop",
+    "charloopconcatmodel": "concat",
+    "charrnn": "rnn",
+    "char-rnn": "rnn",
+    "charseqrnn": "rnn",
+    "charseqstatefulrnn": "rnn",
+    "charseqstatefulrnn2": "rnn-scratch",
+    "nn.rnn": "rnn",
+    "charseqstatefulgru": "gru",
+    "nn.gru": "gru",
+    "charseqstatefullstm": "lstm",
+    "nn.lstm": "lstm",
+    "kneser-ney": "ngram",
+    "nanogpt": "transformer",
+    "mamba": "mamba2",
+}
+
 
 def find(name: str) -> type[CharModel]:
     """Return the class of an architecture.
 
     Raises:
-        UsageError: `name` is not a key of `MODELS`.
+        UsageError: `name` is not a key of `MODELS`, whatever its case.
     """
-    if name not in MODELS:
-        raise UsageError(f"no model {name!r}{did_you_mean(name, MODELS)}; `charlm models` lists them")
-    return MODELS[name]
+    if (key := canonical(name)) not in MODELS:
+        hint = did_you_mean(name, MODELS)
+        if (other := OTHER_NAMES.get(name.lower())) is not None:
+            hint = f"; here it is called {other!r}"
+        raise UsageError(f"no model {name!r}{hint}; `charlm models` lists them")
+    return MODELS[key]
+
+
+def canonical(name: str) -> str:
+    """Return the key of `MODELS` that is equal to a name except for case, or else the name."""
+    return name if name in MODELS or name.lower() not in MODELS else name.lower()
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -109,5 +136,5 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
         if "dropout" in key and not 0 <= value < 1:
             raise UsageError(f"model {name}: {key} is {value}; it must be at least 0 and below 1")
     model = find(name)(vocab_size, **options)
-    model.name, model.config = name, known | options
+    model.name, model.config = canonical(name), known | options
     return model

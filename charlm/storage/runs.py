@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.errors import InputNotFoundError, did_you_mean
+from charlm.files import is_locked
 
 FOLDER = Path("checkpoints")
 METRICS = "metrics.jsonl"
@@ -76,16 +77,27 @@ def _checkpoint(run: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def result_of(run: Path) -> dict[str, Any]:
-    """Return the result of a run from its metrics.jsonl; of an unfinished run, its latest measurements.
-
-    Incomplete lines are skipped.
-    """
-    result: dict[str, Any] = {}
+def log_of(run: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's metrics.jsonl; incomplete ones are skipped."""
+    rows = []
     for line in (run / METRICS).read_text("utf-8").splitlines():
         try:
-            row = json.loads(line)
+            rows.append(json.loads(line))
         except json.JSONDecodeError:
             continue
+    return rows
+
+
+def result_of(run: Path) -> dict[str, Any]:
+    """Return the result of a run from its metrics.jsonl; of an unfinished run, its latest measurements."""
+    result: dict[str, Any] = {}
+    for row in log_of(run):
         result |= row.get("result", {key: row[key] for key in ("n_chars", "seconds", "valid_nats") if key in row})
     return result
+
+
+def state_of(run: Path) -> str:
+    """Return "training" while a process trains in a run's folder, else "finished" or "interrupted"."""
+    if is_locked(run):
+        return "training"
+    return "finished" if result_of(run).get("interrupted") is False else "interrupted"

@@ -25,10 +25,11 @@ from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.weights import set_weights
-from charlm.training import callbacks, distributed
+from charlm.training import callbacks, distributed, setup
 from charlm.training.counting import count
 from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.resume import restore, snapshot
+from charlm.training.timer import peak_memory
 from charlm.training.trainer import Trainer
 
 Snapshots = dict[str, tuple[Metadata, dict[str, Tensor]]]  # metadata and weights of "best" and "last"
@@ -123,6 +124,7 @@ def _train(
         try:
             with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": metadata.result}) + "\n")
+            callbacks.write_final_scores(folder, metadata.result)
         except OSError as error:
             _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
     return LanguageModel(model.eval(), metadata)
@@ -201,10 +203,11 @@ def _resume(
 
 def _loggers(trainer: Trainer, folder: Path) -> list[Callback]:
     """Return the callbacks that report into the run folder."""
+    defaults = setup.fill_defaults(Recipe(model=trainer.recipe.model), trainer.state.model.device)
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
         callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / runs.METRICS)),
-        callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, trainer.recipe.to_toml(), trainer.corpus.vocab)),
+        callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, trainer.recipe, defaults, trainer.corpus.vocab)),
     ]
 
 
@@ -221,11 +224,14 @@ def _result(trainer: Trainer) -> dict[str, Any]:
         **({"n_skipped": n_skipped} if n_skipped else {}),
     }
     if not state.interrupted:
-        if trainer.has_valid:
-            result["valid_nats"] = trainer.score("valid").nats_per_char
-        else:
-            result["train_nats"] = evaluate_feed(state.model, state.feed).nats_per_char
         first, stop = trainer.corpus.bounds["test"]
-        if first < stop:
-            result["test_nats"] = trainer.score("test").nats_per_char
+        scores = {"test": trainer.score("test")} if first < stop else {}
+        if trainer.has_valid:
+            scores = {"valid": trainer.score("valid")} | scores
+        else:
+            scores = {"train": evaluate_feed(state.model, state.feed)} | scores
+        for part, score in scores.items():
+            result |= {f"{part}_nats": score.nats_per_char, f"{part}_accuracy": score.accuracy}
+    if (peak := peak_memory()) is not None:
+        result["peak_bytes"] = peak
     return result

@@ -56,6 +56,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
     if n > batch_size:
         raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer processes, or a larger --batch-size")
     return recipe.replace(
+        model=models.canonical(recipe.model),
         options=models.options_of(recipe.model) | recipe.options,
         feed=feed,
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,

@@ -1,7 +1,8 @@
-"""The clock of a training."""
+"""The cost of a training: seconds and memory."""
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 
@@ -32,3 +33,16 @@ class Timer:
     def progress(self) -> float:
         """Fraction of the time limit that is used, 0 without a limit."""
         return self.synced_seconds / (60 * self.minutes) if self.minutes else 0.0
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident memory of this process since it started, in bytes; None where it is not known.
+
+    It includes the libraries (PyTorch alone takes about 220 MB) and mapped files, and not the memory of a GPU.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -13,9 +13,13 @@ import pytest
 
 import charlm
 from charlm.data.named_texts import human_numbers
+from charlm.evaluation.metrics import nats_to_bits
 
 TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 3 --learning-rate 0.03"
 RUNS = {"first": "--model lstm", "windows": "--model char3 --split random20", "second": "--model gru --lower"}
+
+SOURCE = os.pathsep.join(filter(None, [str(Path(charlm.__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+ENV = os.environ | {"PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
 
 
 def test_the_seed_determines_the_text(call):
@@ -168,6 +172,56 @@ def test_compare_leaves_out_an_unreadable_run_with_a_message(call, home):
         assert err.startswith("charlm: left out: checkpoints/spoilt: cannot read its recipe or metrics: ")
 
 
+def test_a_log_with_values_of_a_wrong_type_costs_its_run_alone(call, home):
+    for n, bad in enumerate(({"valid_nats": "low"}, {"seconds": "long"}, {"n_chars": None}, {"n_parameters": []})):
+        shutil.copytree(home / "checkpoints" / "first", home / "checkpoints" / f"bad-{n}")
+        with (home / "checkpoints" / f"bad-{n}" / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"result": bad}) + "\n")
+    out, err = call("compare --json")
+    assert {row["run"] for row in json.loads(out)} == set(RUNS)
+    assert sorted(line.split(": ")[2] for line in err.splitlines()) == [f"checkpoints/bad-{n}" for n in range(4)]
+
+
+def test_compare_shows_training_loss_accuracy_and_memory(call):
+    (row,) = json.loads(call("compare first --json")[0])
+    assert 0 < row["train_nats"] < 3 and 0.2 < row["valid_accuracy"] < 1 and 0.2 < row["test_accuracy"] < 1
+    assert row["peak_bytes"] > 1e8  # PyTorch alone takes more
+    head, _, line = call("compare first --wide")[0].splitlines()[1:]
+    columns = ["run", "model", "params", "train", "valid", "test", "acc", "MB", "sec", "chars", "char/s"]
+    assert head.split() == columns
+    shown = dict(zip(columns, line.split(), strict=True))
+    assert shown["train"] == f"{nats_to_bits(row['train_nats']):.3f}" and shown["acc"] == f"{row['test_accuracy']:.1%}"
+
+
+def test_compare_fits_a_terminal_of_80_columns(call, home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "a-run-with-a-name-of-36-letters-alone"
+    (home / "checkpoints" / "first").rename(home / "checkpoints" / name)
+    out, err = call("compare")
+    assert max(map(len, out.splitlines())) <= 80 and name in out
+    assert "--wide and --json show all" in err
+    assert max(map(len, call("compare --wide")[0].splitlines())) > 80
+
+
+def test_compare_shows_the_state_of_each_run(call, home):
+    log = home / "checkpoints" / "second" / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # killed before the result
+    assert {row["run"]: row["state"] for row in json.loads(call("compare --json")[0])} == {
+        "first": "finished",
+        "windows": "finished",
+        "second": "interrupted",
+    }
+    code = "from charlm.files import exclusive_lock; from pathlib import Path\n"
+    code += "with exclusive_lock(Path('checkpoints/second')): print('locked', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, env=ENV) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        rows = {row["run"]: row for row in json.loads(call("compare --json")[0])}
+        out, _ = call("compare second")
+        holder.communicate("\n")
+    assert rows["second"]["state"] == "training" and "  training  " in out
+    assert rows["second"]["test_nats"] is None and rows["second"]["valid_nats"] > 0
+
+
 def test_a_model_with_zero_loss_comes_first(call, home):
     shutil.copytree(home / "checkpoints" / "first", home / "checkpoints" / "perfect")
     with (home / "checkpoints" / "perfect" / "metrics.jsonl").open("a") as file:
@@ -188,9 +242,7 @@ def test_an_exported_model_samples_the_same_text_and_float16_is_smaller(call, ho
 def test_a_prompt_from_a_pipe_and_a_closed_pipe_leave_no_traceback(home):
     charlm_sample = f"{shlex.quote(sys.executable)} -m charlm sample first --prime-file - --length 100000"
     line = f"printf 'one hundred ' | {charlm_sample} | head -c 20; printf '\\n%s\\n' ${{PIPESTATUS[1]}}"
-    path = os.pathsep.join(filter(None, [str(Path(charlm.__file__).parent.parent), os.environ.get("PYTHONPATH")]))
-    env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=env)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=ENV)
     assert done.stderr == ""
     assert done.stdout.startswith("one hundred ") and len(done.stdout[:20]) == 20
     assert done.stdout[20:] == "\n141\n"  # 128 + SIGPIPE

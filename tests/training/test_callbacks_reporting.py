@@ -6,14 +6,28 @@ import math
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.util.tensor_util import make_ndarray
 
 from charlm.data.feeds import Windows
 from charlm.data.vocab import Vocab
 from charlm.evaluation.metrics import EvalResult, nats_to_bits
-from charlm.training.callbacks import JSONLinesLogger, Progress, Samples, TensorBoard, TrainingStats, Validate
+from charlm.recipe import Recipe
+from charlm.training.callbacks import (
+    JSONLinesLogger,
+    Progress,
+    Samples,
+    TensorBoard,
+    TrainingStats,
+    Validate,
+    write_final_scores,
+)
 from charlm.training.loop import fit
 
 VOCAB = Vocab(map(ord, "a b"))
+DEFAULTS = Recipe(model="rnn")
+RECIPE = DEFAULTS.replace(learning_rate=0.01, corpus="mine.txt", options={"n_hidden": 8})
 
 
 def validate(*nats):
@@ -40,7 +54,8 @@ def test_measured_values_are_written_as_json_lines(make_run, tmp_path):
 
 def write_events(state, folder):
     sample = Samples(lambda: "one\ntwo")
-    fit(state, [TrainingStats(every=2), validate(2.5, 1.5), sample, TensorBoard(folder, "model = 1\nfeed = 2", VOCAB)])
+    board = TensorBoard(folder, RECIPE, DEFAULTS, VOCAB)
+    fit(state, [TrainingStats(every=2), validate(2.5, 1.5), sample, board])
     return EventAccumulator(str(folder)).Reload()
 
 
@@ -49,7 +64,9 @@ def test_tensorboard_tags_are_the_same_for_all_models_over_characters(make_run, 
     char3 = write_events(make_run("char3", feed=Windows(cycle(50), 3, 8)), tmp_path / "char3")
     assert rnn.Tags() == char3.Tags()
     training = ["training/learning_rate", "training/chars_per_second", "training/gradient_norm"]
-    assert sorted(rnn.Tags()["scalars"]) == sorted(["bits_per_char/train", "bits_per_char/valid", *training])
+    losses = [f"{unit}_per_char/{part}" for unit in ("bits", "nats") for part in ("train", "valid")]
+    assert sorted(rnn.Tags()["scalars"]) == sorted([*losses, *training])
+    assert [event.value for event in rnn.Scalars("nats_per_char/valid")] == [2.5, 1.5]
     valid = rnn.Scalars("bits_per_char/valid")
     assert [(event.step, event.value) for event in valid] == [
         (56, pytest.approx(nats_to_bits(2.5))),
@@ -57,10 +74,36 @@ def test_tensorboard_tags_are_the_same_for_all_models_over_characters(make_run, 
     ]
     for tag in ["bits_per_char/train", *training]:
         assert [event.step for event in rnn.Scalars(tag)] == [16, 32, 48, 56, 64, 80, 96, 112]
-    (text,) = rnn.Tensors("recipe/text_summary")[0].tensor_proto.string_val
-    assert text.decode() == "    model = 1\n    feed = 2"
     assert [event.step for event in rnn.Tensors("sample/text_summary")] == [56, 112]
     assert len(list((tmp_path / "rnn").glob("events*"))) == 1  # one run, not several
+
+
+def test_the_text_of_the_recipe_begins_with_what_differs_from_the_defaults(make_run, tmp_path):
+    (text,) = write_events(make_run(), tmp_path).Tensors("recipe/text_summary")[0].tensor_proto.string_val
+    changed, whole = text.decode().split("\n\nThe whole recipe:\n\n")
+    first, *lines = changed.splitlines()
+    assert first == "Other than the defaults:"
+    assert sorted(line.strip() for line in lines if line) == [
+        'corpus = ["mine.txt"]',
+        "learning_rate = 0.01",
+        'model = "rnn"',
+        "n_hidden = 8",
+    ]
+    assert "\n".join(line[4:] for line in whole.splitlines()) == RECIPE.to_toml().rstrip("\n")
+
+
+def test_tensorboard_has_hyperparameters_and_final_bits_in_the_run_itself(make_run, tmp_path):
+    for name, bits in (("first", 2.0), ("second", 1.0)):
+        write_events(make_run(), tmp_path / name)
+        write_final_scores(tmp_path / name, {"valid_nats": 1.0, "test_nats": bits * math.log(2), "n_chars": 112})
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
+    assert set(events.Runs()) == {"first", "second"}
+    (final,) = events.Tensors("second", "final_bits_per_char/test")
+    assert make_ndarray(final.tensor_proto) == pytest.approx(1.0) and final.step == 112
+    content = events.SummaryMetadata("first", "_hparams_/session_start_info").plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert values["model"].string_value == "rnn" and values["corpus"].string_value == "mine.txt"
+    assert values["learning_rate"].number_value == 0.01 and values["options.n_hidden"].number_value == 8
 
 
 def test_tensorboard_labels_the_rows_of_the_embedding(make_run, tmp_path):
@@ -74,7 +117,7 @@ def test_tensorboard_labels_the_rows_of_the_embedding(make_run, tmp_path):
 def test_tensorboard_labels_every_byte(make_run, tmp_path):
     state = make_run()
     state.model.embed = torch.nn.Embedding(257, 4)
-    fit(state, [TensorBoard(tmp_path, "", Vocab.of_bytes())])
+    fit(state, [TensorBoard(tmp_path, RECIPE, DEFAULTS, Vocab.of_bytes())])
     (labels,) = tmp_path.rglob("metadata.tsv")
     names = labels.read_text("utf-8").split("\n")[:257]
     assert "" not in names and len(set(names)) == 257

@@ -2,7 +2,7 @@ from .averaging import EMA
 from .contention import WarnOversubscription
 from .forgiving import IgnoreIOErrors
 from .measuring import Samples, TrainingStats, Validate
-from .reporting import JSONLinesLogger, Progress, TensorBoard
+from .reporting import JSONLinesLogger, Progress, TensorBoard, write_final_scores
 from .saving import ModelCheckpoint
 from .signals import StopOnSignal
 from .steering import (
@@ -32,4 +32,5 @@ __all__ = [
     "TrainingStats",
     "Validate",
     "WarnOversubscription",
+    "write_final_scores",
 ]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from charlm.data.vocab import Vocab
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.files import atomic_write
+from charlm.recipe import Recipe
 from charlm.training.loop import Callback, TrainState
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 SMOOTH = 0.5  # weight of the previous value in the smoothed training loss of the progress bar
 
@@ -117,26 +123,31 @@ class TensorBoard(Callback):
 
     Args:
         folder: of the run.
-        recipe: recipe, TOML.
+        recipe: of the run; its keys are the hyper-parameters.
+        defaults: recipe of the same model without any choice; the recipe's text begins with the differences from it.
         vocab: labels of the embedding's rows in the projector.
     """
 
-    def __init__(self, folder: Path, recipe: str, vocab: Vocab) -> None:
-        self.folder, self.recipe, self.vocab = folder, recipe, vocab
+    def __init__(self, folder: Path, recipe: Recipe, defaults: Recipe, vocab: Vocab) -> None:
+        self.folder, self.recipe, self.defaults, self.vocab = folder, recipe, defaults, vocab
 
     def on_fit_start(self, state: TrainState) -> None:
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self._writer = SummaryWriter(str(self.folder), purge_step=state.n_chars + 1 if state.step > 0 else None)
-        code = "\n".join("    " + line for line in self.recipe.splitlines())  # Markdown: preformatted
-        self._writer.add_text("recipe", code, state.n_chars)
+        changed, whole = _preformatted(self.recipe.differences(self.defaults)), _preformatted(self.recipe.to_toml())
+        text = f"Other than the defaults:\n\n{changed}\n\nThe whole recipe:\n\n{whole}"
+        self._writer.add_text("recipe", text, state.n_chars)
+        if state.step == 0:
+            _write_hyperparameters(self._writer, self.recipe)
 
     def on_batch_end(self, state: TrainState) -> None:
         """Write new scalars."""
-        for name, tag in (("train_nats", "bits_per_char/train"), ("valid_nats", "bits_per_char/valid")):
-            if name in state.logs:
-                self._writer.add_scalar(tag, nats_to_bits(state.logs[name]), state.n_chars)
+        for part in ("train", "valid"):
+            if (nats := state.logs.get(f"{part}_nats")) is not None:
+                self._writer.add_scalar(f"bits_per_char/{part}", nats_to_bits(nats), state.n_chars)
+                self._writer.add_scalar(f"nats_per_char/{part}", nats, state.n_chars)
         for name in ("learning_rate", "chars_per_second"):
             if name in state.logs:
                 self._writer.add_scalar(f"training/{name}", state.logs[name], state.n_chars)
@@ -147,8 +158,7 @@ class TensorBoard(Callback):
         """Write new scalars and the sample."""
         self.on_batch_end(state)
         if "sample" in state.logs:
-            code = "\n".join("    " + line for line in state.logs["sample"].splitlines())
-            self._writer.add_text("sample", code, state.n_chars)
+            self._writer.add_text("sample", _preformatted(state.logs["sample"]), state.n_chars)
         self._writer.flush()
 
     def on_fit_end(self, state: TrainState) -> None:
@@ -164,3 +174,46 @@ class TensorBoard(Callback):
         if self.vocab.is_bytes and point > 127:
             return f"0x{point:02x}"
         return "(space)" if point == ord(" ") else repr(chr(point))[1:-1]
+
+
+def _preformatted(text: str) -> str:
+    """Return Markdown that shows a text as it is."""
+    return "\n".join("    " + line for line in text.splitlines())
+
+
+def _write_hyperparameters(writer: SummaryWriter, recipe: Recipe) -> None:
+    """Write the keys of a recipe for the HPARAMS tab.
+
+    `SummaryWriter.add_hparams` would do that in a run of its own. The summary of the whole experiment is left out:
+    without it, TensorBoard collects hyper-parameters and metrics from all runs.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    values = recipe.to_dict()
+    values |= {f"options.{name}": value for name, value in values.pop("options").items()}
+    plain = {name: v if isinstance(v, (bool, int, float)) else _plain(v) for name, v in values.items()}
+    _, start, _ = hparams(plain, {})  # type: ignore[no-untyped-call]
+    file: Any = writer.file_writer
+    file.add_summary(start)
+
+
+def _plain(value: str | list[Any]) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+def write_final_scores(folder: Path, result: Mapping[str, Any]) -> None:
+    """Add the bits per character of a finished run to its TensorBoard events: metrics for the HPARAMS tab.
+
+    Args:
+        folder: of the run.
+        result: of the run, with the losses of the parts that were scored.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for part in ("train", "valid", "test"):
+            if (nats := result.get(f"{part}_nats")) is not None:
+                writer.add_scalar(f"final_bits_per_char/{part}", nats_to_bits(nats), result["n_chars"])
