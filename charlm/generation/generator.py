@@ -127,8 +127,8 @@ class TextGenerator:
                 steps = generate_ids(self.stepper(len(batch)), context_ids, uniform, params, n_context)
                 streams = transpose_iter((step.tolist() for step in steps), len(batch))
             for ids in streams:
-                pieces = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
-                yield _until(stop, pieces) if stop else pieces
+                chars = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
+                yield _until(stop, chars) if stop else chars
 
     def stream(self, prompt: str = "", length: int = 300, **options: Any) -> Iterator[str]:
         """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""
@@ -139,10 +139,11 @@ class TextGenerator:
         return "".join(self.stream(prompt, length, **options))
 
 
-def _until(stop: str, pieces: Iterable[str]) -> Iterator[str]:
-    pending = ""  # may be the beginning of `stop`
-    for piece in pieces:
-        pending += piece
+def _until(stop: str, chars: Iterable[str]) -> Iterator[str]:
+    """Yield text up to the first occurrence of `stop`."""
+    pending = ""  # a prefix of `stop`
+    for char in chars:
+        pending += char
         if stop in pending:
             yield pending[: pending.index(stop)]
             return
@@ -179,8 +180,8 @@ def load_numpy(path: Path, n_texts: int = 1) -> NumpyGenerator | None:
         n_texts: number of texts that will be sampled.
 
     Returns:
-        the generator; None if there is no numpy engine for this model and so many texts, or if the file is invalid;
-        then `LanguageModel.load` raises the error.
+        the generator; None if there is no numpy engine for this model and number of texts, or if the file is invalid
+        (`LanguageModel.load` then raises the error).
 
     Raises:
         InputNotFoundError: the file does not exist or cannot be opened.

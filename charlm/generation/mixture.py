@@ -137,7 +137,7 @@ def normalized(weights: Sequence[float], n_models: int) -> list[float]:
 
 
 def per_model_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, stop: int) -> Tensor:
-    """Predict the characters `ids[first:stop]` with each model alone.
+    """Predict the characters `ids[first:stop]` with each model separately.
 
     Args:
         models: with the same vocabulary, on the device of `ids`.
@@ -151,8 +151,8 @@ def per_model_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, sto
     rows = []
     for model in models:
         with eval_mode(model.model):
-            pieces = per_char_nll(model.model, ids, first, stop, model.metadata.n_context, bos_id=model.vocab.bos_id)
-            rows.append(torch.cat([piece.to("cpu", torch.float64) for piece in pieces]))
+            chunks = per_char_nll(model.model, ids, first, stop, model.metadata.n_context, bos_id=model.vocab.bos_id)
+            rows.append(torch.cat([chunk.to("cpu", torch.float64) for chunk in chunks]))
     return torch.stack(rows)
 
 

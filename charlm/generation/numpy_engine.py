@@ -1,8 +1,8 @@
 """Numpy engines: architectures that sample without PyTorch.
 
-An engine is optional. An architecture without one, and a model whose weights or options are not exactly those expected,
-is sampled by its own forward pass, with the same text for the same seed. So are several texts at once of models that
-count; the recurrent engines read them as one batch.
+An engine is optional. Without one, a model is sampled by its own forward pass, with the same text for the same seed.
+This also applies to weights or options that an engine does not expect, and to n-gram models if several texts are
+sampled at once. The recurrent engines read several texts as one batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ENGINES: dict[str, Callable[[Weights], Stepper]] = {
     "word-ngram": ngrams.word_ngram,
     "lstm-ngram": ngrams.lstm_ngram,
 }
-WINDOWS = {"char3": 3}  # n_context of architectures that read nothing else
+WINDOWS = {"char3": 3}  # n_context of architectures with a fixed window
 
 
 def make_engine(
@@ -55,7 +55,7 @@ def make_engine(
         n_texts: number of texts read at once; None for one.
 
     Returns:
-        the engine; None if the architecture has none for so many texts, or a weight or an option is not as expected.
+        the engine; None if there is none for this architecture and number of texts, or for such weights or options.
     """
     if name not in ENGINES or WINDOWS.get(name, n_context) != n_context:
         return None

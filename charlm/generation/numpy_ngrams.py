@@ -1,4 +1,4 @@
-"""Numpy engines of the models that count, for one text: `ngram`, `word-ngram` and `lstm-ngram`.
+"""Numpy engines of the n-gram models, for one text: `ngram`, `word-ngram` and `lstm-ngram`.
 
 The counts and the cache models are those of `charlm.ngrams`, the LSTM is that of numpy_recurrent.py.
 
@@ -20,18 +20,18 @@ from charlm.generation.numpy_weights import Array, Weights
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.experts import ExpertReader, Experts
 from charlm.ngrams.interpolation import safe_log
+from charlm.ngrams.trie import COUNTS
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
 Counts = TypeVar("Counts", bound=InterpolatedNGram)
-PREFIX = "counts."  # of the names of counts
 
 
 class NGramStepper:
-    """Counts alone: a `Stepper` for one text.
+    """Counts of `ngram` or `word-ngram`: a `Stepper` for one text.
 
     Args:
         counts: of the training text.
-        max_chars: number of characters that the logits depend on.
+        max_chars: number of last characters that the logits depend on; earlier ones are not read.
     """
 
     def __init__(self, counts: InterpolatedNGram, max_chars: int = sys.maxsize) -> None:
@@ -53,7 +53,7 @@ class LSTMNGramStepper:
     """LSTM with n-gram experts: a `Stepper` for one text.
 
     Args:
-        experts: that read the same characters.
+        experts: their features are inputs of the LSTM and terms of the logits.
         layers: embedding and LSTM, whose first layer also reads the experts.
         base_head: linear layers from hidden states to the LSTM's own logits.
         expert_weights: linear layer from hidden states to the weights of the experts, a matrix (H, K) and a bias (K,).
@@ -90,8 +90,8 @@ def take_counts(weights: Weights, kind: type[Counts], **options: Any) -> Counts:
 
     Args:
         weights: of the model.
-        kind: of the counts.
-        options: of its constructor.
+        kind: class of the counts.
+        options: further arguments of its constructor.
 
     Raises:
         ValueError: invalid options, or counts that do not fit them.
@@ -100,8 +100,8 @@ def take_counts(weights: Weights, kind: type[Counts], **options: Any) -> Counts:
         counts = kind(weights.vocab_size, weights.option("order", int), **options)
     except UsageError as error:
         raise ValueError(str(error)) from None
-    names = [name for name in weights.arrays if name.startswith(PREFIX)]
-    counts.load({name.removeprefix(PREFIX): weights.arrays.pop(name) for name in names})
+    names = [name for name in weights.arrays if name.startswith(COUNTS)]
+    counts.load({name.removeprefix(COUNTS): weights.arrays.pop(name) for name in names})
     return counts
 
 

@@ -1,8 +1,8 @@
-"""The recurrent family in numpy: the cells of `charlm.cells`, one step for each character.
+"""Numpy engines of the recurrent models: the cells of `charlm.cells`, one step per character.
 
-Weights are laid out once. The first layer's share of a character, W_ih e + b_ih, is a row of a table with one row for
-each character, so the embedding costs nothing. A state begins as (H,); the first characters of B texts, (B,), turn it
-into (B, H) by broadcasting. So B texts share the work on a common prompt.
+Weights are transposed once. The input of the first layer, W_ih e + b_ih, is computed once for each character of the
+vocabulary, so that a step only looks it up in a table. The initial state is (H,), and so it stays while all texts read
+a common prompt. The first characters of B texts, (B,), turn it into (B, H) by broadcasting.
 
 Shapes: ... nothing for one text, B for many; V vocab_size, E n_embed, H n_hidden, G gates, K extra features.
 """

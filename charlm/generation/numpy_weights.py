@@ -1,4 +1,4 @@
-"""Weights of a checkpoint as numpy arrays, each taken out once and checked.
+"""Weights and options of a checkpoint for the numpy engines, which take out and check each one.
 
 Shapes: V vocab_size, E n_embed, H n_hidden.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 T = TypeVar("T")
 
-INITS = ("uniform", "identity")  # values of the option `init`, which changes fresh weights only
+INITS = ("uniform", "identity")  # values of the option `init`, which does not affect trained weights
 
 
 class Weights:
@@ -40,28 +40,15 @@ class Weights:
             raise ValueError(f"{name} is {value!r}")
         return value
 
-    def pop(self, name: str, *shape: int, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
-        """Take an array out; floats of any width become float32.
-
-        Args:
-            name: of the array.
-            shape: expected; -1 matches any size of at least 1.
-            dtype: expected; float32 stands for any float.
+    def pop(self, name: str, *shape: int) -> Array:
+        """Take an array of floats of this shape out, as float32.
 
         Raises:
             ValueError: it is missing or has another shape or type.
         """
         array = self.arrays.pop(name, None)
-        if array is None or array.ndim != len(shape):
-            raise ValueError(f"{name} is missing, or has not {len(shape)} axes")
-        if not array.size or any(n not in (-1, size) for n, size in zip(shape, array.shape, strict=True)):
-            raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
-        if dtype is not np.float32:
-            if array.dtype != dtype:
-                raise ValueError(f"{name} is {array.dtype}, not {dtype.__name__}")
-            return array
-        if array.dtype.kind != "f":
-            raise ValueError(f"{name} is {array.dtype}, not a float")
+        if array is None or array.shape != shape or array.dtype.kind != "f":
+            raise ValueError(f"{name} is not an array of floats of shape {shape}")
         return array.astype(np.float32)
 
     def matrix(self, name: str, n_in: int, n_out: int) -> Array:
@@ -73,7 +60,7 @@ class Weights:
         return self.matrix(f"{name}.weight", n_in, n_out), self.pop(f"{name}.bias", n_out)
 
     def check_all_used(self) -> None:
-        """Check that nothing is left but options that do not change sampling: dropout and initialization.
+        """Check that the engine has taken out all weights, and all options but dropout and initialisation.
 
         Raises:
             ValueError: there are other weights or options.

@@ -85,6 +85,8 @@ class AWDLSTM(Recurrent):
         options: the other options of `Recurrent`.
     """
 
+    make_layers: Any = WeightDropLSTM
+
     def __init__(
         self,
         vocab_size: int,
@@ -102,11 +104,6 @@ class AWDLSTM(Recurrent):
         self.head[0] = LockedDropout(head_dropout)
         self.char_dropout = CharDropout(char_dropout)
         self.input_dropout = LockedDropout(input_dropout)
-
-    @staticmethod
-    def make_layers(*sizes: Any, **layer_options: Any) -> nn.Module:
-        """Return `WeightDropLSTM`."""
-        return WeightDropLSTM(*sizes, **layer_options)
 
     def features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Run the layers over a batch; see `Recurrent.features`."""

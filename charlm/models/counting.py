@@ -14,8 +14,7 @@ from torch import Tensor
 from charlm.data.feeds import Feed
 from charlm.models.base import CharModel, State
 from charlm.ngrams.char_ngram import InterpolatedNGram
-
-COUNTS = "counts."  # prefix of the names of counts in a checkpoint
+from charlm.ngrams.trie import COUNTS
 
 
 class CountingModel(CharModel):

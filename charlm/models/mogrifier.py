@@ -81,10 +81,7 @@ class Mogrifier(AWDLSTM):
         options: the options of `AWDLSTM`.
     """
 
+    make_layers = MogrifierLSTM
+
     def __init__(self, vocab_size: int, n_rounds: int = 5, rank: int = 48, **options: Any) -> None:
         super().__init__(vocab_size, n_rounds=n_rounds, rank=rank, **options)
-
-    @staticmethod
-    def make_layers(*sizes: Any, **layer_options: Any) -> nn.Module:
-        """Return `MogrifierLSTM`."""
-        return MogrifierLSTM(*sizes, **layer_options)

@@ -8,8 +8,6 @@ Shapes: E n_embed, H n_hidden, L n_layers.
 
 from __future__ import annotations
 
-from torch import nn
-
 from charlm.cells import rnn_cell
 from charlm.models.layers.scratch import ScratchLayers
 from charlm.models.rnn import RNN
@@ -24,7 +22,4 @@ class RNNLayers(ScratchLayers):
 class RNNScratch(RNN):
     """Elman RNN with hand-written layers."""
 
-    @staticmethod
-    def make_layers(n_embed: int, n_hidden: int, n_layers: int, dropout: float) -> nn.Module:
-        """Return the hand-written layers."""
-        return RNNLayers(n_embed, n_hidden, n_layers, dropout)
+    make_layers = RNNLayers

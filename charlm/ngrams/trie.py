@@ -17,6 +17,7 @@ from charlm.errors import DataError, UsageError
 from charlm.ngrams.levels import Ints, Level, count_levels, merge_levels
 
 MAX_ORDER = 32
+COUNTS = "counts."  # prefix of the names of counts in a checkpoint
 
 
 class Trie:
@@ -114,7 +115,7 @@ class Trie:
             ValueError: they are not valid counts of this order and vocabulary.
         """
         if arrays.keys() != self.arrays().keys():
-            raise ValueError(f"counts missing or in excess: {', '.join(sorted(arrays.keys() ^ self.arrays().keys()))}")
+            raise ValueError(f"counts missing or unexpected: {', '.join(sorted(arrays.keys() ^ self.arrays().keys()))}")
         levels = [Level(arrays[f"keys_{k}"], arrays[f"counts_{k}"]) for k in range(1, self.order + 1)]
         n_parents = 1
         for k, level in enumerate(levels, 1):

@@ -8,18 +8,19 @@ import torch
 from torch import Tensor
 
 from charlm.models import CharModel, build
-from charlm.models.counting import COUNTS, counting_parts, counts_of
+from charlm.models.counting import counting_parts, counts_of
+from charlm.ngrams.trie import COUNTS
 
 
 def weights_of(model: CharModel) -> dict[str, Tensor]:
-    """Return parameters, buffers and counts by name; a shared parameter has its first name alone."""
+    """Return parameters, buffers and counts by name; a shared parameter occurs once, under its first name."""
     named = model.state_dict(keep_vars=True)
     first_name = {id(weight): name for name, weight in reversed(named.items())}
     return {name: weight for name, weight in named.items() if first_name[id(weight)] == name} | counts_of(model)
 
 
 def check_sizes(name: str, vocab_size: int, options: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Check that a model of these options needs little more memory and time than the size of the file suggests.
+    """Check, before a model is built, that its size is about that of the weights in the file.
 
     Raises:
         ValueError: an option is too large, or the weights do not fit.
@@ -38,12 +39,12 @@ def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
     """Check the names and shapes of a model's weights, except the shapes of counts, which `load_counts` checks.
 
     Raises:
-        ValueError: a weight is missing, in excess or of another shape.
+        ValueError: a weight is missing, unexpected or of another shape.
     """
     own, counts = weights_of(model), counts_of(model)
     if own.keys() != weights.keys():
         names = ", ".join(sorted(own.keys() ^ weights.keys())[:3])
-        raise ValueError(f"weights missing or in excess: {names}")
+        raise ValueError(f"weights missing or unexpected: {names}")
     for name in own.keys() - counts.keys():
         if own[name].shape != weights[name].shape:
             raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}")
@@ -53,7 +54,7 @@ def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:
     """Copy weights into a model, converted to its types, and load its counts.
 
     Raises:
-        ValueError: a weight is missing, in excess or of another shape, or counts are not valid.
+        ValueError: a weight is missing, unexpected or of another shape, or counts are not valid.
     """
     check_shapes(model, weights)
     counts = counts_of(model)

@@ -22,7 +22,7 @@ class ScratchLayers(nn.Module):
     """Stacked recurrent layers, batch first.
 
     Args:
-        n_input: E of the first layer.
+        n_embed: E of the first layer.
         n_hidden: H.
         n_layers: L.
         dropout: dropout probability between layers.
@@ -37,12 +37,12 @@ class ScratchLayers(nn.Module):
     n_gates = 1
     n_states = 1
 
-    def __init__(self, n_input: int, n_hidden: int, n_layers: int = 1, dropout: float = 0.0) -> None:
+    def __init__(self, n_embed: int, n_hidden: int, n_layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         self.n_hidden, self.n_layers, self.dropout = n_hidden, n_layers, dropout
         n_out = self.n_gates * n_hidden
         for layer in range(n_layers):
-            n_in = n_input if layer == 0 else n_hidden
+            n_in = n_embed if layer == 0 else n_hidden
             shapes = {
                 "weight_ih": (n_out, n_in),
                 "weight_hh": (n_out, n_hidden),
