@@ -47,7 +47,18 @@ def test_the_options_of_a_documented_command_exist(line):
 
 def test_the_readme_lists_every_folder_of_the_package():
     folders = {path.parent.name for path in (ROOT / "charlm").glob("*/__init__.py")} - {"recipes"}
-    assert set(re.findall(r"^\| `(\w+)/` \|", README, flags=re.MULTILINE)) == folders
+    assert set(re.findall(r"^- `(\w+)/`:", README, flags=re.MULTILINE)) == folders
+
+
+def test_the_readme_is_at_most_150_lines_with_one_table():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert sum(set(line) <= set("| -") and "-" in line for line in lines if line.startswith("|")) == 1
+
+
+def test_the_first_command_trains_nn_rnn_and_continues_a_prompt():
+    first = next(block for kind, block in BLOCKS if kind == "sh" and "venv" in block)
+    assert first.endswith('charlm train --model rnn && .venv/bin/charlm sample --prime "supposing"\n')
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -7,18 +7,23 @@ with the one protocol of this project nor across these two protocols.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charlm import recipe
+import torch
+
+from charlm import models, recipe
 from charlm.api import read_corpus
 from charlm.errors import UsageError, did_you_mean
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.training.callbacks import Progress
+from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.session import train
+from charlm.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,18 @@ STEPS: dict[str, Step] = {
     "lstm": Step("nn.LSTM 2x512 x stream", 1.3152),
 }
 
+QUICK: dict[str, dict[str, Any]] = {  # recipe keys of each step that make the ladder a matter of minutes
+    "char3": {},
+    "loop": {"stride": 8},
+    "concat": {"stride": 8},
+    "rnn": {"stride": 8},
+    "multi": {"epochs": 3, "drop_epochs": [2]},
+    "identity": {"epochs": 4, "drop_epochs": [2]},
+    "stateful": {"epochs": 4, "drop_epochs": [2]},
+    "cell": {"epochs": 2},
+    "gru": {"epochs": 4, "drop_epochs": [3]},
+}
+
 PROTOCOL: dict[str, dict[str, Any]] = {
     "ngram": {"model": "ngram"},
     "word-ngram": {"model": "word-ngram"},
@@ -62,34 +79,81 @@ PROTOCOL: dict[str, dict[str, Any]] = {
 }
 
 
-def select_steps(names: str | None) -> list[str]:
-    """Return the steps of a comma-separated list; all steps for None.
+WITH_VALIDATION = 1.1  # a fifth of the text, without a backward pass, takes a tenth of the training's time
+
+
+def ladder_recipes(names: str | None, quick: bool, changes: dict[str, Any]) -> dict[str, Recipe]:
+    """Return the recipes of steps, by name.
+
+    Args:
+        names: comma-separated steps; None for all, with `quick` those up to the GRU.
+        quick: fewer windows and epochs than the lesson (`QUICK`).
+        changes: recipe keys to change in all steps.
 
     Raises:
-        UsageError: an unknown step.
+        UsageError: an unknown step, or one without a quick version.
     """
-    selected = [name.strip() for name in names.split(",")] if names else list(STEPS)
+    known: dict[str, Any] = QUICK if quick else STEPS
+    selected = [name.strip() for name in names.split(",")] if names else list(known)
     for name in selected:
         if name not in STEPS:
             raise UsageError(f"no step {name!r}{did_you_mean(name, STEPS)}; steps: {', '.join(STEPS)}")
-    return selected
+        if name not in known:
+            raise UsageError(f"step {name!r} has no quick version; leave out --quick")
+    return {
+        name: recipe.load(f"lesson-{name}").replace(**(QUICK[name] if quick else {}) | changes) for name in selected
+    }
 
 
-def train_ladder(
-    steps: list[str], changes: dict[str, Any], folder: Path, announce: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
+def protocol_recipes(changes: dict[str, Any]) -> dict[str, Recipe]:
+    """Return the recipes of the one protocol, by model, with `changes` of recipe keys in all of them."""
+    return {name: Recipe().replace(**changes, **keys) for name, keys in PROTOCOL.items()}
+
+
+class StepTimes(Callback):
+    """Note the time after each step, and stop after `n_steps`."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.times: list[float] = []
+
+    def on_batch_end(self, state: TrainState) -> None:
+        """Wait for the device and note the time."""
+        state.batch.loss.item()
+        self.times.append(time.perf_counter())
+        state.stop = len(self.times) >= self.n_steps
+
+
+def estimate_seconds(choices: Recipe, n_steps: int = 6) -> float:
+    """Estimate the time of a training from a few steps of a model that is discarded; 0 for a model that only counts.
+
+    Args:
+        choices: its `epochs` must not be None.
+        n_steps: steps to take, at least 2; the first one, which is slower, is not timed.
+    """
+    if not models.find(choices.model).uses_gradients:
+        return 0.0
+    assert choices.epochs is not None
+    with torch.random.fork_rng():
+        state = Trainer.make(choices, read_corpus(choices)).state
+        clock = StepTimes(n_steps)
+        fit(state, [clock])
+    n_timed = len(clock.times) - 1
+    seconds_per_step = (clock.times[-1] - clock.times[0]) / n_timed if n_timed else 0.0
+    return seconds_per_step * len(state.feed) * choices.epochs * WITH_VALIDATION
+
+
+def train_ladder(recipes: dict[str, Recipe], folder: Path, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Train steps of the lesson on the lesson's own protocols.
 
     Args:
-        steps: names of steps.
-        changes: recipe keys to change in all steps.
+        recipes: by step.
         folder: folder of the runs.
         announce: called with each run's name before it starts.
 
     Yields:
         one row a step: step, published_nats, nats, seconds.
     """
-    recipes = {name: recipe.load(f"lesson-{name}").replace(**changes) for name in steps}
     for name, result in _train_all(recipes, folder, "lesson", announce):
         step = STEPS[name]
         yield {
@@ -100,18 +164,19 @@ def train_ladder(
         }
 
 
-def train_protocol(changes: dict[str, Any], folder: Path, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def train_protocol(
+    recipes: dict[str, Recipe], folder: Path, announce: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     """Train the lesson's architectures and two n-gram models under the one protocol.
 
     Args:
-        changes: recipe keys to change in all runs.
+        recipes: by model.
         folder: folder of the runs.
         announce: called with each run's name before it starts.
 
     Yields:
         one row a model: protocol (its name), and the run's result.
     """
-    recipes = {name: Recipe().replace(**changes, **keys) for name, keys in PROTOCOL.items()}
     for name, result in _train_all(recipes, folder, "protocol", announce):
         yield {"protocol": name} | result
 

@@ -10,6 +10,7 @@ Shapes: ... nothing for one text, B for many; V vocab_size, E n_embed, H n_hidde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -161,7 +162,10 @@ def _stacked(weights: Weights, *args: Any, **options: Any) -> RecurrentStepper:
 
 def rnn(weights: Weights) -> RecurrentStepper:
     """Build the engine of `rnn` and `rnn-scratch`."""
-    return _stacked(weights, rnn_cell, n_gates=1)
+    nonlinearity = weights.option("nonlinearity", str) if "nonlinearity" in weights.config else "tanh"
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity is {nonlinearity!r}")
+    return _stacked(weights, partial(rnn_cell, nonlinearity=nonlinearity), n_gates=1)
 
 
 def gru(weights: Weights) -> RecurrentStepper:

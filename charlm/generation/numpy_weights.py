@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 T = TypeVar("T")
 
-INITS = ("uniform", "identity")  # values of the option `init`, which does not affect trained weights
+INITS = ("uniform", "identity", "orthogonal")  # values of the option `init`, which does not affect trained weights
 
 
 class Weights:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from charlm.cells import loop_cell
 from charlm.models.base import CharModel
-from charlm.models.layers.init import check_init, identity_
+from charlm.models.layers.init import init_recurrent
 
 
 class Loop(CharModel):
@@ -28,20 +28,18 @@ class Loop(CharModel):
         vocab_size: V.
         n_embed: E, embedding size.
         n_hidden: H, hidden size.
-        init: "uniform", or "identity": W_hh starts as the identity and b_h as zero.
+        init: "uniform", "identity" or "orthogonal"; the last two apply to W_hh and set b_h to zero.
     """
 
     default_feed = "windows"
 
     def __init__(self, vocab_size: int, n_embed: int = 42, n_hidden: int = 256, init: str = "uniform") -> None:
         super().__init__()
-        check_init(init)
         self.embed = nn.Embedding(vocab_size, n_embed)
         self.embed_to_hidden = nn.Linear(n_embed, n_hidden)
         self.hidden_to_hidden = nn.Linear(n_hidden, n_hidden)
         self.head = nn.Linear(n_hidden, vocab_size)
-        if init == "identity":
-            identity_(self.hidden_to_hidden)
+        init_recurrent(self.hidden_to_hidden, init)
 
     def features(self, chars: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Read a batch of text.

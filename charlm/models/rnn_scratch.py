@@ -8,15 +8,26 @@ Shapes: E n_embed, H n_hidden, L n_layers.
 
 from __future__ import annotations
 
+from functools import partial
+
 from charlm.cells import rnn_cell
 from charlm.models.layers.scratch import ScratchLayers
 from charlm.models.rnn import RNN
 
 
 class RNNLayers(ScratchLayers):
-    """`nn.RNN`, batch first."""
+    """`nn.RNN`, batch first.
 
-    cell = staticmethod(rnn_cell)
+    Args:
+        n_input, n_hidden, n_layers, dropout: see `ScratchLayers`.
+        nonlinearity: "tanh" or "relu".
+    """
+
+    def __init__(
+        self, n_input: int, n_hidden: int, n_layers: int = 1, dropout: float = 0.0, nonlinearity: str = "tanh"
+    ) -> None:
+        super().__init__(n_input, n_hidden, n_layers, dropout)
+        self.cell = partial(rnn_cell, nonlinearity=nonlinearity)
 
 
 class RNNScratch(RNN):

@@ -153,6 +153,7 @@ ERRORS = [
     (f"{FIND} --n-steps 30 --plot curve.xyz", 2, "curve.xyz"),
     ("lesson --steps char4", 2, "no step 'char4'; did you mean 'char3'?"),
     ("lesson --steps char3 --corpus nothere.txt", 66, "nothere.txt"),
+    ("lesson --quick --steps lstm", 2, "step 'lstm' has no quick version"),
     ("lesson --epochs 0", 2, "--epochs"),
 ]
 

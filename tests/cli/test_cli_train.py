@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -140,6 +141,13 @@ def test_the_lesson_prints_published_results_and_ours(call):
     assert "1.8450" in out and "2.0011" in out
     assert "training lesson-char3" in err
     assert {path.name for path in RUNS.iterdir()} == {"lesson-char3", "lesson-multi"}
+
+
+def test_the_lesson_estimates_the_time_of_each_step_and_quick_is_marked(call):
+    out, err = call("lesson --quick --steps char3,gru --corpus human-numbers:300 --epochs 1")
+    assert re.search(r"^  char3 +(seconds|\d+ seconds)$", err, re.MULTILINE)
+    assert err.index("in all") < err.index("training lesson-char3")
+    assert "QUICK" in out and "The one protocol" not in out
 
 
 def test_the_lesson_and_the_one_protocol_as_json(call):

@@ -22,6 +22,7 @@ CASES = (
     [(name, SIZES) for name in RECURRENT]
     + [(name, SIZES | {"n_layers": 3, "dropout": 0.5}) for name in STACKED]
     + [(name, SIZES | {"tied": True, "head_dropout": 0.5}) for name in STACKED]
+    + [(name, SIZES | {"n_layers": 2, "nonlinearity": "relu"}) for name in ("rnn", "rnn-scratch")]
     + [(name, {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True}) for name in STACKED]
 )
 

@@ -16,7 +16,7 @@ from charlm.generation.generator import load_numpy
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.numpy_engine import ENGINES
 from charlm.models import MODELS, build, options_of
-from charlm.models.layers.init import identity_
+from charlm.models.layers.init import init_recurrent
 from charlm.storage.checkpoint import Metadata
 from charlm.training.loop import TrainState, fit
 
@@ -200,10 +200,22 @@ def test_identity_initialization_gives_identity_matrices_and_zero_biases(name):
         assert not bias.any()
 
 
+@pytest.mark.parametrize("name", WITH_INIT)
+def test_orthogonal_initialization_keeps_the_length_of_a_state(name):
+    parameters = dict(small(name, init="orthogonal").named_parameters())
+    recurrent = [key for key in parameters if "weight_hh" in key or key == "hidden_to_hidden.weight"]
+    assert recurrent
+    for key in recurrent:
+        weight = parameters[key].data
+        torch.testing.assert_close(weight @ weight.T, torch.eye(SMALL["n_hidden"]))
+        assert not torch.equal(weight, torch.eye(SMALL["n_hidden"]))
+        assert not parameters[key.replace("weight", "bias")].any()
+
+
 @torch.no_grad()
 def test_an_identity_layer_returns_its_input():
     layer = nn.Linear(4, 4)
-    identity_(layer)
+    init_recurrent(layer, "identity")
     hidden = torch.rand(3, 4)
     torch.testing.assert_close(layer(hidden), hidden)
 
@@ -253,6 +265,7 @@ def test_texts_sampled_as_one_batch_are_those_sampled_alone(name, n_context):
         ("gru", {"head_dropout": 2}, "head_dropout is 2; it must be"),
         ("gru", {"dropout": float("nan")}, "dropout is nan"),
         ("rnn", {"init": "eye"}, "init = 'eye' is not known"),
+        ("rnn", {"nonlinearity": "gelu"}, "nonlinearity = 'gelu' is not known"),
         ("rnn", {"init": 1}, "init is 1; it must be str"),
         ("rnn", {"name": "x"}, "no option 'name'"),
         ("rnn", {"vocab_size": 3}, "no option 'vocab_size'"),
@@ -270,4 +283,4 @@ def test_an_integer_is_accepted_for_a_float():
 
 def test_options_include_those_of_the_base_class():
     assert options_of("char3") == {"n_embed": 42, "n_hidden": 256}
-    assert options_of("rnn-scratch") == options_of("gru") | {"init": "uniform"}
+    assert options_of("rnn-scratch") == options_of("gru") | {"init": "uniform", "nonlinearity": "tanh"}

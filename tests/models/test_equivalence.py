@@ -51,6 +51,16 @@ def test_hand_written_layers_equal_those_of_pytorch(kind, b, t, n_layers, with_s
     same(read(scratch, inputs, state), read(library, inputs, state))
 
 
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_a_hand_written_rnn_with_relu_is_that_of_pytorch(n_layers):
+    scratch, library = pair("rnn", n_layers, nonlinearity="relu")
+    inputs = torch.randn(4, 5, E, dtype=torch.float64)
+    same(read(scratch, inputs, []), read(library, inputs, []))
+    tanh, _ = pair("rnn", n_layers)
+    tanh.load_state_dict(scratch.state_dict())
+    assert not torch.allclose(tanh(inputs)[0], scratch(inputs)[0])
+
+
 @pytest.mark.parametrize("kind", PAIRS)
 def test_dropout_has_no_effect_in_evaluation_mode(kind):
     scratch, library = pair(kind, 2, dropout=0.5)

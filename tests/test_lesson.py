@@ -1,0 +1,36 @@
+"""docs/lesson.ipynb: it is built from docs/lesson.py, and all of its cells run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for module in ("jupytext", "nbclient", "ipykernel", "matplotlib"):
+    pytest.importorskip(module, reason=f"{module} is not installed; pip install -e '.[lesson]'")
+
+DOCS = Path(__file__).parent.parent / "docs"
+MAX_BYTES = 1_000_000
+
+
+def cells_of(path):
+    """Return (type, source) of each cell of a notebook."""
+    return [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(path.read_text("utf-8"))["cells"]]
+
+
+def test_the_notebook_runs_and_is_the_one_in_the_repository(tmp_path):
+    built, stored = tmp_path / "lesson.ipynb", DOCS / "lesson.ipynb"
+    home = {"IPYTHONDIR": str(tmp_path), "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, DOCS / "build_lesson.py", built]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | home)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert cells_of(built) == cells_of(stored)
+    assert built.stat().st_size < MAX_BYTES and stored.stat().st_size < MAX_BYTES
+
+
+def test_every_cell_of_the_stored_notebook_that_prints_or_plots_has_an_output():
+    cells = json.loads((DOCS / "lesson.ipynb").read_text("utf-8"))["cells"]
+    shows = [cell for cell in cells if any("print(" in line or "plt.show()" in line for line in cell["source"])]
+    assert shows and all(cell["outputs"] for cell in shows)
