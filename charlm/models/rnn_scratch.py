@@ -19,14 +19,14 @@ class RNNLayers(ScratchLayers):
     """`nn.RNN`, batch first.
 
     Args:
-        n_input, n_hidden, n_layers, dropout: see `ScratchLayers`.
+        n_embed, n_hidden, n_layers, dropout: see `ScratchLayers`.
         nonlinearity: "tanh" or "relu".
     """
 
     def __init__(
-        self, n_input: int, n_hidden: int, n_layers: int = 1, dropout: float = 0.0, nonlinearity: str = "tanh"
+        self, n_embed: int, n_hidden: int, n_layers: int = 1, dropout: float = 0.0, nonlinearity: str = "tanh"
     ) -> None:
-        super().__init__(n_input, n_hidden, n_layers, dropout)
+        super().__init__(n_embed, n_hidden, n_layers, dropout)
         self.cell = partial(rnn_cell, nonlinearity=nonlinearity)
 
 
