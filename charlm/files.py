@@ -90,9 +90,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}") from None
     try:
         remove_temp_files(folder)
-        me = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         with suppress(OutputError):  # only for error messages
-            atomic_write(folder / OWNER, json.dumps(me).encode())
+            atomic_write(folder / OWNER, json.dumps(owner).encode())
         yield
     finally:
         lock.release()

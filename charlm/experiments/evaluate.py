@@ -63,16 +63,16 @@ def evaluate_models(
     if len(models) > 1:
         if weights is None:
             _check_held_out(models[:1], text, first, stop, "--weights")
-        shares = mixture_weights(models, weights, announce)
-        report |= _evaluate_mixture(models, ids, first, stop, shares)
+        used = mixture_weights(models, weights, announce)
+        report |= _evaluate_mixture(models, ids, first, stop, used)
     else:
-        shares, model = [1.0], models[0].model
+        used, model = [1.0], models[0].model
         n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
         report |= _bits(metrics.evaluate(model.model, ids, first, stop, n_context, bos_id=bos_id))
     if dynamic is not None:
         if not dynamic.is_complete:
             _check_held_out(models, text, first, stop, "--rate and --decay")
-        report["dynamic"] = _evaluate_dynamic(models, ids, first, stop, shares, dynamic, announce)
+        report["dynamic"] = _evaluate_dynamic(models, ids, first, stop, used, dynamic, announce)
     return report
 
 
@@ -91,7 +91,7 @@ def _bounds(trained: TrainedModel, text: Corpus, part: str | None, is_other: boo
 
 
 def _check_held_out(models: Sequence[TrainedModel], text: Corpus, first: int, stop: int, options: str) -> None:
-    """Refuse to evaluate on characters on which options would be chosen, under whatever name the text is given.
+    """Refuse to evaluate on characters on which options would be chosen; texts are compared by their SHA-256.
 
     Raises:
         UsageError: the characters overlap the validation part of a model's training text.
@@ -111,8 +111,8 @@ def _evaluate_mixture(
     """Return the result of a mixture and of each of its models."""
     nats = per_model_nats([trained.model for trained in models], ids, first, stop)
     rows = [
-        {"model": str(trained.path), "weight": weight} | _bits(EvalResult(own.sum().item(), stop - first))
-        for trained, weight, own in zip(models, weights, nats, strict=True)
+        {"model": str(trained.path), "weight": weight} | _bits(EvalResult(row.sum().item(), stop - first))
+        for trained, weight, row in zip(models, weights, nats, strict=True)
     ]
     return {"mixture": rows} | _bits(EvalResult(mixture_nats(nats, weights).sum().item(), stop - first))
 
@@ -126,15 +126,15 @@ def _evaluate_dynamic(
     options: DynamicOptions,
     announce: Announce,
 ) -> dict[str, Any]:
-    """Return the result of dynamic evaluation: each model adapts on its own, then they are mixed."""
+    """Return the result of dynamic evaluation: each model is adapted separately; their probabilities are mixed."""
     configs, nats = [], []
     for trained in models:
         model, config = trained.model, dynamic_config(trained, options, announce)
-        own = dynamic_nll(model.model, ids, first, stop, config, model.metadata.n_context, model.vocab.bos_id)
-        if not own.isfinite().all():
+        row = dynamic_nll(model.model, ids, first, stop, config, model.metadata.n_context, model.vocab.bos_id)
+        if not row.isfinite().all():
             raise CharlmError(f"{trained.path}: the weights diverged at --rate {config.rate:g}; use a lower --rate")
         configs.append(config)
-        nats.append(own)
+        nats.append(row)
 
     def values(name: str) -> Any:
         found = [getattr(config, name) for config in configs]

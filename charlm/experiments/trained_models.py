@@ -1,4 +1,4 @@
-"""Trained models in use: mixtures and dynamic evaluation, with settings chosen on the models' own training text."""
+"""Mixtures and dynamic evaluation of trained models, with settings chosen on the validation part of their text."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class DynamicOptions:
-    """Options of dynamic evaluation as a user gives them.
+    """Options of dynamic evaluation, possibly incomplete; `dynamic_config` completes them.
 
     Attributes:
         method: "sgd" or "rms".
-        rate: learning rate; None leaves the choice to `dynamic_config`.
-        decay: decay towards the trained weights; None likewise.
-        segment_len: characters between two steps; None takes the default.
+        rate: learning rate; None if not given.
+        decay: decay towards the trained weights; None if not given.
+        segment_len: characters between two steps; None if not given.
     """
 
     method: str
@@ -57,7 +57,7 @@ class DynamicOptions:
 
 
 def read_text(trained: TrainedModel, sources: Sequence[str], announce: Announce) -> Corpus:
-    """Read a text with a model's vocabulary: other texts, or the text that the model was trained on, split as then.
+    """Read a text with a model's vocabulary: other texts, or the training text with the split of the training.
 
     Args:
         trained: the model.

@@ -1,4 +1,4 @@
-"""Training of models that only count: one pass over the text instead of the training loop."""
+"""Training of n-gram models: one pass over the text instead of the training loop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def count(
 ) -> None:
     """Fit the counts of a model to a text.
 
-    The model is validated once, and the result is reported twice, at 0 and at N characters: a flat line beside the
-    curves of trained models.
+    The model is validated once. The result is logged at 0 and at N characters: a horizontal line in the plots of other
+    models' curves.
 
     Args:
         state: of a `CountingModel`; its counters report one epoch of one step afterwards.

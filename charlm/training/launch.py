@@ -1,4 +1,4 @@
-"""Rendezvous of the processes that `torchrun` starts, and the name of their run for restarted ones.
+"""Rendezvous of the processes that `torchrun` starts; the run folder for processes that it restarts.
 
 `torchrun` gives each process its rank and the address of the first machine in environment variables.
 """

@@ -88,7 +88,7 @@ class TrainState:
         epoch, step_in_epoch: position of the next batch in the feed.
         step: optimiser steps taken.
         n_chars: characters predicted.
-        sum_nats: loss summed over those characters, kept on the device; reading it makes the device wait.
+        sum_nats: loss summed over those characters, on the device; reading it makes the device wait.
         hidden: the model's state after the last batch; None to start from its initial state.
         batch: the batch being read.
         logs: values that callbacks measured during the present hook, for the callbacks after them.
@@ -158,7 +158,7 @@ class TrainState:
         return nats_per_char(logits, batch.targets, self.label_smoothing) if self.label_smoothing else loss
 
     def advance(self, batch: Shard) -> None:
-        """Count a step, and detach the hidden state, or drop it if the next batch starts elsewhere in the text."""
+        """Count a step; detach the hidden state, or drop it if the next batch is not the continuation of this one."""
         self.hidden = detach(self.hidden) if self.feed.carries_state else None
         if isinstance(self.sum_nats, float):
             dtype = torch.float32 if batch.loss.device.type == "mps" else torch.float64  # mps has no float64

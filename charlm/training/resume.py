@@ -57,12 +57,12 @@ def restore(state: TrainState, callbacks: Sequence[Callback], packed: Any, tenso
 
     Args:
         state: made from the same recipe and text.
-        callbacks: all callbacks of the training, unused.
+        callbacks: all callbacks of the training, newly created.
         packed: JSON that `snapshot` returned.
         tensors: tensors that `snapshot` returned; others are ignored.
 
     Returns:
-        differences between then and now (torch, device, threads, processes), each with its consequence.
+        differences of the environment (torch, device, threads, processes), each with its consequence.
 
     Raises:
         CheckpointError: the snapshot has another format.
@@ -80,8 +80,8 @@ def restore(state: TrainState, callbacks: Sequence[Callback], packed: Any, tenso
     state.timer.synced_seconds = tree["seconds"]
     state.stop = tree["finished"]
     state.optimizer.load_state_dict(tree["optimizer"])
-    keeping = [callback for callback in callbacks if callback.state_attrs]
-    for callback, (name, values) in zip(keeping, tree["callbacks"], strict=True):
+    stateful = [callback for callback in callbacks if callback.state_attrs]
+    for callback, (name, values) in zip(stateful, tree["callbacks"], strict=True):
         if type(callback).__name__ != name or set(values) != set(callback.state_attrs):
             raise ValueError(f"it has {name} instead of {type(callback).__name__}")
         for key, value in values.items():
@@ -130,7 +130,7 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the tree of which `_pack` made JSON."""
+    """Return the tree that `_pack` converted to JSON."""
     if isinstance(packed, list):
         return [_unpack(part, tensors) for part in packed]
     if not isinstance(packed, dict):

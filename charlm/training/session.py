@@ -92,13 +92,13 @@ def _train(
             return
         extra_tensors = None
         if name == "last" and model.uses_gradients:
-            metadata.resume, extra_tensors = snapshot(state, listed)
+            metadata.resume, extra_tensors = snapshot(state, all_callbacks)
         if distributed.is_main_process():
             checkpoint.save(folder / f"{name}.safetensors", model, metadata, extra_tensors=extra_tensors)
 
     if folder is not None and resume is None and distributed.is_main_process():
         atomic_write(folder / "recipe.toml", recipe.to_toml().encode())
-    listed = [
+    all_callbacks = [
         *trainer.callbacks,
         *(_loggers(trainer, folder) if folder is not None and distributed.is_main_process() else []),
         callbacks.ModelCheckpoint(save, recipe.save_steps, recipe.save_minutes),
@@ -106,13 +106,14 @@ def _train(
     ]
     if resume is not None:
         assert folder is not None
-        snapshots |= _resume(trainer, folder, listed, resume)
+        snapshots |= _resume(trainer, folder, all_callbacks, resume)
     if model.uses_gradients:
         _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
         fit_counts(model, trainer.train_ids, trainer.char_classes)
-        fit(state, [*listed, trainer.signals])
+        fit(state, [*all_callbacks, trainer.signals])
     else:
-        count(state, trainer.train_ids, trainer.char_classes, trainer.validate if trainer.has_valid else None, listed)
+        score = trainer.validate if trainer.has_valid else None
+        count(state, trainer.train_ids, trainer.char_classes, score, all_callbacks)
 
     name = "best" if "best" in snapshots else "last"
     metadata, weights = snapshots[name]

@@ -85,8 +85,8 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
 
     if recipe.split != "random20":
         return rows(), None
-    kept, held_out = random_split(rows().n_rows, HELD_OUT, recipe.seed)
-    return rows(kept), rows(held_out)
+    train, held_out = random_split(rows().n_rows, HELD_OUT, recipe.seed)
+    return rows(train), rows(held_out)
 
 
 def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -37,8 +37,8 @@ class Trainer:
         ids: the text as indices, on the device if it fits, (N,).
         state: for `fit`.
         held_out: held-out feed of split "random20", else None.
-        callbacks: callbacks of the recipe; those that save and report come after them.
-        signals: the callback to place last.
+        callbacks: callbacks of the recipe; those that save and report are added after them.
+        signals: callback that must be the last one.
     """
 
     recipe: Recipe

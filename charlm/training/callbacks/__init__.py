@@ -1,6 +1,7 @@
 """Additions to the training loop, one callback each.
 
-Read first: `Callback` in ../loop.py, then measuring.py.
+Read first: `Callback` in ../loop.py, then measuring.py (values), reporting.py (where they are written) and steering.py
+(gradient, learning rate, early stopping).
 """
 
 import lazy_loader

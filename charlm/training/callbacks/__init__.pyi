@@ -1,7 +1,7 @@
-from .averaging import EMA
-from .contention import WarnOversubscription
-from .forgiving import IgnoreIOErrors
+from .ema import EMA
+from .ignore_errors import IgnoreIOErrors
 from .measuring import Samples, TrainingStats, Validate
+from .oversubscription import WarnOversubscription
 from .reporting import JSONLinesLogger, Progress, TensorBoard, write_final_scores
 from .saving import ModelCheckpoint
 from .signals import StopOnSignal

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from charlm.training.callbacks import WarnOversubscription
-from charlm.training.callbacks.contention import FIRST, INTERVAL, seconds_of_work
+from charlm.training.callbacks.oversubscription import FIRST, INTERVAL, seconds_of_work
 
 
 class Later:

@@ -1,4 +1,4 @@
-"""Loggers may fail without ending the training."""
+"""A wrapper that lets a training continue if a logger fails."""
 
 from __future__ import annotations
 
