@@ -46,7 +46,7 @@ def read_corpus(options: Recipe) -> Corpus:
     name = " + ".join(options.corpus)
     texts = named_texts.open_texts(options.corpus)
     corpus = make_corpus(texts, name, options.split, options.bytes, options.lower, options.min_count)
-    if len(corpus.vocab) == 1:  # the unknown symbol alone
+    if len(corpus.vocab) == 1:  # only the unknown symbol
         raise DataError(
             f"{name}: no character occurs {options.min_count} times in the training part; lower --min-count"
         )

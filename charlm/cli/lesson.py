@@ -52,7 +52,7 @@ def lesson(
         report.append(row | ({"quick": True} if quick else {}))
         published, ours = row["published_nats"], row["nats"]
         numbers = [f"{published:.4f}", f"{ours:.4f}", f"{ours - published:+.4f}", f"{row['seconds']:.0f}"]
-        cells.append([row["step"], STEPS[row["step"]].about, *numbers])
+        cells.append([row["step"], STEPS[row["step"]].description, *numbers])
         print("{}: published {}, ours {} ({}), {} s".format(row["step"], *numbers), file=sys.stderr)
     if not as_json:
         print("The lesson's own protocols, nats per character (char3: on the training windows)")

@@ -38,7 +38,7 @@ def _tables(a: int, b: int, seed: int, epoch: int) -> list[tuple[Positions, Posi
 
 
 def permute(positions: Positions, n: int, seed: int, epoch: int) -> Positions:
-    """Return the elements at some positions of a permutation of 0..n-1 that depends on n, seed and epoch alone.
+    """Return the elements at some positions of the permutation of 0..n-1 given by n, seed and epoch.
 
     Args:
         positions: from 0 to n - 1, int64, (P,).

@@ -89,12 +89,8 @@ class Vocab:
     def encode(self, text: str) -> Ids:
         """Convert text to indices, (N,); unknown characters become 0."""
         if self.is_bytes:
-            return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
+            return self.encode_codepoints(np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8))
         return self.encode_codepoints(code_points(text))
-
-    def encode_bytes(self, data: bytes) -> Ids:
-        """Convert bytes to indices, (N,), with a vocabulary of bytes."""
-        return self.encode_codepoints(np.frombuffer(data, dtype=np.uint8))
 
     def encode_codepoints(self, codepoints: Codepoints) -> Ids:
         """Convert code points or byte values to indices, (N,)."""

@@ -31,12 +31,12 @@ class Step:
     """One step of the lesson.
 
     Attributes:
-        about: architecture and feed.
+        description: architecture and feed.
         published_nats: published result, nats per character.
         result: key of the run's result that compares with it.
     """
 
-    about: str
+    description: str
     published_nats: float
     result: str = "valid_nats"
 

@@ -137,7 +137,7 @@ def uniform_stream(seed: int) -> Iterator[float]:
 
 
 def uniform_streams(seeds: Iterable[int]) -> Iterator[Numbers]:
-    """Return the streams of several seeds side by side, (B,) per step.
+    """Return the streams of several seeds, (B,) per step.
 
     Raises:
         UsageError: a seed is out of range.

@@ -41,7 +41,7 @@ class NGram(CountingModel):
         Args:
             chars: character indices, long, (B, T).
             state: from the previous call; None before the first characters.
-            only_last: return the logits of the last position alone.
+            only_last: return the logits of the last position only.
 
         Returns:
             logits: log-probabilities, float, (B, T, V), or (B, 1, V).

@@ -29,7 +29,7 @@ from charlm.ngrams.levels import Ints
 from charlm.ngrams.trie import Trie
 
 SMOOTHINGS = ("kneser-ney", "witten-bell")
-CHUNK = 1024  # positions computed at once: temporary arrays should fit into the cache of the processor
+CHUNK = 1024  # positions per block; temporary arrays should fit into the processor's cache
 Contexts = Sequence[int] | Ints  # (C,) of one position, or (C, M)
 
 

@@ -49,7 +49,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
     Args:
         vocab_size: V.
         order: n, of the characters.
-        chunk_chars: characters of which words are counted at once, to limit memory.
+        chunk_chars: characters per block of the count, to limit memory.
 
     Attributes:
         char_classes: class of each symbol, uint8, (V,).

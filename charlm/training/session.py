@@ -42,7 +42,7 @@ def train(
     extra: Sequence[Callback] = (),
     resume: Callable[[list[str]], None] | None = None,
 ) -> LanguageModel:
-    """Train a model, or fit its counts if it has nothing else.
+    """Train a model by gradient steps, or only fit its counts if it has no parameters.
 
     With several processes, all of them call this function; rank 0 evaluates and writes.
 

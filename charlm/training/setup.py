@@ -121,7 +121,7 @@ def schedule_callback(recipe: Recipe) -> Callback:
     """Return the callback of the learning rate schedule.
 
     Raises:
-        UsageError: lengths in epochs that exceed the training, or a training that is limited in minutes alone.
+        UsageError: lengths in epochs that exceed the training, or a training with a limit in minutes only.
     """
     n_epochs = recipe.epochs
     assert recipe.learning_rate is not None  # see `fill_defaults`

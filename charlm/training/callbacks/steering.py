@@ -13,7 +13,7 @@ from charlm.training.schedules import Factor
 
 
 class AllReduceGradients(Callback):
-    """Average gradient and loss over the processes; the first callback that looks at either."""
+    """Average gradient and loss over the processes; this callback must precede those that read either."""
 
     def on_backward_end(self, state: TrainState) -> None:
         """Average them."""
