@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import charlm
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
 from charlm.recipe import DEFAULT_RECIPE, Recipe
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.evaluation.metrics import nats_to_bits
 
 TRAIN = "train --corpus text.txt --n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8 --epochs 3 --learning-rate 0.03"

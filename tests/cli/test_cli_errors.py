@@ -10,7 +10,7 @@ import torch
 
 from charlm.cli import main
 from charlm.data import named_texts
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.errors import CharlmError
 
 NOT_HERE = "cuda" if not torch.cuda.is_available() else "mps"

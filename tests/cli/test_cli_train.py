@@ -19,7 +19,7 @@ import charlm
 from charlm import models, recipe
 from charlm.cli import main
 from charlm.data import named_texts
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.storage import checkpoint
 
 TINY = "--n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8"

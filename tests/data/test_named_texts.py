@@ -6,7 +6,8 @@ import os
 import pytest
 
 from charlm.data import named_texts
-from charlm.data.named_texts import NamedText, human_numbers, python_docs, spell
+from charlm.data.generated_texts import human_numbers, python_docs, spell
+from charlm.data.named_texts import NamedText
 from charlm.errors import DataError, InputNotFoundError
 
 BOOK = b"a book that is not long, but is the right one\n" * 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from charlm import api
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.errors import UsageError
 from charlm.evaluation.dynamic import DynamicConfig, dynamic_nll
 from charlm.evaluation.search import DECAY_GRID, RATE_GRID, coordinate_search

@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 def test_the_curve_is_a_flat_line_over_the_training_part(run):
     first, last, end = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    n_chars = round(0.8 * len(charlm.data.named_texts.human_numbers("300")))
+    n_chars = round(0.8 * len(charlm.data.generated_texts.human_numbers("300")))
     assert (first["n_chars"], last["n_chars"], end["result"]["n_chars"]) == (0, n_chars, n_chars)
     assert first["valid_nats"] == last["valid_nats"] == pytest.approx(end["result"]["valid_nats"], abs=0.2)
     assert len(last["sample"]) == 200
