@@ -48,7 +48,7 @@ def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_js
     choices, corpus = read_text(take_recipe(given))
 
     from charlm.evaluation.metrics import nats_to_bits
-    from charlm.experiments.lr_find import find_rate, plot
+    from charlm.experiments.lr_find import BELOW_MINIMUM, find_rate, plot
 
     found = find_rate(choices, corpus, lowest, highest, n_steps)
     if png is not None:
@@ -57,9 +57,13 @@ def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_js
         except OSError as error:
             raise OutputError(f"{png}: cannot be written: {error.strerror}") from None
         print(f"plot: {png}", file=sys.stderr)
+    rates = {"steepest": found.steepest, "valley": found.valley, "minimum_tenth": found.minimum / 10}
     if as_json:
-        print(json.dumps({"suggestion": found.suggestion, "rates": found.rates, "nats": found.nats}))
+        report = {"suggestion": found.suggestion, **rates, "rates": found.rates, "nats": found.nats}
+        print(json.dumps(report))
         return
     points = list(zip(found.rates, found.nats, strict=True))[:: max(1, len(found.rates) // 20)]
     print(table(["rate", "bits/char"], [[f"{rate:.1e}", f"{nats_to_bits(nats):.3f}"] for rate, nats in points]))
-    print(f"\nthe loss falls most steeply at {found.suggestion:.1e}; try --learning-rate {found.suggestion:.0e}")
+    print(f"\nsteepest fall {rates['steepest']:.1e}, valley {rates['valley']:.1e}, ", end="")
+    print(f"minimum / 10 {rates['minimum_tenth']:.1e}")
+    print(f"suggestion: --learning-rate {found.suggestion:.1e} (minimum / {BELOW_MINIMUM:g})")

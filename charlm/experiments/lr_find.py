@@ -1,6 +1,7 @@
 """Learning-rate range test (Smith 2015): raise the learning rate at every step and record the loss.
 
-Reference: Smith (2015), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3.
+Reference: Smith (2015), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3. The three
+rates that are reported are those of fastai's `lr_find`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from charlm.training.trainer import Trainer
 SMOOTHING = 0.95  # weight of earlier losses in the moving average
 DIVERGED = 1.5  # a loss above this multiple of the lowest loss ends the search
 SLOPE_STEPS = 5  # steps over which the slope is taken
+BELOW_MINIMUM = 6.0  # the suggestion is the rate of the lowest loss divided by this; see docs/log.md
 
 
 class Sweep(Callback):
@@ -69,12 +71,43 @@ class LearningRates:
     Attributes:
         rates: learning rates, rising.
         nats: smoothed training loss at each, nats per character.
-        suggestion: learning rate at which the loss falls most steeply.
     """
 
     rates: list[float]
     nats: list[float]
-    suggestion: float
+
+    @property
+    def steepest(self) -> float:
+        """The rate at which the loss falls most steeply."""
+        slopes = [self.nats[i + SLOPE_STEPS] - self.nats[i] for i in range(len(self.nats) - SLOPE_STEPS)]
+        return self.rates[slopes.index(min(slopes)) + SLOPE_STEPS // 2]
+
+    @property
+    def valley(self) -> float:
+        """The middle of the longest falling part of the curve, as in fastai."""
+        first, last = longest_fall(self.nats)
+        return self.rates[(first + last) // 2]
+
+    @property
+    def minimum(self) -> float:
+        """The rate with the lowest loss; training at it diverges, or nearly so."""
+        return self.rates[self.nats.index(min(self.nats))]
+
+    @property
+    def suggestion(self) -> float:
+        """The peak learning rate to train with."""
+        return self.minimum / BELOW_MINIMUM
+
+
+def longest_fall(values: list[float]) -> tuple[int, int]:
+    """Return first and last position of the longest decreasing subsequence."""
+    lengths, firsts = [1] * len(values), list(range(len(values)))  # of the longest one that ends at each position
+    for i in range(len(values)):
+        for j in range(i):
+            if values[i] < values[j] and lengths[i] <= lengths[j]:
+                lengths[i], firsts[i] = lengths[j] + 1, firsts[j]
+    last = lengths.index(max(lengths))
+    return firsts[last], last
 
 
 def find_rate(
@@ -105,9 +138,7 @@ def find_rate(
     finite = [(rate, nats) for rate, nats in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(nats)]
     if len(finite) < 10:
         raise CharlmError(f"the loss diverged within {len(finite)} steps; lower --lowest")
-    rates, nats = [rate for rate, _ in finite], [nats for _, nats in finite]
-    slopes = [nats[i + SLOPE_STEPS] - nats[i] for i in range(len(nats) - SLOPE_STEPS)]
-    return LearningRates(rates, nats, rates[slopes.index(min(slopes)) + SLOPE_STEPS // 2])
+    return LearningRates([rate for rate, _ in finite], [nats for _, nats in finite])
 
 
 def plot(found: LearningRates, path: Path) -> None:
@@ -118,6 +149,8 @@ def plot(found: LearningRates, path: Path) -> None:
     """
     with figure(path, 7, 4) as axes:
         axes.semilogx(found.rates, [nats_to_bits(nats) for nats in found.nats])
-        axes.axvline(found.suggestion, linestyle="--", color="tab:orange", label=f"steepest: {found.suggestion:.1e}")
+        for name, style in (("steepest", ":"), ("valley", "-."), ("suggestion", "--")):
+            rate = getattr(found, name)
+            axes.axvline(rate, linestyle=style, color="tab:orange", label=f"{name}: {rate:.1e}")
         axes.set(xlabel="learning rate", ylabel="training loss, bits per character (smoothed)")
         axes.legend()

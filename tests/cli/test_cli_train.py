@@ -175,7 +175,9 @@ def test_a_learning_rate_is_found(call, tmp_path):
     assert found["rates"] == sorted(found["rates"]) and len(found["rates"]) == len(found["nats"]) > 20
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     out, _ = call(find)
-    assert f"{found['suggestion']:.1e}" in out
+    for key in ("suggestion", "steepest", "valley", "minimum_tenth"):
+        assert f"{found[key]:.1e}" in out
+    assert found["minimum_tenth"] < found["suggestion"] < 10 * found["minimum_tenth"]
     assert not RUNS.exists()
 
 
