@@ -16,6 +16,7 @@ from charlm.data.vocab import FLUSH, Vocab
 from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
 from charlm.generation.numpy_engine import make_engine
 from charlm.generation.sampler import (
+    DEFAULT_LENGTH,
     SamplingParams,
     Stepper,
     generate_ids,
@@ -82,7 +83,7 @@ class TextGenerator:
         self,
         n_texts: int,
         prompt: str = "",
-        length: int = 300,
+        length: int = DEFAULT_LENGTH,
         *,
         seed: int | None = None,
         stop: str | None = None,
@@ -98,7 +99,7 @@ class TextGenerator:
             seed: of the first text; None draws one.
             stop: end before this text would appear.
             unknown: see `preprocess`.
-            sampling: fields of `SamplingParams`: temperature, top_k, top_p, min_p.
+            sampling: fields of `SamplingParams`: temperature, top_k, top_p, min_p, cache_model.
 
         Raises:
             DataError: a character of `prompt` is not in the vocabulary.
@@ -130,11 +131,11 @@ class TextGenerator:
                 chars = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
                 yield _until(stop, chars) if stop else chars
 
-    def stream(self, prompt: str = "", length: int = 300, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", length: int = DEFAULT_LENGTH, **options: Any) -> Iterator[str]:
         """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""
         return next(self.generate_many(1, prompt, length, **options))
 
-    def sample(self, prompt: str = "", length: int = 300, **options: Any) -> str:
+    def sample(self, prompt: str = "", length: int = DEFAULT_LENGTH, **options: Any) -> str:
         """Return a text, without `prompt`; see `generate_many` for options and errors."""
         return "".join(self.stream(prompt, length, **options))
 

@@ -24,6 +24,7 @@ from charlm.errors import UsageError
 from charlm.evaluation.metrics import eval_mode, per_char_nll
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel, State
+from charlm.models.counting import HasCacheModel
 
 MAX_ITERATIONS = 1000  # of expectation-maximisation
 TOLERANCE = 1e-6  # converged when no weight changes by more
@@ -75,6 +76,14 @@ class Mixture(CharModel):
         log_probs = torch.stack([torch.log_softmax(logits, dim=-1) for logits, _ in results])  # (K, B, T, V)
         log_weights = log_probs.new_tensor(self.weights).log().view(-1, 1, 1, 1)
         return torch.logsumexp(log_weights + log_probs, dim=0), tuple(s for _, s in results)
+
+    def freeze_cache(self, state: State, n_texts: int) -> State:
+        """Return a state after which the cache models of all models count no further characters."""
+        states = [None] * len(self.models) if state is None else state
+        return tuple(
+            model.freeze_cache(s, n_texts) if isinstance(model, HasCacheModel) else s
+            for model, s in zip(self.models, states, strict=True)
+        )
 
 
 def check_compatible(models: Sequence[LanguageModel]) -> None:

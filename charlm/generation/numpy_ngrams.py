@@ -17,6 +17,7 @@ from charlm.cells import lstm_cell
 from charlm.errors import UsageError
 from charlm.generation.numpy_recurrent import RecurrentLayers, apply_head, take_head, take_layers
 from charlm.generation.numpy_weights import Array, Weights
+from charlm.generation.sampler import Stepper
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.experts import ExpertReader, Experts
 from charlm.ngrams.interpolation import safe_log
@@ -26,7 +27,7 @@ from charlm.ngrams.word_ngram import InterpolatedWordNGram
 Counts = TypeVar("Counts", bound=InterpolatedNGram)
 
 
-class NGramStepper:
+class NGramStepper(Stepper):
     """Counts of `ngram` or `word-ngram`: a `Stepper` for one text.
 
     Args:
@@ -49,7 +50,7 @@ class NGramStepper:
         return safe_log(self.counts.probs(contexts)[0]).astype(np.float32)
 
 
-class LSTMNGramStepper:
+class LSTMNGramStepper(Stepper):
     """LSTM with n-gram experts: a `Stepper` for one text.
 
     Args:
@@ -73,6 +74,10 @@ class LSTMNGramStepper:
         """Forget all characters."""
         self.experts.reset()
         self.layers.reset()
+
+    def freeze_cache(self) -> None:
+        """Count no further characters in the cache models until `reset`."""
+        self.experts.freeze()
 
     def read(self, chars: Sequence[Any]) -> Array:
         """Read characters, at least one, and return the logits of the next one, (V,)."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from charlm.cells import concat_cell, gru_cell, loop_cell, lstm_cell, rnn_cell
 from charlm.generation.numpy_weights import Array, Weights
+from charlm.generation.sampler import Stepper
 
 PYTORCH = "layers.{0}_l{1}"  # name of a parameter of a layer in nn.LSTM and the like
 AWD_LSTM = "layers.layers.{1}.{0}_l0"
@@ -74,7 +75,7 @@ class RecurrentLayers:
         return hidden
 
 
-class RecurrentStepper:
+class RecurrentStepper(Stepper):
     """Recurrent layers and a head: a `Stepper` for one text or many.
 
     Args:

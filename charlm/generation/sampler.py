@@ -19,8 +19,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import CharlmError, UsageError
+from charlm.errors import CharlmError, UsageError, did_you_mean
 
+DEFAULT_LENGTH, DEFAULT_TEMPERATURE = 500, 0.8  # of `charlm sample` and in Python
+CACHE_MODELS = ("prompt", "own", "off")  # characters that cache models count while sampling
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
 Numbers = NDArray[Any]
@@ -32,6 +34,10 @@ class Stepper(Protocol):
 
     def reset(self) -> None:
         """Return to the initial state."""
+
+    def freeze_cache(self) -> None:
+        """Count no further characters in cache models until `reset`; no-op by default."""
+        return
 
     def read(self, chars: Sequence[Any]) -> Numbers:
         """Read characters and return the logits of the next one.
@@ -55,15 +61,18 @@ class SamplingParams:
             arXiv:1904.09751.
         min_p: keep characters with at least this fraction of the highest probability. Reference: Nguyen et al. (2024),
             arXiv:2407.01082.
+        cache_model: characters that a cache model counts: "prompt", "own" (also the text that is sampled, which then
+            tends to repeat itself) or "off" (none).
 
     Raises:
         UsageError: a value out of range.
     """
 
-    temperature: float = 1.0
+    temperature: float = DEFAULT_TEMPERATURE
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    cache_model: str = "prompt"
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -74,6 +83,9 @@ class SamplingParams:
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"{name} must be above 0 and at most 1, got {value}")
+        if self.cache_model not in CACHE_MODELS:
+            hint = did_you_mean(str(self.cache_model), CACHE_MODELS)
+            raise UsageError(f"cache_model must be one of {', '.join(CACHE_MODELS)}, got {self.cache_model!r}{hint}")
 
     def unnormalized_probs(self, logits: Numbers) -> Numbers:
         """Return numbers proportional to the probabilities, float64, (..., V). Index 0, the unknown, gets 0.
@@ -178,6 +190,8 @@ def generate_ids(
     Raises:
         CharlmError: the model's logits are not finite.
     """
+    if params.cache_model == "off":
+        stepper.freeze_cache()
     read: list[Any] = list(context_ids) if n_context is None else list(context_ids)[-n_context:]
     for number in uniform:
         index = params.sample(stepper.read(read), number)
@@ -187,6 +201,8 @@ def generate_ids(
         else:
             read = [*read, index][-n_context:]
             stepper.reset()
+        if params.cache_model != "own":
+            stepper.freeze_cache()  # before the model reads what was sampled
 
 
 def transpose_iter(rows: Iterator[Sequence[T]], n_columns: int) -> list[Iterator[T]]:

@@ -16,10 +16,11 @@ from charlm.generation.numpy_engine import ENGINES, make_engine
 from charlm.generation.sampler import Stepper
 from charlm.models import CharModel
 from charlm.models.base import State
+from charlm.models.counting import HasCacheModel
 from charlm.storage.weights import weights_of
 
 
-class TorchStepper:
+class TorchStepper(Stepper):
     """A model as a `Stepper`, by its own forward pass.
 
     Args:
@@ -34,6 +35,11 @@ class TorchStepper:
     def reset(self) -> None:
         """Return to the initial state."""
         self.state = None
+
+    def freeze_cache(self) -> None:
+        """Count no further characters in cache models until `reset`."""
+        if isinstance(self.model, HasCacheModel):
+            self.state = self.model.freeze_cache(self.state, self.n_texts or 1)
 
     @torch.inference_mode()
     def read(self, chars: Sequence[Any]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +16,19 @@ from charlm.data.feeds import Feed
 from charlm.models.base import CharModel, State
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.trie import COUNTS
+
+
+@runtime_checkable
+class HasCacheModel(Protocol):
+    """A model with a cache model, which counts the characters that it reads."""
+
+    def freeze_cache(self, state: State, n_texts: int) -> State:
+        """Return a state after which no further characters are counted.
+
+        Args:
+            state: as the model returns it; None before the first characters.
+            n_texts: B.
+        """
 
 
 class CountingModel(CharModel):

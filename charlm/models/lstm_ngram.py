@@ -155,6 +155,13 @@ class LSTMNGram(LSTM, CountingModel):
         features, after = self.experts.read(chars.cpu().numpy(), arrays)
         return torch.from_numpy(features).flatten(2), tuple(map(torch.from_numpy, after))
 
+    def freeze_cache(self, state: State, n_texts: int) -> State:
+        """Return a state after which the cache models count no further characters; see `HasCacheModel`."""
+        of_lstm, of_experts = (None, None) if state is None else state
+        arrays = None if of_experts is None else tuple(part.cpu().numpy() for part in of_experts)
+        frozen = self.experts.freeze(arrays, n_texts)
+        return of_lstm, None if frozen is None else tuple(map(torch.from_numpy, frozen))
+
     def state_at(self, row_offsets: Tensor) -> State:
         """Return the initial state of rows of the training text, whose features are cross-fitted."""
         return None if self._cached is None else (None, row_offsets)

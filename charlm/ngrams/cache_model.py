@@ -12,12 +12,15 @@ of the current word, left out between words; and v b, with v the word before it 
 Both models exist in two forms: for a batch of texts (`cache_probs`, `word_cache_probs`), and character by character for
 one text (`CacheCounts`, `WordCacheCounts`).
 
+A text that is being sampled repeats itself if the cache model reads what was sampled. So the last characters can be
+left out of the counts: c_k(w) is then over the first R characters alone, those of a prompt.
+
 References: Kuhn and De Mori (1990), A cache-based natural language model, IEEE Transactions on Pattern Analysis and
 Machine Intelligence 12(6); Grave, Joulin, Usunier (2016), arXiv:1612.04426; smoothing, Witten and Bell (1991), see
 interpolation.py.
 
-Shapes: B batch_size, S + T characters, of which the last T are predicted from, V vocab_size, A positions, P pairs of
-a position and an earlier one, K contexts of a position.
+Shapes: B batch_size, S + T characters, of which the last T are predicted from and the first R are counted, V
+vocab_size, A positions, P pairs of a position and an earlier one, K contexts of a position.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ MAX_PAIRS = 1 << 16  # per block, to limit memory: in a text of blanks all posit
 
 
 def earlier_occurrences(
-    contexts: Ints, n_read: int, vocab_size: int, window: int, max_pairs: int
+    contexts: Ints, n_read: int, vocab_size: int, window: int, max_pairs: int, n_counted: int | None = None
 ) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Find, for each of the last T positions, the earlier positions with the same context, in blocks of positions.
 
@@ -49,6 +52,7 @@ def earlier_occurrences(
         vocab_size: V; each position counts as V pairs, since its result has length V.
         window: maximum distance to an earlier position.
         max_pairs: maximum number of pairs in a block; a block has at least one position.
+        n_counted: R; None counts all.
 
     Yields:
         queries: positions in the flat text, ascending, int64, (A,).
@@ -56,10 +60,11 @@ def earlier_occurrences(
         earlier: for each pair the earlier position in the flat text, int64, (P,).
     """
     length = contexts.shape[1]
+    n_counted = length if n_counted is None else n_counted
     if n_read == 1:  # comparing is faster than sorting
-        last, earlier = contexts[:, -1:], contexts[:, max(0, length - 1 - window) : -1]
-        row, column = np.nonzero((earlier == last) & (last >= 0))
-        yield np.arange(1, len(contexts) + 1) * length - 1, row, (row + 1) * length - 1 - earlier.shape[1] + column
+        begin, stop = max(0, length - 1 - window), max(0, n_counted - 1)
+        row, column = np.nonzero((contexts[:, begin:stop] == contexts[:, -1:]) & (contexts[:, -1:] >= 0))
+        yield np.arange(1, len(contexts) + 1) * length - 1, row, row * length + begin + column
         return
     flat, position = contexts.ravel(), np.arange(contexts.size)
     column = position % length
@@ -76,10 +81,21 @@ def earlier_occurrences(
     cuts = np.flatnonzero(np.diff((n_pairs + vocab_size).cumsum() // max_pairs)) + 1
     for block, begin, n in zip(*(np.split(part, cuts) for part in (queries, first, n_pairs)), strict=True):
         row = np.arange(len(block)).repeat(n)
-        yield block, row, order[(begin - n.cumsum() + n)[row] + np.arange(len(row))]
+        earlier = order[(begin - n.cumsum() + n)[row] + np.arange(len(row))]
+        if n_counted < length:
+            is_counted = earlier % length + 1 < n_counted
+            row, earlier = row[is_counted], earlier[is_counted]
+        yield block, row, earlier
 
 
-def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, max_pairs: int = MAX_PAIRS) -> Floats:
+def cache_probs(
+    ids: Ints,
+    n_read: int,
+    vocab_size: int,
+    window: int = WINDOW,
+    max_pairs: int = MAX_PAIRS,
+    n_counted: int | None = None,
+) -> Floats:
     """Return the distribution after each of the last T characters by the cache model of characters, (B, T, V).
 
     Args:
@@ -88,6 +104,7 @@ def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, m
         vocab_size: V.
         window: length of the cache in characters.
         max_pairs: see `earlier_occurrences`.
+        n_counted: R; None counts all.
     """
     (n_texts, length), flat = ids.shape, ids.ravel()
     probs = np.full((n_texts, n_read, vocab_size), 1 / vocab_size)
@@ -96,7 +113,7 @@ def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, m
     contexts = np.full_like(ids, -1)
     last = np.lib.stride_tricks.sliding_window_view(ids, MIN_CONTEXT, axis=1)
     contexts[:, MIN_CONTEXT - 1 :] = last @ vocab_size ** np.arange(MIN_CONTEXT)
-    for queries, row, earlier in earlier_occurrences(contexts, n_read, vocab_size, window, max_pairs):
+    for queries, row, earlier in earlier_occurrences(contexts, n_read, vocab_size, window, max_pairs, n_counted):
         current, followers = queries[row], [(row, flat[earlier + 1])]
         for k in range(MIN_CONTEXT + 1, MAX_CONTEXT + 1):
             same = np.flatnonzero((earlier % length >= k - 1) & (flat[earlier - k + 1] == flat[current - k + 1]))
@@ -108,7 +125,13 @@ def cache_probs(ids: Ints, n_read: int, vocab_size: int, window: int = WINDOW, m
 
 
 def word_cache_probs(
-    ids: Ints, contexts: Ints, n_read: int, vocab_size: int, window: int = WINDOW, max_pairs: int = MAX_PAIRS
+    ids: Ints,
+    contexts: Ints,
+    n_read: int,
+    vocab_size: int,
+    window: int = WINDOW,
+    max_pairs: int = MAX_PAIRS,
+    n_counted: int | None = None,
 ) -> Floats:
     """Return the distribution after each of the last T characters by the cache model of words, (B, T, V).
 
@@ -119,11 +142,13 @@ def word_cache_probs(
         vocab_size: V.
         window: length of the cache in characters.
         max_pairs: see `earlier_occurrences`.
+        n_counted: R; None counts all.
     """
     (n_texts, length), flat = ids.shape, ids.ravel()
     probs = np.full((n_texts, n_read, vocab_size), 1 / vocab_size)
     prefix, bigram = contexts
-    pairs = earlier_occurrences(np.where(prefix == 0, bigram, prefix), n_read, vocab_size, window, max_pairs)
+    shortest = np.where(prefix == 0, bigram, prefix)
+    pairs = earlier_occurrences(shortest, n_read, vocab_size, window, max_pairs, n_counted)
     prefix, bigram = prefix.ravel(), bigram.ravel()
     for queries, row, earlier in pairs:
         symbol, current = flat[earlier + 1], queries[row]
@@ -165,16 +190,16 @@ class CacheCounts:
         self._read.fill(0)
         self._mask.fill(0)
 
-    def step(self, char: int) -> Floats:
-        """Return the distribution after one more character, (1, V)."""
+    def step(self, char: int, count: bool = True) -> Floats:
+        """Return the distribution after one more character, (1, V), which is added to the counts if `count`."""
         read, mask = self._read, self._mask
         np.equal(read, read.dtype.type(char + 1), out=self._equal)
         np.add(mask, mask, out=mask)
         np.add(mask, 1, out=mask)
         np.multiply(mask, self._equal, out=mask)
         read[:-1] = read[1:]  # now the character after each position stands at it
-        read[-1] = char + 1
-        matches = np.flatnonzero(mask >= 2**MIN_CONTEXT - 1)
+        read[-1] = char + 1 if count else 0
+        matches = np.flatnonzero((mask >= 2**MIN_CONTEXT - 1) & (read > 0))
         level, symbol = _LEVEL[mask[matches]], read[matches].astype(np.intp) - 1
         counts = np.bincount(level * self.vocab_size + symbol, minlength=N_LEVELS * self.vocab_size)
         counts = counts.reshape(N_LEVELS, 1, self.vocab_size)
@@ -203,11 +228,19 @@ class WordCacheCounts:
         self.n_read = 0
         self._shortest.fill(-1)
 
-    def step(self, char: int, contexts: Sequence[int]) -> Floats:
-        """Return the distribution after one more character and its contexts b and v b, (1, V)."""
+    def step(self, char: int, contexts: Sequence[int], count: bool = True) -> Floats:
+        """Return the distribution after one more character and its contexts b and v b, (1, V).
+
+        Args:
+            char: its index.
+            contexts: b and v b after it.
+            count: add it to the counts.
+        """
         prefix, bigram = contexts
         shortest, here = prefix or bigram, self.n_read % len(self._shortest)
         self._symbol[here - 1] = char
+        if not count:
+            self._shortest[here - 1] = -1
         matches = np.flatnonzero(self._shortest == shortest)
         symbol = self._symbol[matches].astype(np.intp)
         after_bigram = symbol[self._bigram[matches] == bigram]

@@ -82,6 +82,10 @@ class InterpolatedNGram(Trie):
         super().load(arrays)
         self._fit_discounts()
 
+    def initial_state(self, n_texts: int) -> tuple[Ints, ...]:
+        """Return the state before the first characters of B texts; see `read`."""
+        return (np.full((n_texts, self.order - 1), -1),)
+
     def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Ints, tuple[Ints, ...]]:
         """Find the contexts after each character of a batch of texts.
 
@@ -94,7 +98,7 @@ class InterpolatedNGram(Trie):
             state: the last n - 1 characters, -1 before the first, int64, (B, n - 1).
         """
         n_before = self.order - 1
-        before = np.full((len(chars), n_before), -1) if state is None else state[0]
+        (before,) = self.initial_state(len(chars)) if state is None else state
         chars = np.concatenate([before, chars], axis=1)
         return self.walk(chars), (chars[:, chars.shape[1] - n_before :],)
 

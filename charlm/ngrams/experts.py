@@ -54,22 +54,48 @@ class Experts:
         Returns:
             features: float32, (B, T, K, V).
             state: state of the counts; with cache models, also the last characters, int64, (B, S); with cache models
-                and words, also their contexts b and v b, int64, (2, B, S).
+                and words, also their contexts b and v b, int64, (2, B, S); after `freeze` also R, the number of these characters that the
+                cache models count, int64, (1,).
         """
         k, n_read, vocab_size = self.counts.n_experts, chars.shape[1], self.counts.vocab_size
         contexts, after = self.counts.read(chars, None if state is None else state[:k])  # one array for each expert
+        n_recent = 1 if self.words is None else 2
+        n_counted = int(state[-1][0]) if state is not None and len(state) > k + n_recent else None
         features = np.empty((*chars.shape, self.n_experts, vocab_size), np.float32)
         features[:, :, :k] = self.counts.expert_log_probs(contexts)
         if self.cache_model:
             recent = [chars] if self.words is None else [chars, contexts[self.words]]
             if state is not None:
-                recent = [np.concatenate(parts, axis=-1) for parts in zip(state[k:], recent, strict=True)]
-            features[:, :, k] = safe_log(cache_probs(recent[0], n_read, vocab_size))
+                before = state[k : k + n_recent]
+                recent = [np.concatenate(parts, axis=-1) for parts in zip(before, recent, strict=True)]
+            features[:, :, k] = safe_log(cache_probs(recent[0], n_read, vocab_size, n_counted=n_counted))
             if self.words is not None:
-                features[:, :, k + 1] = safe_log(word_cache_probs(recent[0], recent[1], n_read, vocab_size))
+                by_words = word_cache_probs(recent[0], recent[1], n_read, vocab_size, n_counted=n_counted)
+                features[:, :, k + 1] = safe_log(by_words)
             after = (*after, *(part[..., -N_BEFORE:] for part in recent))
+            if n_counted is not None:
+                n_dropped = max(0, recent[0].shape[1] - N_BEFORE)
+                after = (*after, np.array([max(0, n_counted - n_dropped)]))
         features += math.log(vocab_size)
         return features, after
+
+    def freeze(self, state: tuple[Ints, ...] | None, n_texts: int) -> tuple[Ints, ...] | None:
+        """Return a state after which the cache models count no further characters.
+
+        Args:
+            state: as `read` returns it; None before the first characters.
+            n_texts: B.
+        """
+        if not self.cache_model:
+            return state
+        if state is None:
+            recent = [np.empty((n_texts, 0), np.int64)]
+            if self.words is not None:
+                recent.append(np.empty((2, n_texts, 0), np.int64))
+            state = (*self.counts.initial_state(n_texts), *recent)
+        k = self.counts.n_experts
+        is_frozen = len(state) > k + (1 if self.words is None else 2)
+        return state if is_frozen else (*state, np.array([state[k].shape[1]]))
 
 
 class ExpertReader:
@@ -86,10 +112,15 @@ class ExpertReader:
         self.features = np.empty((experts.n_experts, vocab_size), np.float32)
         self.log_vocab_size = np.float32(math.log(vocab_size))
         self.state: Any = None
+        self.is_frozen = False
+
+    def freeze(self) -> None:
+        """Count no further characters in the cache models until `reset`."""
+        self.is_frozen = True
 
     def reset(self) -> None:
         """Forget all characters."""
-        self.state = None
+        self.state, self.is_frozen = None, False
         for cache in (self.cache, self.word_cache):
             if cache:
                 cache.reset()
@@ -99,9 +130,9 @@ class ExpertReader:
         contexts, self.state = self.experts.counts.step(char, self.state)
         probs = [*self.experts.counts.expert_probs(contexts)]
         if self.cache:
-            probs.append(self.cache.step(char))
+            probs.append(self.cache.step(char, not self.is_frozen))
         if self.word_cache and self.experts.words:
-            probs.append(self.word_cache.step(char, contexts[self.experts.words]))
+            probs.append(self.word_cache.step(char, contexts[self.experts.words], not self.is_frozen))
         for row, (distribution,) in zip(self.features, probs, strict=True):
             row[:] = safe_log(distribution)
         self.features += self.log_vocab_size

@@ -93,6 +93,20 @@ def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0,
     return [prefix, *combine(prefix, previous, second), length], [prefix, previous, second, length]
 
 
+def nearest_known(lengths: Ints) -> Ints:
+    """Return for each length of a line, 0..MAX_LENGTH, the nearest of some lengths, the longer one of two, int64.
+
+    Args:
+        lengths: ascending; if there are none, each length is returned itself.
+    """
+    every = np.arange(MAX_LENGTH + 1)
+    if not len(lengths):
+        return every
+    after = lengths.searchsorted(every)
+    below, above = lengths[np.maximum(after - 1, 0)], lengths[np.minimum(after, len(lengths) - 1)]
+    return np.where(np.abs(above - every) <= np.abs(every - below), above, below)
+
+
 def _prefixes(ids: Ints, is_letter: NDArray[np.bool_], prefix: Ints) -> Ints:
     """Return b after each character, (B, T), given b before the first one, (B,).
 

@@ -14,7 +14,15 @@ and b do not determine whether a line ends or a blank follows. The length l of t
     p(w | l)  = (c(l w) - D + backoff(l) p(w | u, v, b) / white) / c(l)
     p_word(w) = p(w | u, v, b)                                              for any other w
 
-with white the sum of p(w | u, v, b) over all white space w. The two experts are p_char and p_word.
+with white the sum of p(w | u, v, b) over all white space w. A length that no white space followed in the text is
+replaced by the nearest one. Lines longer than the longest of the N lines counted, L, are as unlikely as after N
+successes, e = 1 / (N + 1), but at least 0.001 (Laplace's rule of succession):
+
+    p_word(w) = white * (e p(w | l) + (1 - e) [w is the line break])        for white space w, L < l <= 1.5 L
+    p_word(w) = e p_word(w) + (1 - e) [w is the line break]                 for any w, 1.1 L < l <= 1.5 L
+
+A line of more than 1.5 L characters is of another kind of text, and its length is not used. The two experts are p_char
+and p_word.
 
 References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
 discounts, Chen and Goodman (1998), TR-10-98, Harvard.
@@ -35,12 +43,17 @@ from charlm.ngrams.char_ngram import Contexts, InterpolatedNGram
 from charlm.ngrams.interpolation import Floats, discounts, interpolate
 from charlm.ngrams.levels import Ints, Level, merge_level
 from charlm.ngrams.word_contexts import (
+    MAX_LENGTH,
     N_CONTEXTS,
     N_WORD_LEVELS,
+    nearest_known,
     start_of_contexts,
     word_contexts,
     word_contexts_step,
 )
+
+BREAK_WORDS, END_LONG = 1.1, 1.5  # times the longest line
+MIN_GOES_ON = 1e-3  # a smaller probability would cost too much where it is wrong
 
 
 class InterpolatedWordNGram(InterpolatedNGram):
@@ -74,6 +87,18 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self._word_discounts = np.array([discounts(level.counts) for level in self.word_levels])
         self._is_white = self.char_classes >= BLANK
         self._class_of = self.char_classes.tolist()
+        keys, counts = self.word_levels[-1]
+        lengths, breaks = np.unique(keys // self.vocab_size), np.flatnonzero(self.char_classes == BREAK)[:1]
+        n_lines = counts[np.isin(keys % self.vocab_size, breaks)].sum()
+        self._line_length = nearest_known(lengths)
+        self._break = np.zeros(self.vocab_size)  # the line break alone
+        self._break[breaks] = 1
+        # For each l, the probability that a line goes on at white space, and in a word.
+        self._goes_on, longest = np.ones((MAX_LENGTH + 1, 2)), lengths[-1] if n_lines else MAX_LENGTH
+        stop = min(int(END_LONG * longest), MAX_LENGTH - 1) + 1
+        self._goes_on[longest + 1 : stop, 0] = max(1 / (1 + n_lines), MIN_GOES_ON)
+        self._goes_on[int(BREAK_WORDS * longest) + 1 : stop, 1] = max(1 / (1 + n_lines), MIN_GOES_ON)
+        self._line_length[stop:] = np.arange(stop, MAX_LENGTH + 1)
 
     def count(self, ids: NDArray[np.integer[Any]], char_classes: NDArray[np.uint8] | None = None) -> None:
         """Count a text, replacing earlier counts; see `InterpolatedNGram.count`.
@@ -136,6 +161,10 @@ class InterpolatedWordNGram(InterpolatedNGram):
             self.char_classes, self.word_levels = before
             raise
 
+    def initial_state(self, n_texts: int) -> tuple[Ints, ...]:
+        """Return the state before the first characters of B texts; see `read`."""
+        return (*super().initial_state(n_texts), np.zeros((n_texts, 4), np.int64))
+
     def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Ints, tuple[Ints, ...]]:
         """Find the contexts after each character of a batch of texts.
 
@@ -147,8 +176,9 @@ class InterpolatedWordNGram(InterpolatedNGram):
             contexts: the nodes of `InterpolatedNGram.read`, then the contexts of words, int64, (n + 3, B, T).
             state: those of `InterpolatedNGram.read` and of `word_contexts`.
         """
-        nodes, of_chars = super().read(chars, None if state is None else state[:1])
-        words, of_words = word_contexts(chars, self.char_classes, None if state is None else state[1])
+        before_chars, before_words = self.initial_state(len(chars)) if state is None else state
+        nodes, of_chars = super().read(chars, (before_chars,))
+        words, of_words = word_contexts(chars, self.char_classes, before_words)
         return np.concatenate([nodes, words]), (*of_chars, of_words)
 
     def step(self, char: int, state: Any = None) -> tuple[list[int], Any]:
@@ -161,10 +191,17 @@ class InterpolatedWordNGram(InterpolatedNGram):
     def expert_probs(self, contexts: Contexts) -> tuple[Floats, ...]:
         """Return p_char and p_word; see `InterpolatedNGram.expert_probs`."""
         (by_chars,) = super().expert_probs(contexts)
-        words, length = contexts[self.order - 1 : -1], contexts[-1:]
+        words, length = contexts[self.order - 1 : -1], np.array(contexts[-1:])  # (1,) or (1, M)
         by_words = interpolate(by_chars, self.word_levels[:-1], words, self._word_discounts[:-1])
         by_space = by_words * self._is_white
         white = by_space.sum(axis=1, keepdims=True)
         by_space /= np.maximum(white, np.finfo(np.float64).tiny)
-        by_space = interpolate(by_space, self.word_levels[-1:], length, self._word_discounts[-1:])
-        return by_chars, np.where(self._is_white, white * by_space, by_words)
+        known = self._line_length[length]
+        is_one = isinstance(contexts[-1], int)
+        by_space = interpolate(
+            by_space, self.word_levels[-1:], known.tolist() if is_one else known, self._word_discounts[-1:]
+        )
+        at_space, in_word = self._goes_on[length.ravel()].T[..., None]  # (M, 1)
+        by_space = at_space * by_space + (1 - at_space) * self._break
+        by_words = np.where(self._is_white, white * by_space, by_words)
+        return by_chars, in_word * by_words + (1 - in_word) * self._break

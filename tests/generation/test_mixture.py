@@ -101,7 +101,7 @@ def test_draws_have_the_mean_probabilities(fixed_probs):
     n = 2000
     mixture = Mixture([fixed_probs(FIRST), fixed_probs(SECOND)], [0.25, 0.75])
     counts = torch.bincount(
-        torch.tensor(list(islice(generate_ids(TorchStepper(mixture), [1], uniform_stream(3), SamplingParams()), n))),
+        torch.tensor(list(islice(generate_ids(TorchStepper(mixture), [1], uniform_stream(3), SamplingParams(1.0)), n))),
         minlength=V,
     )
     expected = n * (0.25 * torch.tensor(FIRST) + 0.75 * torch.tensor(SECOND))[1:] / 0.9  # index 0 is never sampled

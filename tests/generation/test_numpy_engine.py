@@ -67,7 +67,7 @@ def test_a_window_is_read_from_the_initial_state():
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_engine_and_forward_pass_sample_the_same_text(name):
-    model, params = make_model(name, V), SamplingParams()
+    model, params = make_model(name, V), SamplingParams(1.0)
     steppers = make_stepper(model, model.n_context), TorchStepper(model)
     assert not isinstance(steppers[0], TorchStepper)
     texts = [

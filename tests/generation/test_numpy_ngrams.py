@@ -1,10 +1,14 @@
 """Numpy engines of the models that count give the logits of the models, and refuse what does not fit."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 
 from charlm.generation.numpy_engine import make_engine
+from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream, uniform_streams
+from charlm.generation.torch_stepper import TorchStepper
 from charlm.models import build
 from charlm.storage.weights import weights_of
 
@@ -51,6 +55,35 @@ def test_character_by_character_the_logits_are_those_of_the_model(name, options)
     assert found.dtype == np.float32
     engine.reset()
     np.testing.assert_array_equal(engine.read(chars[0].tolist()), found[-1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", CASES["lstm-ngram"])
+def test_with_a_frozen_cache_the_logits_are_those_of_the_model_too(options):
+    model, chars = counted("lstm-ngram", options), torch.randint(N_FREQUENT, (T,)).tolist()
+    for n_prompt in (0, 1, 100):
+        engine, forward = engine_of(model), TorchStepper(model)
+        for i, char in enumerate(chars):
+            if i >= n_prompt:
+                engine.freeze_cache()
+                forward.freeze_cache()
+            np.testing.assert_allclose(engine.read([char]), forward.read([char]), rtol=1e-5, atol=1e-5)
+
+
+def test_while_sampling_the_cache_model_reads_the_prompt_alone_its_own_text_or_nothing():
+    model, prompt = counted("lstm-ngram", CASES["lstm-ngram"][0]), [1, 2, 3, 1, 2, 3, 1, 1, 2]
+    model.head.expert_weights.bias.data[2:] = 2.0
+    texts = {}
+    for mode in ("prompt", "own", "off"):
+        params = SamplingParams(temperature=0.5, cache_model=mode)
+        texts[mode], forward = (
+            list(islice(generate_ids(stepper, prompt, uniform_stream(3), params), 150))
+            for stepper in (engine_of(model), TorchStepper(model))
+        )
+        assert texts[mode] == forward
+        batch = generate_ids(TorchStepper(model, 2), prompt, uniform_streams([3, 4]), params)
+        assert [step[0] for step in islice(batch, 150)] == forward
+    assert len(set(map(tuple, texts.values()))) == 3
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -30,11 +30,13 @@ def small(name):
 
 
 def generate(stepper, context_ids, n_context=None, seed=1, **sampling):
-    return generate_ids(stepper, context_ids, uniform_stream(seed), SamplingParams(**sampling), n_context)
+    return generate_ids(
+        stepper, context_ids, uniform_stream(seed), SamplingParams(**{"temperature": 1.0} | sampling), n_context
+    )
 
 
 def probs_of(logits, **sampling):
-    weights = SamplingParams(**sampling).unnormalized_probs(logits)
+    weights = SamplingParams(**{"temperature": 1.0} | sampling).unnormalized_probs(logits)
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
@@ -129,7 +131,12 @@ def test_an_index_without_probability_is_never_sampled(logits, options):
 def test_many_texts_get_the_indices_that_each_gets_alone(n_texts, vocab_size, seed):
     generator = np.random.default_rng(seed)
     logits, uniform = generator.normal(size=(n_texts, vocab_size)).astype(np.float32), generator.random(n_texts)
-    for params in (SamplingParams(), SamplingParams(0), SamplingParams(0.5, top_k=3), SamplingParams(2.0, top_p=0.5)):
+    for params in (
+        SamplingParams(1.0),
+        SamplingParams(0),
+        SamplingParams(0.5, top_k=3),
+        SamplingParams(2.0, top_p=0.5),
+    ):
         alone = [params.sample(row, number) for row, number in zip(logits, uniform.tolist(), strict=True)]
         assert params.sample(logits, uniform).tolist() == alone
 

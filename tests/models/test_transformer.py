@@ -165,7 +165,7 @@ def test_n_embed_need_not_be_a_multiple_of_the_head_size(n_embed):
 def test_sampling_with_state_equals_recomputing_the_receptive_field():
     model, prompt = small(window_size=2), [1, 5, 3, 3, 7, 2]
     texts = [
-        list(islice(generate_ids(TorchStepper(model), prompt, uniform_stream(1), SamplingParams(), n_context), 30))
+        list(islice(generate_ids(TorchStepper(model), prompt, uniform_stream(1), SamplingParams(1.0), n_context), 30))
         for n_context in (None, L * 2 + 1)
     ]
     assert texts[0] == texts[1]

@@ -29,24 +29,25 @@ def longer(probs, after):
     return (counts + n_different * probs) / (len(after) + n_different) if after else probs
 
 
-def reference(text):
+def reference(text, n_counted=90):
     """Return the distribution by characters after each, by the formula, (N, V)."""
     found = []
     for t in range(len(text)):
         probs = np.full(V, 1 / V)
         for k in range(3, 9):
             last = text[t - k + 1 : t + 1]
-            places = (s for s in range(max(0, t - SHORT), t) if s >= k - 1 and text[s - k + 1 : s + 1] == last)
+            earlier = range(max(0, t - SHORT), min(t, n_counted - 1))
+            places = (s for s in earlier if s >= k - 1 and text[s - k + 1 : s + 1] == last)
             probs = longer(probs, [text[s + 1] for s in places])
         found.append(probs)
     return np.array(found)
 
 
-def word_reference(text, contexts):
+def word_reference(text, contexts, n_counted=90):
     """Return the distribution by words after each character, by the formula, (N, V)."""
     found = []
     for t, (begun, both) in enumerate(contexts):
-        earlier, probs = range(max(0, t - SHORT), t), np.full(V, 1 / V)
+        earlier, probs = range(max(0, t - SHORT), min(t, n_counted - 1)), np.full(V, 1 / V)
         if begun:
             probs = longer(probs, [text[s + 1] for s in earlier if contexts[s][0] == begun])
         found.append(longer(probs, [text[s + 1] for s in earlier if contexts[s][1] == both]))
@@ -93,6 +94,23 @@ def test_words_are_the_reference(text, n_before):
         read = [cache.step(char, after)[0] for char, after in zip(text, each, strict=True)]
         np.testing.assert_allclose(read, wanted, atol=1e-12)
         cache.reset()
+
+
+@settings(deadline=None)
+@given(text=TEXTS, n_counted=st.integers(0, 60), n_read=st.integers(1, 60))
+def test_the_last_characters_can_be_left_out_of_the_counts(text, n_counted, n_read):
+    n_counted, n_read, texts = min(n_counted, len(text)), min(n_read, len(text)), np.array([text])
+    contexts = contexts_of(texts)
+    each = contexts[:, 0].T.tolist()
+    wanted, by_words = reference(text, n_counted), word_reference(text, each, n_counted)
+    options = n_read, V, SHORT, 7, n_counted
+    np.testing.assert_allclose(cache_probs(texts, *options)[0], wanted[-n_read:], atol=1e-12)
+    np.testing.assert_allclose(word_cache_probs(texts, contexts, *options)[0], by_words[-n_read:], atol=1e-12)
+    cache, word_cache = CacheCounts(V, SHORT), WordCacheCounts(V, SHORT)
+    steps = [cache.step(char, i < n_counted)[0] for i, char in enumerate(text)]
+    word_steps = [word_cache.step(char, each[i], i < n_counted)[0] for i, char in enumerate(text)]
+    np.testing.assert_allclose(steps, wanted, atol=1e-12)
+    np.testing.assert_allclose(word_steps, by_words, atol=1e-12)
 
 
 def test_texts_of_a_batch_are_read_independently():

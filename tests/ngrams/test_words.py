@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.interpolation import discounts
-from charlm.ngrams.word_contexts import MAX_LENGTH, start_of_contexts, word_contexts, word_contexts_step
+from charlm.ngrams.word_contexts import MAX_LENGTH, nearest_known, start_of_contexts, word_contexts, word_contexts_step
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
 V, ORDER = 7, 3
@@ -61,8 +61,17 @@ class Reference:
         for (begun, both, three, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
             words = self.longer(2, three, self.longer(1, both, self.longer(0, begun, probs)))
             white = sum(p for p, kind in zip(words, CLASSES, strict=True) if kind >= BLANK)
-            shares = self.longer(3, length, [p / white for p in words])
+            n_lines, longest = sum(seen[5] for seen in self.after[3].values()), max(self.after[3], default=0)
+            is_long = n_lines and longest < length <= int(1.5 * longest)
+            nearest = min(self.after[3], key=lambda known: (abs(known - length), -known), default=length)
+            known = nearest if is_long or length <= longest or not n_lines else length
+            shares = self.longer(3, known, [p / white for p in words])
+            end = [float(kind == BREAK) for kind in CLASSES]
+            if is_long:
+                shares = [(q + n_lines * e) / (n_lines + 1) for q, e in zip(shares, end, strict=True)]
             words = [white * q if kind >= BLANK else p for p, q, kind in zip(words, shares, CLASSES, strict=True)]
+            if is_long and length > int(1.1 * longest):
+                words = [(p + n_lines * e) / (n_lines + 1) for p, e in zip(words, end, strict=True)]
             found.append([probs, words])
         return np.array(found)
 
@@ -168,6 +177,21 @@ def test_contexts_of_words_do_not_distinguish_white_space_and_marks_are_words():
 def test_the_length_of_a_line_is_counted_from_its_beginning_up_to_a_limit():
     contexts, _ = word_contexts(np.array([[1, 4, 5, 5, *[3] * 300]]), CLASSES)
     assert contexts[3, 0].tolist() == [1, 2, 0, 0, *range(1, 256), *[255] * 45]
+
+
+def test_a_length_that_was_not_counted_is_replaced_by_the_nearest_one():
+    assert nearest_known(np.array([3, 6, 9])).tolist() == [3] * 5 + [6] * 3 + [9] * 248
+    assert nearest_known(np.array([], np.int64)).tolist() == list(range(256))
+
+
+def test_a_line_longer_than_all_lines_counted_ends_at_white_space_and_then_anywhere():
+    words = [2, 4] * 10
+    counts, longer = counted([*words[:-1], 5] * 50), np.array([words + words])
+    by_words = np.exp(counts.expert_log_probs(counts.read(longer)[0])[0].astype(np.float64))[:, 1]
+    ends = by_words[np.arange(40), 5].tolist()
+    assert max(ends[:18]) < 0.01  # position 18 is that of the 19th character, the last of a line
+    assert min(ends[18], ends[20]) > 0.95 and max(ends[19], ends[30], ends[39]) < 0.15
+    assert min(ends[21:27]) > 0.95
 
 
 def test_contexts_stay_below_their_bound_in_a_very_long_word():
