@@ -54,8 +54,8 @@ class Experts:
         Returns:
             features: float32, (B, T, K, V).
             state: state of the counts; with cache models, also the last characters, int64, (B, S); with cache models
-                and words, also their contexts b and v b, int64, (2, B, S); after `freeze` also R, the number of these characters that the
-                cache models count, int64, (1,).
+                and words, also their contexts b and v b, int64, (2, B, S); after `freeze`, also R, how many of these
+                characters the cache models count, int64, (1,).
         """
         k, n_read, vocab_size = self.counts.n_experts, chars.shape[1], self.counts.vocab_size
         contexts, after = self.counts.read(chars, None if state is None else state[:k])  # one array for each expert
