@@ -11,14 +11,14 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import device_option, folder_option, json_option, say
+from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, say
 
 NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on the text"
 
 
 @click.command(
-    help="Bits per character of a trained model, on the test part of its own text or on another text. Several models "
-    "are evaluated one by one and as a mixture."
+    help="Bits per character of the trained model RUN, on the test part of its own text or on another text. Several "
+    "models are evaluated one by one and as a mixture. Without RUN: the newest finished run, else the built-in model."
 )
 @click.argument("run", nargs=-1, shell_complete=complete_runs)
 @click.option("--corpus", multiple=True, help="Another text: name, file, folder or - (standard input). Repeatable.")
@@ -46,11 +46,10 @@ def evaluate(
 
     from charlm.experiments.evaluate import evaluate_models
     from charlm.experiments.trained_models import TrainedModel
-    from charlm.storage import runs
     from charlm.training.setup import choose_device
 
     target = choose_device(device)
-    models = [TrainedModel.load(runs.find_checkpoint(name, folder), target) for name in run or (None,)]
+    models = [TrainedModel.load(choose_checkpoint(name, folder), target) for name in run or (None,)]
     report = evaluate_models(models, corpus, part, weights, dynamic, say)
     if as_json:
         print(json.dumps(report))

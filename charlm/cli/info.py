@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs
-from charlm.cli.options import MODEL_FLAGS, folder_option, json_option, table
+from charlm.cli.options import MODEL_FLAGS, choose_checkpoint, folder_option, json_option, table
 
 
 @click.command(help="List the architectures, or show the formula and options of NAME.")
@@ -78,7 +78,10 @@ def recipes(name: str | None) -> None:
     _list([(n, recipe.description(n)) for n in recipe.names()])
 
 
-@click.command(help="Show the contents of a checkpoint: of RUN, or of a file.")
+@click.command(
+    help="Show the contents of a checkpoint: RUN is a run or a file. "
+    "[default: the newest finished run, else the built-in model]"
+)
 @click.argument("run", required=False, shell_complete=complete_runs)
 @folder_option
 @json_option
@@ -87,10 +90,10 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     from dataclasses import asdict
 
     from charlm.evaluation.metrics import nats_to_bits
-    from charlm.storage import checkpoint, runs
+    from charlm.storage import checkpoint
     from charlm.storage.weights import weights_of
 
-    path = runs.find_checkpoint(run, folder)
+    path = choose_checkpoint(run, folder)
     model, metadata = checkpoint.load(path)
     weights = weights_of(model)
     if as_json:

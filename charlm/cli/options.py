@@ -184,6 +184,21 @@ device_option = option(
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def choose_checkpoint(name: str | None, folder: Path) -> Path:
+    """Return the checkpoint of a run or file; without a name the default one, named on stderr.
+
+    Raises:
+        InputNotFoundError: there is no such run or file.
+    """
+    from charlm.storage import runs
+
+    if name is not None:
+        return runs.find_checkpoint(name, folder)
+    path, description = runs.default_checkpoint(folder)
+    say(f"model: {description}")
+    return path
+
+
 def say(message: str) -> None:
     """Print a message that does not end the command, on stderr."""
     print(f"charlm: {message}", file=sys.stderr)

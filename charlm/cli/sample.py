@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable
@@ -14,20 +15,23 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import device_option, folder_option, json_option, say
+from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, say
 from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.generation.sampler import CACHE_MODELS, DEFAULT_LENGTH, DEFAULT_TEMPERATURE
 
 if TYPE_CHECKING:
     from charlm.generation.generator import TextGenerator
 
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+_ESCAPE = re.compile(r"\\([ntr\\])")
 MAX_PROMPT_BYTES = 1 << 24
 FLUSH_SECONDS = 0.02  # printing each character on its own would take longer than sampling it
 
 
 @click.command(
-    help="Sample text from a trained model: RUN is a run or a checkpoint file. Several models are sampled as a "
-    "mixture. With --dynamic the weights are first updated on the prompt."
+    help="Sample text from a trained model: RUN is a run or a checkpoint file. [default: the newest finished run, else "
+    "the built-in model] Several models are sampled as a mixture. With --dynamic the weights are first updated on the "
+    "prompt."
 )
 @click.argument("run", nargs=-1, shell_complete=complete_runs)
 @click.option("--prime", default="", help="Prompt: the text to continue.")
@@ -48,7 +52,12 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
 )
 @click.option("--seed", type=click.IntRange(0), help="Random seed; the same seed gives the same text.")
 @click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Number of texts.")
-@click.option("--stop", help="End the text before this string.")
+@click.option("--stop", multiple=True, help=r"End the text before this string; \n is a line break. Repeatable.")
+@click.option(
+    "--lines", type=click.IntRange(1), help="Sample this many different items of a text with one item a line."
+)
+@click.option("--new", is_flag=True, help="With --lines: leave out the lines of the training text.")
+@click.option("--copies", is_flag=True, help="Report how much of the sample is copied from the training text.")
 @click.option(
     "--unknown",
     type=click.Choice(["error", "skip", "map"]),
@@ -66,6 +75,11 @@ def sample(
     prime_file: str | None,
     num: int,
     seed: int | None,
+    length: int,
+    stop: tuple[str, ...],
+    lines: int | None,
+    new: bool,
+    copies: bool,
     weights: list[float] | None,
     dynamic: str | None,
     rate: float | None,
@@ -78,14 +92,17 @@ def sample(
 ) -> None:
     """See the command's help."""
     dynamic_steps = dynamic_options(len(run), weights, dynamic, rate, decay, segment_len)
+    if new and lines is None:
+        raise UsageError("--new needs --lines; it leaves out the lines of the training text")
+    if lines is not None and (num > 1 or stop or as_json):
+        raise UsageError("--lines prints one item a line; leave out --num, --stop and --json")
     prompt = prime if prime_file is None else prime + _read_prompt(prime_file)
     if dynamic_steps is not None and not prompt:
         raise UsageError("--dynamic updates the weights on the prompt; give --prime or --prime-file")
 
     from charlm.generation import generator
-    from charlm.storage import runs
 
-    paths = [runs.find_checkpoint(name, folder) for name in run or (None,)]
+    paths = [choose_checkpoint(name, folder) for name in run or (None,)]
     model: TextGenerator | None = None
     if len(paths) == 1 and dynamic_steps is None and device in ("auto", "cpu"):
         model = generator.load_numpy(paths[0], num)  # None if the model has no numpy engine
@@ -96,14 +113,36 @@ def sample(
         target = choose_device(device)
         models = [TrainedModel.load(path, target) for path in paths]
         model = make_generator(models, weights, dynamic_steps, prompt, options["unknown"], say)
-    for i, text in enumerate(model.generate_many(num, prompt, seed=seed, **options)):
-        if as_json:
-            print(json.dumps({"prime": prompt, "text": "".join(text)}, ensure_ascii=False), flush=True)
-            continue
-        if i > 0:
-            print("-" * 20)
-        print(prompt, end="", flush=True)
-        _print(text)
+    corpus = None
+    if new or copies:
+        from charlm.generation.training_text import training_text
+
+        corpus = training_text(model.metadata, "--new" if new else "--copies")
+    texts = []
+    if lines is not None:
+        from charlm.generation.items import sample_items, training_items
+
+        known = training_items(corpus) if new and corpus else ()
+        texts = sample_items(model, lines, prompt, known=known, seed=seed, **options)
+        print("\n".join(texts))
+    else:
+        stops = [_ESCAPE.sub(lambda found: _ESCAPES[found[1]], text) for text in stop]
+        for text in stops:
+            if cannot := model.vocab.unknown(text):
+                say(f"--stop {text!r} ends no text: {cannot[0]!r} is not in the model's vocabulary")
+        for i, pieces in enumerate(model.generate_many(num, prompt, length, seed=seed, stop=stops, **options)):
+            if as_json:
+                texts.append("".join(pieces))
+                print(json.dumps({"prime": prompt, "text": texts[-1]}, ensure_ascii=False), flush=True)
+                continue
+            if i > 0:
+                print("-" * 20)
+            print(prompt, end="", flush=True)
+            texts.append(_print(pieces))
+    if copies and corpus:
+        from charlm.generation.copies import report_copies
+
+        say(report_copies(texts, corpus))
 
 
 def _read_prompt(path: str) -> str:
@@ -120,12 +159,14 @@ def _read_prompt(path: str) -> str:
         raise DataError(f"{path}: not UTF-8 at offset {error.start}") from None
 
 
-def _print(text: Iterable[str]) -> None:
-    """Print characters as they are sampled, and a line break at the end."""
-    buffer, flushed = "", 0.0
+def _print(text: Iterable[str]) -> str:
+    """Print characters as they are sampled, and a line break at the end; return the text."""
+    buffer, flushed, printed = "", 0.0, []
     for char in text:
+        printed.append(char)
         buffer += char
         if (now := time.perf_counter()) - flushed > FLUSH_SECONDS:
             print(buffer, end="", flush=True)
             buffer, flushed = "", now
     print(buffer, flush=True)
+    return "".join(printed)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
@@ -86,7 +87,7 @@ class TextGenerator:
         length: int = DEFAULT_LENGTH,
         *,
         seed: int | None = None,
-        stop: str | None = None,
+        stop: str | Sequence[str] = (),
         unknown: str = "error",
         **sampling: Any,
     ) -> Iterator[Iterator[str]]:
@@ -97,7 +98,7 @@ class TextGenerator:
             prompt: the text so far.
             length: number of characters (or bytes) to sample.
             seed: of the first text; None draws one.
-            stop: end before this text would appear.
+            stop: end before this text, or any of these, would appear.
             unknown: see `preprocess`.
             sampling: fields of `SamplingParams`: temperature, top_k, top_p, min_p, cache_model.
 
@@ -110,13 +111,36 @@ class TextGenerator:
             raise UsageError(f"n_texts must be at least 1, got {n_texts}")
         first = secrets.randbits(63) if seed is None else seed
         uniform_stream(first + n_texts - 1)  # raises if the largest seed is out of range
-        n_context = self.metadata.n_context
-        ids = self.vocab.encode(self.preprocess(prompt, unknown)).tolist()
-        context_ids = [self.vocab.bos_id] * (n_context or 1) + ids
-        return self._texts(context_ids, range(first, first + n_texts), params, length, stop)
+        stops = [text for text in ([stop] if isinstance(stop, str) else stop) if text]
+        seeds = range(first, first + n_texts)
+        return self._texts(self._context_ids(prompt, unknown), seeds, params, length, stops)
+
+    def _context_ids(self, prompt: str, unknown: str) -> list[int]:
+        ids: list[int] = self.vocab.encode(self.preprocess(prompt, unknown)).tolist()
+        return [self.vocab.bos_id] * (self.metadata.n_context or 1) + ids
+
+    def probs(self, prompt: str = "", unknown: str = "error") -> dict[str, float]:
+        """Return the probability of each next character (of a model of bytes: byte, as Latin-1), the highest first.
+
+        The characters outside the vocabulary have the rest.
+
+        Args:
+            prompt: the text so far.
+            unknown: see `preprocess`.
+
+        Raises:
+            DataError: a character of `prompt` is not in the vocabulary.
+        """
+        context_ids, n_context = self._context_ids(prompt, unknown), self.metadata.n_context
+        read = context_ids if n_context is None else context_ids[-n_context:]
+        logits = self.stepper().read(read).astype(np.float64)
+        probs = np.exp(logits - logits.max())
+        probs /= probs.sum()
+        order = np.argsort(-probs[1:], kind="stable").tolist()
+        return {self.vocab.symbols[i]: float(probs[i + 1]) for i in order}
 
     def _texts(
-        self, context_ids: list[int], seeds: range, params: SamplingParams, length: int, stop: str | None
+        self, context_ids: list[int], seeds: range, params: SamplingParams, length: int, stops: Sequence[str]
     ) -> Iterator[Iterator[str]]:
         n_context = self.metadata.n_context
         for i in range(0, len(seeds), MAX_BATCH):
@@ -129,7 +153,7 @@ class TextGenerator:
                 streams = transpose_iter((step.tolist() for step in steps), len(batch))
             for ids in streams:
                 chars = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
-                yield _until(stop, chars) if stop else chars
+                yield _until(stops, chars) if stops else chars
 
     def stream(self, prompt: str = "", length: int = DEFAULT_LENGTH, **options: Any) -> Iterator[str]:
         """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""
@@ -140,15 +164,15 @@ class TextGenerator:
         return "".join(self.stream(prompt, length, **options))
 
 
-def _until(stop: str, chars: Iterable[str]) -> Iterator[str]:
-    """Yield text up to the first occurrence of `stop`."""
-    pending = ""  # a prefix of `stop`
+def _until(stops: Sequence[str], chars: Iterable[str]) -> Iterator[str]:
+    """Yield text up to the first occurrence of one of `stops`."""
+    pending = ""  # a prefix of a stop
     for char in chars:
         pending += char
-        if stop in pending:
-            yield pending[: pending.index(stop)]
+        if found := [pending.index(stop) for stop in stops if stop in pending]:
+            yield pending[: min(found)]
             return
-        n_safe = next(n for n in range(len(pending) + 1) if stop.startswith(pending[n:]))
+        n_safe = next(n for n in range(len(pending) + 1) if any(stop.startswith(pending[n:]) for stop in stops))
         yield pending[:n_safe]
         pending = pending[n_safe:]
     yield pending

@@ -17,7 +17,7 @@ from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LanguageModel(TextGenerator):
     """A model that generates and scores text.
 
@@ -28,6 +28,12 @@ class LanguageModel(TextGenerator):
 
     model: CharModel
     metadata: Metadata
+
+    def __repr__(self) -> str:
+        """Return architecture, size and text in one line."""
+        unit, corpus = "bytes" if self.metadata.is_bytes else "characters", self.metadata.corpus.get("name", "?")
+        sizes = f"{self.model.n_parameters:,} parameters, {len(self.vocab) - 1} {unit}"
+        return f"<LanguageModel {self.metadata.model}: {sizes}, trained on {corpus}>"
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> LanguageModel:

@@ -15,13 +15,13 @@ and b do not determine whether a line ends or a blank follows. The length l of t
     p_word(w) = p(w | u, v, b)                                              for any other w
 
 with white the sum of p(w | u, v, b) over all white space w. A length that no white space followed in the text is
-replaced by the nearest one. Lines longer than the longest of the N lines counted, L, are as unlikely as after N
-successes, e = 1 / (N + 1), but at least 0.001 (Laplace's rule of succession):
+replaced by the nearest one. A line longer than the longest of the N lines counted, L, is as likely as a failure after N
+successes, e = 1 / (N + 1) (Laplace's rule of succession), but at least 0.001:
 
-    p_word(w) = white * (e p(w | l) + (1 - e) [w is the line break])        for white space w, L < l <= 1.5 L
-    p_word(w) = e p_word(w) + (1 - e) [w is the line break]                 for any w, 1.1 L < l <= 1.5 L
+    p_word(w) = white * (e p(w | l) + (1 - e) [w is the line break])        for white space w, L < l <= 1.3 L
+    p_word(w) = 1e-6 p_word(w) + (1 - 1e-6) [w is the line break]           for any w, 1.2 L < l <= 1.3 L
 
-A line of more than 1.5 L characters is of another kind of text, and its length is not used. The two experts are p_char
+A line of more than 1.3 L characters is of another kind of text, and its length is not used. The two experts are p_char
 and p_word.
 
 References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
@@ -52,8 +52,8 @@ from charlm.ngrams.word_contexts import (
     word_contexts_step,
 )
 
-BREAK_WORDS, END_LONG = 1.1, 1.5  # times the longest line
-MIN_GOES_ON = 1e-3  # a smaller probability would cost too much where it is wrong
+BREAK_WORDS, MAX_LINE = 1.2, 1.3  # times the longest line
+CONTINUE_LINE, CONTINUE_WORD = 1e-3, 1e-6  # lower limit of e; in place of e within words
 
 
 class InterpolatedWordNGram(InterpolatedNGram):
@@ -93,11 +93,11 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self._line_length = nearest_known(lengths)
         self._break = np.zeros(self.vocab_size)  # the line break alone
         self._break[breaks] = 1
-        # For each l, the probability that a line goes on at white space, and in a word.
-        self._goes_on, longest = np.ones((MAX_LENGTH + 1, 2)), lengths[-1] if n_lines else MAX_LENGTH
-        stop = min(int(END_LONG * longest), MAX_LENGTH - 1) + 1
-        self._goes_on[longest + 1 : stop, 0] = max(1 / (1 + n_lines), MIN_GOES_ON)
-        self._goes_on[int(BREAK_WORDS * longest) + 1 : stop, 1] = max(1 / (1 + n_lines), MIN_GOES_ON)
+        # For each l, the probability that a line continues: at white space, and within a word.
+        self._continues, longest = np.ones((MAX_LENGTH + 1, 2)), lengths[-1] if n_lines else MAX_LENGTH
+        stop = min(int(MAX_LINE * longest), MAX_LENGTH - 1) + 1
+        self._continues[longest + 1 : stop, 0] = max(1 / (1 + n_lines), CONTINUE_LINE)
+        self._continues[int(BREAK_WORDS * longest) + 1 : stop, 1] = CONTINUE_WORD
         self._line_length[stop:] = np.arange(stop, MAX_LENGTH + 1)
 
     def count(self, ids: NDArray[np.integer[Any]], char_classes: NDArray[np.uint8] | None = None) -> None:
@@ -201,7 +201,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
         by_space = interpolate(
             by_space, self.word_levels[-1:], known.tolist() if is_one else known, self._word_discounts[-1:]
         )
-        at_space, in_word = self._goes_on[length.ravel()].T[..., None]  # (M, 1)
+        at_space, in_word = self._continues[length.ravel()].T[..., None]  # (M, 1)
         by_space = at_space * by_space + (1 - at_space) * self._break
         by_words = np.where(self._is_white, white * by_space, by_words)
         return by_chars, in_word * by_words + (1 - in_word) * self._break

@@ -47,11 +47,29 @@ def find_run(name: str, folder: Path = FOLDER) -> Path:
     raise InputNotFoundError(f"no run {name!r} in {folder}{did_you_mean(name, known)}")
 
 
+def is_finished(run: Path) -> bool:
+    """Return whether a training has ended with its result."""
+    return any('"result"' in line for line in (run / METRICS).read_text("utf-8", "replace").splitlines()[-1:])
+
+
+def default_checkpoint(folder: Path = FOLDER) -> tuple[Path, str]:
+    """Return the checkpoint that is taken where none is named, and its description, for messages.
+
+    Raises:
+        InputNotFoundError: there is none.
+    """
+    path = find_checkpoint(None, folder)
+    if path == packaged_model():
+        return path, f"the built-in model nietzsche (no finished run in {folder})"
+    return path, f"{path}, of the newest finished run"
+
+
 def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
     """Return the checkpoint of a run: its best, else its last.
 
     Args:
-        name: a run, a file, or "nietzsche" for the packaged model; None for the newest run, else the packaged model.
+        name: a run, a file, or "nietzsche" for the packaged model; None for the newest finished run, else the
+            packaged model.
         folder: folder of the runs.
 
     Raises:
@@ -61,7 +79,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
         return Path(name)
     if name is None:
         for run in reversed(all_runs(folder)):
-            if (file := _checkpoint(run)) is not None:
+            if is_finished(run) and (file := _checkpoint(run)) is not None:
                 return file
     elif (file := _checkpoint(Path(name)) or _checkpoint(folder / name)) is not None:
         return file

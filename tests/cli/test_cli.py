@@ -32,8 +32,19 @@ def test_without_a_seed_every_call_samples_another_text(call):
     assert call("sample first --length 80") != call("sample first --length 80")
 
 
-def test_without_a_run_the_newest_is_sampled(call):
-    assert call("sample --seed 1") == call("sample second --seed 1") != call("sample first --seed 1")
+def test_without_a_run_the_newest_finished_one_is_taken_and_named(call, home):
+    unfinished = home / "checkpoints/unfinished"
+    shutil.copytree(home / "checkpoints/first", unfinished)
+    rows = (unfinished / "metrics.jsonl").read_text().splitlines()[:-1]
+    (unfinished / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    for command in ("sample --seed 1", "eval", "info"):
+        out, err = call(command)
+        assert out == call(f"{command} second")[0] != call(f"{command} first")[0]
+        assert err.startswith("charlm: model: checkpoints/second/best.safetensors, of the newest finished run\n")
+        assert "the newest finished run" in " ".join(call(f"{command} --help")[0].split())
+    assert call("info --checkpoints none")[1] == (
+        "charlm: model: the built-in model nietzsche (no finished run in none)\n"
+    )
 
 
 def test_a_run_is_given_by_name_folder_or_file(call):
@@ -70,6 +81,37 @@ def test_a_text_ends_before_the_stop_string(call):
     stop = whole[20:22]
     ended, _ = call(f"sample first --length 200 --seed 3 --stop '{stop}'")
     assert ended == whole[: whole.index(stop)] + "\n"
+
+
+def test_a_text_ends_before_the_first_of_several_stop_strings(call):
+    whole, _ = call("sample first --length 200 --seed 3")
+    assert "\n" in whole[10:-1]
+    line = r"sample first --length 200 --seed 3 --stop '\n' --stop "
+    assert call(line + "one-never") == (whole[: whole.index("\n")] + "\n", "")
+    assert call(line + repr(whole[2:4])) == (whole[:2] + "\n", "")
+    _, err = call(line + "one%")
+    assert err == "charlm: --stop 'one%' ends no text: '%' is not in the model's vocabulary\n"
+
+
+def test_items_are_new_lines_and_copies_are_reported(call, home):
+    known = set((home / "text.txt").read_text().splitlines())
+    out, err = call("sample first --lines 5 --new --seed 1 --temperature 1.2")
+    items = out.splitlines()
+    assert len(set(items)) == len(items) == 5 and not known & set(items) and err == ""
+    plain, _ = call("sample first --length 200 --seed 3")
+    out, err = call("sample first --length 200 --seed 3 --copies")
+    assert out == plain
+    assert err.startswith("charlm: copies: ") and "of the sample's 20-grams are in the training text" in err
+
+
+def test_copies_and_new_items_need_the_training_text(home, exit_code, capsys):
+    (home / "text.txt").write_text("another\n" * 100)
+    for option in ("--copies", "--lines 3 --new"):
+        assert exit_code(f"sample first {option}") == 65
+        assert "SHA-256 differs" in capsys.readouterr().err
+    (home / "text.txt").unlink()
+    assert exit_code("sample first --copies") == 66
+    assert "--copies needs the training text; put it there, or leave out --copies" in capsys.readouterr().err
 
 
 def test_a_prompt_from_a_file_follows_that_of_the_option(call, home):

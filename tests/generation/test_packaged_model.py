@@ -35,6 +35,21 @@ def test_the_packaged_model_continues_a_prompt_with_common_words(packaged):
     assert sum(word.strip(".,;:\"'-_()!?") in common for word in words) / len(words) > 0.15
 
 
+def test_the_probabilities_of_the_next_character_have_the_sum_1_and_the_likeliest_first(packaged):
+    probs = packaged.probs("supposing that trut")
+    assert next(iter(probs)) == "h" and list(probs.values()) == sorted(probs.values(), reverse=True)
+    assert set(probs) == set(packaged.vocab.symbols) and 0.99 < sum(probs.values()) <= 1
+    assert packaged.sample("supposing that trut", 1, temperature=0) == "h"
+
+
+def test_the_repr_is_one_short_line(packaged):
+    assert len(repr(packaged)) < 120 and packaged.metadata.model in repr(packaged) and "\n" not in repr(packaged)
+
+
+def test_the_defaults_of_python_are_those_of_the_command_line(packaged):
+    assert packaged.sample("supposing", seed=1) == packaged.sample("supposing", 500, seed=1, temperature=0.8)
+
+
 def test_the_packaged_model_samples_without_torch(packaged):
     code = "import sys; from charlm.cli import main;\ntry: main()\n"
     code += "finally: print('torch' in sys.modules, file=sys.stderr)"
