@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
+from charlm.generation.defaults import CACHE_MODELS
 from charlm.generation.language_model import LanguageModel
-from charlm.generation.sampler import CACHE_MODELS
 from charlm.generation.training_text import training_text
 from charlm.storage import runs
 

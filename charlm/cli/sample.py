@@ -17,7 +17,7 @@ from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
 from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, say
 from charlm.errors import DataError, InputNotFoundError, UsageError
-from charlm.generation.sampler import CACHE_MODELS, DEFAULT_LENGTH, DEFAULT_TEMPERATURE
+from charlm.generation import defaults
 
 if TYPE_CHECKING:
     from charlm.generation.generator import TextGenerator
@@ -36,16 +36,16 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
 @click.argument("run", nargs=-1, shell_complete=complete_runs)
 @click.option("--prime", default="", help="Prompt: the text to continue.")
 @click.option("--prime-file", help="Prompt from a file, after that of --prime; - is standard input.")
-@click.option("--length", type=click.IntRange(0), default=DEFAULT_LENGTH, show_default=True, help="Characters.")
+@click.option("--length", type=click.IntRange(0), default=defaults.LENGTH, show_default=True, help="Characters.")
 @click.option(
-    "--temperature", default=DEFAULT_TEMPERATURE, show_default=True, help="Softmax temperature; 0 is greedy sampling."
+    "--temperature", default=defaults.TEMPERATURE, show_default=True, help="Softmax temperature; 0 is greedy sampling."
 )
 @click.option("--top-k", type=int, help="Sample from the k most probable characters.")
 @click.option("--top-p", type=float, help="Nucleus sampling: from the fewest characters with this total probability.")
 @click.option("--min-p", type=float, help="Sample from characters with at least this fraction of the top probability.")
 @click.option(
     "--cache-model",
-    type=click.Choice(CACHE_MODELS),
+    type=click.Choice(defaults.CACHE_MODELS),
     default="prompt",
     show_default=True,
     help="Text that cache models (of lstm-ngram) read: the prompt alone, also the sampled text, or none.",

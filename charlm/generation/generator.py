@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from charlm.data.vocab import FLUSH, Vocab
 from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
+from charlm.generation import defaults
 from charlm.generation.numpy_engine import make_engine
 from charlm.generation.sampler import (
-    DEFAULT_LENGTH,
     SamplingParams,
     Stepper,
     generate_ids,
@@ -84,7 +84,7 @@ class TextGenerator:
         self,
         n_texts: int,
         prompt: str = "",
-        length: int = DEFAULT_LENGTH,
+        length: int = defaults.LENGTH,
         *,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
@@ -155,11 +155,11 @@ class TextGenerator:
                 chars = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
                 yield _until(stops, chars) if stops else chars
 
-    def stream(self, prompt: str = "", length: int = DEFAULT_LENGTH, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", length: int = defaults.LENGTH, **options: Any) -> Iterator[str]:
         """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""
         return next(self.generate_many(1, prompt, length, **options))
 
-    def sample(self, prompt: str = "", length: int = DEFAULT_LENGTH, **options: Any) -> str:
+    def sample(self, prompt: str = "", length: int = defaults.LENGTH, **options: Any) -> str:
         """Return a text, without `prompt`; see `generate_many` for options and errors."""
         return "".join(self.stream(prompt, length, **options))
 

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import CharlmError, UsageError, did_you_mean
+from charlm.generation import defaults
 
-DEFAULT_LENGTH, DEFAULT_TEMPERATURE = 500, 0.8  # of `charlm sample` and in Python
-CACHE_MODELS = ("prompt", "own", "off")  # characters that cache models count while sampling
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
 Numbers = NDArray[Any]
@@ -68,7 +67,7 @@ class SamplingParams:
         UsageError: a value out of range.
     """
 
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: float = defaults.TEMPERATURE
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
@@ -83,9 +82,11 @@ class SamplingParams:
         for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"{name} must be above 0 and at most 1, got {value}")
-        if self.cache_model not in CACHE_MODELS:
-            hint = did_you_mean(str(self.cache_model), CACHE_MODELS)
-            raise UsageError(f"cache_model must be one of {', '.join(CACHE_MODELS)}, got {self.cache_model!r}{hint}")
+        if self.cache_model not in defaults.CACHE_MODELS:
+            hint = did_you_mean(str(self.cache_model), defaults.CACHE_MODELS)
+            raise UsageError(
+                f"cache_model must be one of {', '.join(defaults.CACHE_MODELS)}, got {self.cache_model!r}{hint}"
+            )
 
     def unnormalized_probs(self, logits: Numbers) -> Numbers:
         """Return numbers proportional to the probabilities, float64, (..., V). Index 0, the unknown, gets 0.
