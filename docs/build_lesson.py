@@ -17,7 +17,9 @@ DOCS = Path(__file__).resolve().parent
 def main(path: Path) -> None:
     """Execute the notebook's source and write the notebook."""
     notebook = jupytext.read(DOCS / "lesson.py")
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(DOCS)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(DOCS)}}
+    ).execute()
     for i, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{i}"  # a second build gives the same file
         cell.metadata = {}
