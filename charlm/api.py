@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from charlm import recipe
+from charlm import models
 from charlm.data import named_texts
 from charlm.data.corpus import Corpus, make_corpus
 from charlm.errors import DataError, UsageError
 from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
 from charlm.storage import runs
+from charlm.storage.transfer import resolve_recipe
 from charlm.training import distributed, launch, session
 from charlm.training.setup import choose_device
 
 
-def load(name: str | Path | None = None, device: str = "cpu") -> LanguageModel:
+def load(name: str | Path | None = None, device: str = "cpu", model: str | None = None) -> LanguageModel:
     """Load a trained model.
 
     Args:
         name: a checkpoint file, a run in `checkpoints/`, or "nietzsche" for the packaged model; None takes the newest
             run, or the packaged model if there is none.
         device: "cpu", "cuda", "mps", or "auto" for the fastest one available.
+        model: "mine.py:MyRNN" imports the class of a model whose architecture is not in the package.
 
     Raises:
         InputNotFoundError: there is no such model.
         CheckpointError: the file is damaged or not a checkpoint.
-        UsageError: the device is not available.
+        UsageError: the device is not available, or the model's architecture was not imported.
     """
+    if model is not None:
+        models.use(model)
     path = runs.find_checkpoint(None if name is None else str(name))
     return LanguageModel.load(path, choose_device(device))
 
 
-def read_corpus(options: Recipe) -> Corpus:
+def read_corpus(options: Recipe, text: str | None = None) -> Corpus:
     """Read the texts of a recipe, joined by line breaks, and split them.
+
+    Args:
+        options: all options of the text.
+        text: a text in memory, used instead of those that the recipe names.
 
     Raises:
         InputNotFoundError: a text does not exist.
@@ -43,9 +52,9 @@ def read_corpus(options: Recipe) -> Corpus:
     """
     if options.bytes and (options.lower or options.min_count > 1):
         raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
-    name = " + ".join(options.corpus)
-    texts = named_texts.open_texts(options.corpus)
-    corpus = make_corpus(texts, name, options.split, options.bytes, options.lower, options.min_count)
+    name = " + ".join(options.corpus) if text is None else "text in memory"
+    data = named_texts.open_texts(options.corpus) if text is None else text.encode("utf-8", "surrogatepass")
+    corpus = make_corpus(data, name, options.split, options.bytes, options.lower, options.min_count)
     if len(corpus.vocab) == 1:  # only the unknown symbol
         raise DataError(
             f"{name}: no character occurs {options.min_count} times in the training part; lower --min-count"
@@ -54,18 +63,22 @@ def read_corpus(options: Recipe) -> Corpus:
 
 
 def train(
-    corpus: str | Path = named_texts.DEFAULT_TEXT,
+    corpus: str | Path | Sequence[str | Path] = (),
     base: str | Path | Recipe | None = None,
     folder: str | Path | None = None,
+    text: str | None = None,
     **changes: Any,
 ) -> LanguageModel:
     """Train a model on a text. In a program started by `torchrun`, all processes train one model.
 
     Args:
-        corpus: a named text, a file, or a folder of .txt files.
-        base: a recipe, or the name or file of one; None takes `recipe.default`.
+        corpus: one or several named texts, files, or folders of .txt files. By default the text of `base` or of the
+            model in `init_from`, else Nietzsche.
+        base: a recipe, or the name or file of one; None takes `charlm.recipe.default`.
         folder: new run folder for weights, metrics and TensorBoard events; None writes nothing.
-        changes: recipe keys to replace: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`.
+        text: the text itself, instead of `corpus`.
+        changes: recipe keys to replace: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`. With
+            `init_from="nietzsche"` the training begins with that model's weights.
 
     Returns:
         the trained model; `metadata.result` has its loss on the validation and test part, nats per character.
@@ -73,9 +86,20 @@ def train(
     Raises:
         CharlmError: an invalid option or text; the message gives the remedy.
     """
-    start = recipe.load(str(base)) if isinstance(base, str | Path) else base or recipe.default(changes)
-    options = start.replace(**{"corpus": [str(corpus)]} | changes)
+    names = [str(name) for name in ([corpus] if isinstance(corpus, str | Path) else corpus)]
+    if text is not None:
+        if names:
+            raise UsageError("corpus and text are both given; leave out one of them")
+        names = ["-"]  # like standard input: a text that cannot be read again
+    if names:
+        changes["corpus"] = names
+    models.use(str(changes.get("model", "")))
+    if isinstance(base, Recipe):
+        base = base.replace(**changes)
+    else:
+        base = resolve_recipe(None if base is None else str(base), changes)
+    options = base if base.corpus else base.replace(corpus=[named_texts.DEFAULT_TEXT])
     with launch.process_group():
         with distributed.rank0_first():
-            text = read_corpus(options)
-        return session.train(options, text, None if folder is None else Path(folder))
+            data = read_corpus(options, text)
+        return session.train(options, data, None if folder is None else Path(folder))

@@ -34,10 +34,25 @@ DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given
 
 
 def _key(
-    default: Any, help: str, choices: tuple[str, ...] = (), minimum: float | None = None, group: str = "Optimiser"
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    group: str = "Optimiser",
+    flag: str | None = None,
 ) -> Any:
-    """Return a field; `group`, one of `GROUPS`, is the heading of its option on the help page."""
-    return field(default=default, metadata={"help": help, "choices": choices, "minimum": minimum, "group": group})
+    """Return a field.
+
+    Args:
+        default: its value if nothing is said.
+        help: description.
+        choices: all values it can have.
+        minimum: lowest value.
+        group: one of `GROUPS`, the heading of its option on the help page.
+        flag: its option, if that has another name.
+    """
+    meta = {"help": help, "choices": choices, "minimum": minimum, "group": group, "flag": flag}
+    return field(default=default, metadata=meta)
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,13 @@ class Recipe:
 
     model: str = _key("gru", "Architecture; see `charlm models`.", group="Model")
     options: dict[str, Any] = field(default_factory=dict)
+
+    init_from: str | None = _key(
+        None,
+        "Begin with the weights of this run or file. Keys that are not given are those of its recipe.",
+        group="Model",
+        flag="--from",
+    )
 
     corpus: tuple[str, ...] = _key(
         (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input.", group="Text"
@@ -114,6 +136,13 @@ class Recipe:
         "Decay per step of an exponential moving average of the weights, used as the model.",
         minimum=0,
         group="Regularisation",
+    )
+    freeze: tuple[str, ...] = _key((), "Layer groups that keep their weights: embed,layers.0 (commas).")
+    unfreeze_epochs: float | None = _key(
+        None, "Gradual unfreezing: train the head first, and one group more every N epochs.", minimum=0
+    )
+    group_rates: tuple[float, ...] = _key(
+        (), "Factors of the learning rate from embedding to head: 0.01,0.1,1 (commas).", minimum=0
     )
     schedule: str = _key("one-cycle", "Learning rate schedule.", SCHEDULES, group="Schedule")
     warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", minimum=0, group="Schedule")

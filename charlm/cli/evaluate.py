@@ -11,7 +11,7 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, say
+from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option, say
 
 NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on the text"
 
@@ -28,6 +28,7 @@ NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on 
     help="Part of the text. [default: test; all of another text]",
 )
 @model_use_options
+@own_model_option
 @folder_option
 @device_option
 @json_option

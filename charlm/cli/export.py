@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import folder_option
+from charlm.cli.options import folder_option, own_model_option
 from charlm.errors import OutputError
 
 
@@ -17,6 +17,7 @@ from charlm.errors import OutputError
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--half", is_flag=True, help="Store the weights in float16: half the size.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@own_model_option
 @folder_option
 def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
     """See the command's help."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs
-from charlm.cli.options import MODEL_FLAGS, choose_checkpoint, folder_option, json_option, table
+from charlm.cli.options import MODEL_FLAGS, choose_checkpoint, folder_option, json_option, own_model_option, table
 
 
 @click.command(help="List the architectures, or show the formula and options of NAME.")
@@ -18,8 +18,10 @@ def models(name: str | None, as_json: bool) -> None:
     """See the command's help."""
     import sys
 
-    from charlm.models import MODELS, find, options_of
+    from charlm.models import MODELS, find, options_of, use
+    from charlm.models.custom import installed
 
+    use(name or "")
     if as_json:
         print(json.dumps({n: options_of(n) for n in ([name] if name else MODELS)}))
     elif name is not None:
@@ -29,7 +31,8 @@ def models(name: str | None, as_json: bool) -> None:
             flag = "--" + option.replace("_", "-")
             print(f"  {flag if flag in MODEL_FLAGS else f'-o {option}='}  [default: {default}]")
     else:
-        _list([(n, (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]) for n, cls in MODELS.items()])
+        rows = [(n, (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]) for n, cls in MODELS.items()]
+        _list(rows + [(n, f"of an installed package: {point.value}") for n, point in installed().items()])
 
 
 def _list(rows: list[tuple[str, str]]) -> None:
@@ -83,6 +86,7 @@ def recipes(name: str | None) -> None:
     "[default: the newest finished run, else the built-in model]"
 )
 @click.argument("run", required=False, shell_complete=complete_runs)
+@own_model_option
 @folder_option
 @json_option
 def info(run: str | None, folder: Path, as_json: bool) -> None:
@@ -92,6 +96,7 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     from charlm.evaluation.metrics import nats_to_bits
     from charlm.storage import checkpoint
     from charlm.storage.weights import weights_of
+    from charlm.training.groups import layer_groups, rate_factors
 
     path = choose_checkpoint(run, folder)
     model, metadata = checkpoint.load(path)
@@ -100,6 +105,7 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
         shapes = {name: list(weight.shape) for name, weight in weights.items()}
         print(json.dumps({"path": str(path), **asdict(metadata), "weights": shapes}))
         return
+    recipe = metadata.recipe
     unit = "bytes" if metadata.is_bytes else "characters"
     print(f"{path}: {path.stat().st_size:,} bytes, SHA-256 correct")
     options = ", ".join(f"{name} {json.dumps(value)}" for name, value in metadata.options.items())
@@ -110,6 +116,15 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     print(f"vocabulary: {metadata.vocab_size - 1} {unit}{window}")
     print(f"text:       {metadata.corpus.get('name')}, {metadata.corpus.get('n_chars', 0):,} {unit}")
     print(f"trained:    {metadata.counters.get('n_chars', 0):,} {unit}, {metadata.counters.get('epoch')} epochs")
+    if "init_from" in recipe:
+        print(f"begun with: {recipe['init_from']}")
+    if recipe.get("freeze"):
+        print(f"frozen:     {', '.join(recipe['freeze'])}")
+    if "unfreeze_epochs" in recipe:
+        print(f"unfreezing: one layer group every {recipe['unfreeze_epochs']:g} epochs, from the head")
+    if recipe.get("group_rates"):
+        rates = rate_factors(layer_groups(model), recipe["group_rates"])
+        print(f"rates:      {', '.join(f'{name} x{rate:g}' for name, rate in rates.items())}")
     for part in ("train", "valid", "test"):
         if f"{part}_nats" in metadata.result:
             nats = metadata.result[f"{part}_nats"]

@@ -61,6 +61,22 @@ class GroupedCommand(click.Command):
 option = partial(click.option, cls=GroupedOption)
 
 
+class _CommaList(click.ParamType):  # type: ignore[type-arg]
+    """Values of one type, separated by commas."""
+
+    name = "list"
+
+    def __init__(self, element: Callable[[str], Any]) -> None:
+        self.element = element
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
+        """Return the values."""
+        try:
+            return [self.element(part.strip()) for part in value.split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers separated by commas", param, ctx)
+
+
 def recipe_options(*names: str) -> Callable[[Command], Command]:
     """Add the options of a model and those of some recipe keys to a command; `take_recipe` reads them.
 
@@ -90,7 +106,7 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for key in reversed([key for key in fields(Recipe) if key.name in names]):
-            flag = "--" + key.name.replace("_", "-")
+            flag = key.metadata["flag"] or "--" + key.name.replace("_", "-")
             default = key.default
             has_default = default not in (None, (), MISSING) and key.name != "model"  # the default recipe has another
             help = key.metadata["help"] + (f" [default: {default}]" if has_default else "")
@@ -101,19 +117,26 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
                 added = option(f"--{name}/--no-{name}", key.name, default=None, **rest)
             elif key.metadata["choices"]:
                 added = option(flag, type=click.Choice(key.metadata["choices"]), **rest)
+            elif "(commas)" in key.metadata["help"]:
+                rest["help"] = help.replace(" (commas)", "")
+                added = option(flag, type=_CommaList(str if "str" in annotation else float), **rest)
             elif annotation.startswith("tuple"):
                 element = str if "str" in annotation else float
                 added = option(flag, type=element, multiple=True, **rest | {"help": help + " Repeatable."})
             else:
-                added = option(flag, type=_TYPES[annotation.split(" | ")[0]], **rest)
+                added = option(flag, key.name, type=_TYPES[annotation.split(" | ")[0]], **rest)
             command = added(command)
         return command
 
     return add
 
 
-def take_recipe(given: dict[str, Any]) -> Recipe:
+def take_recipe(given: dict[str, Any], folder: Path | None = None) -> Recipe:
     """Remove the options of `recipe_options` from `given` and return the recipe that they describe.
+
+    Args:
+        given: all options of the command.
+        folder: folder of the runs, for --from; None for the default.
 
     Raises:
         CharlmError: an invalid option.
@@ -136,6 +159,14 @@ def take_recipe(given: dict[str, Any]) -> Recipe:
     names = [key.name for key in fields(Recipe) if key.name in given]
     values = {name: given.pop(name) for name in names}
     changes = {name: value for name, value in values.items() if value is not None and value != ()}
+    if ":" in changes.get("model", ""):
+        from charlm.models import use
+
+        use(changes["model"])
+    if "init_from" in changes:
+        from charlm.storage.transfer import resolve_recipe
+
+        return resolve_recipe(base, changes | {"options": options}, folder)
     start = recipe.load(base) if base else recipe.default(changes)
     return start.replace(**changes, options=options)
 
@@ -197,6 +228,25 @@ def choose_checkpoint(name: str | None, folder: Path) -> Path:
     path, description = runs.default_checkpoint(folder)
     say(f"model: {description}")
     return path
+
+
+def _use_model(ctx: click.Context, param: click.Parameter, name: str | None) -> None:
+    if name is None:
+        return
+    if ":" not in name:
+        raise click.BadParameter(f"{name!r} is not FILE.py:CLASS; models of the package need no --model")
+    from charlm.models import use
+
+    use(name)
+
+
+own_model_option = click.option(
+    "--model",
+    callback=_use_model,
+    expose_value=False,
+    metavar="FILE.py:CLASS",
+    help="Import this class, if the model's architecture is not in the package.",
+)
 
 
 def say(message: str) -> None:

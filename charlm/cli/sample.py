@@ -15,7 +15,7 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, say
+from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option, say
 from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.generation import defaults
 
@@ -66,6 +66,7 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
     help="Treatment of prompt characters that are not in the model's vocabulary.",
 )
 @model_use_options
+@own_model_option
 @folder_option
 @device_option
 @json_option

@@ -52,9 +52,15 @@ if TYPE_CHECKING:
 def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     if resume is None:
-        choices = take_recipe(given)
-    elif name or any(value not in (None, ()) for value in given.values()):
-        raise click.UsageError("--resume uses the run's own recipe; leave out the other options")
+        choices = take_recipe(given, folder)
+    else:
+        own_model = given.pop("model") or ""  # FILE.py:CLASS: a run imports no code by itself
+        if name or any(value not in (None, ()) for value in given.values()) or (own_model and ":" not in own_model):
+            raise click.UsageError("--resume uses the run's own recipe; leave out the other options")
+        if own_model:
+            from charlm.models import use
+
+            use(own_model)
 
     from charlm.training import distributed, launch
     from charlm.training.callbacks import Progress, WarnOversubscription
@@ -70,7 +76,9 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
                 choices, corpus, run = _unfinished_run(resume, folder)
         resumes = resume is not None
         if resume is None:
-            run, resumes = distributed.run_on_rank0(partial(_run_folder, name, choices.model, folder))
+            run, resumes = distributed.run_on_rank0(
+                partial(_run_folder, name, choices.model.rpartition(":")[2], folder)
+            )
         shown = [Progress(samples), WarnOversubscription()] if distributed.is_main_process() else []
         try:
             model = train_model(choices, corpus, run, shown, _warn if resumes else None)
@@ -148,7 +156,8 @@ def _exit_interrupted(run: Path, model: str, number: int) -> NoReturn:
         command, action = ("train --resume", "resumes")
         if not models.find(model).uses_gradients:  # counting was finished, evaluation was not
             command, action = ("eval", "evaluates the model")
-        say(f"interrupted; `charlm {command} {shlex.quote(str(run))}` {action}")
+        own = f" --model {shlex.quote(model)}" if ":" in model else ""
+        say(f"interrupted; `charlm {command} {shlex.quote(str(run))}{own}` {action}")
     raise SystemExit(128 + number)
 
 

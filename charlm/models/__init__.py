@@ -3,7 +3,8 @@
 Read first: base.py (the interface), then the files in the order of `MODELS`. recurrent.py, min_rnn.py and counting.py
 are base classes; layers/ has the layers.
 
-To add one: write its file, import its class here and add its line to `MODELS`.
+To add one: write its file, import its class here and add its line to `MODELS`. One that is not in the package is named
+"mine.py:MyRNN" (`use`), or belongs to an installed package (custom.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from charlm.models.base import CharModel, State
 from charlm.models.char3 import Char3
 from charlm.models.concat import Concat
 from charlm.models.counting import CountingModel
+from charlm.models.custom import import_class, import_installed, installed
 from charlm.models.gru import GRU
 from charlm.models.gru_scratch import GRUScratch
 from charlm.models.loop import Loop
@@ -33,7 +35,7 @@ from charlm.models.rnn_scratch import RNNScratch
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
 
-__all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of"]
+__all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of", "use"]
 __all__ += ["AWDLSTM", "GRU", "LSTM", "RNN", "Char3", "Concat", "GRUScratch", "LSTMNGram", "LSTMScratch", "Loop"]
 __all__ += ["Mamba2", "MinGRU", "MinLSTM", "Mogrifier", "NGram", "RNNScratch", "Transformer", "WordNGram"]
 
@@ -81,20 +83,45 @@ OTHER_NAMES = {  # names in the lesson, in PyTorch and elsewhere, in lower case
 def find(name: str) -> type[CharModel]:
     """Return the class of an architecture.
 
+    Args:
+        name: a key of `MODELS`, a name of an installed package, or one that was given to `use`; of such a one, the file
+            may have moved since.
+
     Raises:
-        UsageError: `name` is not a key of `MODELS`, whatever its case.
+        UsageError: there is no such architecture, whatever its case, or `name` is code that no user has named.
     """
-    if (key := canonical(name)) not in MODELS:
-        hint = did_you_mean(name, MODELS)
-        if (other := OTHER_NAMES.get(name.lower())) is not None:
-            hint = f"; here it is called {other!r}"
-        raise UsageError(f"no model {name!r}{hint}; `charlm models` lists them")
-    return MODELS[key]
+    if (key := canonical(name)) in MODELS:
+        return MODELS[key]
+    if name in (packages := installed()):
+        MODELS[name] = import_installed(packages[name])
+        return MODELS[name]
+    if ":" in name:
+        moved = [known for known in MODELS if ":" in known and known.rpartition(":")[2] == name.rpartition(":")[2]]
+        if not moved:
+            raise UsageError(f"model {name} is code outside the package, not imported by itself; give --model {name}")
+        return MODELS[moved[-1]]
+    hint = did_you_mean(name, MODELS)
+    if (other := OTHER_NAMES.get(name.lower())) is not None:
+        hint = f"; here it is called {other!r}"
+    raise UsageError(f"no model {name!r}{hint}; `charlm models` lists them")
 
 
 def canonical(name: str) -> str:
     """Return the key of `MODELS` that is equal to a name except for case, or else the name."""
     return name if name in MODELS or name.lower() not in MODELS else name.lower()
+
+
+def use(name: str) -> None:
+    """Import an architecture that a user names, such as "mine.py:MyRNN", and list it in `MODELS`.
+
+    Args:
+        name: see `import_class`; any other name is left alone.
+
+    Raises:
+        CharlmError: it cannot be imported.
+    """
+    if ":" in name:
+        MODELS[name] = import_class(name)
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from charlm.data.vocab import N_CODE_POINTS, Vocab
-from charlm.errors import CheckpointError, InputNotFoundError
+from charlm.errors import CheckpointError, InputNotFoundError, UsageError
 from charlm.files import atomic_write
 from charlm.recipe import MAX_CONTEXT
 from charlm.storage import migration
@@ -40,7 +40,7 @@ class Metadata:
     """Content of a checkpoint in addition to the weights.
 
     Attributes:
-        model: architecture, a key of `MODELS`.
+        model: architecture, a key of `MODELS`, or where its class came from: "mine.py:MyRNN".
         options: of its constructor.
         vocab_size: V, including index 0.
         symbols: code points of the vocabulary.
@@ -196,13 +196,19 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Met
     Raises:
         InputNotFoundError: the file does not exist or cannot be opened.
         CheckpointError: the file is not a valid checkpoint, or its weights do not match its architecture.
+        UsageError: its architecture is code that was not imported, see `charlm.models.use`.
     """
     import torch
 
-    from charlm.models import build
+    from charlm.models import build, find
     from charlm.storage.weights import check_sizes, set_weights
 
     metadata, tensors = read(path)
+    if ":" in metadata.model:
+        try:
+            find(metadata.model)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
         check_sizes(metadata.model, metadata.vocab_size, metadata.options, weights)

@@ -5,7 +5,7 @@ Shapes: B batch_size, T characters, V vocab_size.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ from charlm.models.base import CharModel, State, detach
 from charlm.models.counting import initial_state
 from charlm.training.distributed import all_reduce_max, shard_bounds
 from charlm.training.timer import Timer
+
+Measure = Callable[[Tensor, Tensor], Tensor]  # logits, float, (B, T, V), and targets, long, (B, T), to a value, ()
 
 
 def train_epoch(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
@@ -66,6 +68,7 @@ class Shard:
         weight: fraction of them in these rows. 0 where the batch has fewer rows than there are processes; `chars` is
             then another process's row.
         loss: mean nats per character without label smoothing, (); `AllReduceGradients` makes it that of all processes.
+        metrics: `TrainState.metrics` of these rows, ().
     """
 
     chars: Tensor
@@ -73,6 +76,7 @@ class Shard:
     n_chars: int
     weight: float
     loss: Tensor = field(init=False)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -85,6 +89,8 @@ class TrainState:
         timer: seconds of training and their limit.
         bf16: run the forward pass in bfloat16.
         label_smoothing: see `nats_per_char`.
+        loss_function: loss to minimise, from logits and targets; None for nats per character. Reports stay in nats.
+        metrics: further values to measure on each batch, which `TrainingStats` logs as "train_" and their name.
         epoch, step_in_epoch: position of the next batch in the feed.
         step: optimiser steps taken.
         n_chars: characters predicted.
@@ -102,6 +108,8 @@ class TrainState:
     timer: Timer = field(default_factory=Timer)
     bf16: bool = False
     label_smoothing: float = 0.0
+    loss_function: Measure | None = None
+    metrics: Mapping[str, Measure] = field(default_factory=dict)
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0
@@ -155,6 +163,9 @@ class TrainState:
         """Return the loss to minimise, (), and keep the one to report in `batch.loss`."""
         loss = nats_per_char(logits, batch.targets)
         batch.loss = loss.detach().float()
+        batch.metrics = {name: measure(logits.detach(), batch.targets) for name, measure in self.metrics.items()}
+        if self.loss_function is not None:
+            return self.loss_function(logits, batch.targets)
         return nats_per_char(logits, batch.targets, self.label_smoothing) if self.label_smoothing else loss
 
     def advance(self, batch: Shard) -> None:

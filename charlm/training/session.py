@@ -64,7 +64,7 @@ def train(
         CheckpointError: there is no training to resume.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        trainer = Trainer.make(recipe, corpus)
+        trainer = Trainer.make(recipe, corpus, resumes=resume is not None)
         with _run_folder(folder, is_new=resume is None):
             return _train(trainer, folder, extra, resume)
 
@@ -107,6 +107,8 @@ def _train(
     if resume is not None:
         assert folder is not None
         snapshots |= _resume(trainer, folder, all_callbacks, resume)
+    if trainer.transfer is not None and distributed.is_main_process():
+        _warn(trainer.transfer.message)
     if model.uses_gradients:
         _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
         fit_counts(model, trainer.train_ids, trainer.char_classes)

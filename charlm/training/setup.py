@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from charlm.data.feeds import Chunks, Feed, RandomSubset, Stream, Windows, rando
 from charlm.errors import UsageError
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed
+from charlm.training.groups import layer_groups, rate_factors
 from charlm.training.loop import Callback
 from charlm.training.schedules import make_schedule, one_cycle_momentum
 
@@ -49,6 +52,8 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError("split random20 holds out windows or chunks; take another split with feed stream")
     if feed == "windows" and issubclass(architecture, models.CountingModel) and architecture.uses_gradients:
         raise UsageError(f"model {recipe.model} reads further back than a window; it needs --feed stream or chunks")
+    if not architecture.uses_gradients and (recipe.freeze or recipe.group_rates or recipe.unfreeze_epochs):
+        raise UsageError(f"model {recipe.model} has no weights; leave out --freeze, --group-rates, --unfreeze-epochs")
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
     if n > 1 and not architecture.uses_gradients:
@@ -91,11 +96,16 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
 
 def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimiser from `torch.optim`."""
-    parameters, rate, decay = list(model.parameters()), recipe.learning_rate, recipe.weight_decay
+    parameters: list[Any] = list(model.parameters())
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     assert rate is not None  # see `fill_defaults`
     if not parameters:
         return torch.optim.SGD([{"params": []}], rate)  # for a model that only counts; never used
     fused = parameters[0].device.type in ("cpu", "cuda")
+    if recipe.group_rates:
+        groups = layer_groups(model)
+        factors = rate_factors(groups, recipe.group_rates)
+        parameters = [{"params": groups[name], "rate_factor": factor} for name, factor in factors.items()]
     match recipe.optimizer:
         case "adam":
             return torch.optim.Adam(parameters, rate, weight_decay=decay, fused=fused)
@@ -105,6 +115,17 @@ def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
             return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=fused)
         case _:
             return torch.optim.RMSprop(parameters, rate, momentum=recipe.momentum, weight_decay=decay)
+
+
+def freeze_callbacks(recipe: Recipe, model: torch.nn.Module) -> list[Callback]:
+    """Return the callback that freezes layer groups, if the recipe asks for one.
+
+    Raises:
+        UsageError: there is no such group, or no other is left.
+    """
+    if not recipe.freeze and recipe.unfreeze_epochs is None:
+        return []
+    return [callbacks.Freeze(layer_groups(model), recipe.freeze, recipe.unfreeze_epochs)]
 
 
 def gradient_callbacks(recipe: Recipe) -> list[Callback]:

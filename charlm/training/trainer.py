@@ -18,6 +18,7 @@ from charlm.generation.language_model import LanguageModel
 from charlm.models.counting import training_span
 from charlm.recipe import Recipe
 from charlm.storage.checkpoint import Metadata
+from charlm.storage.transfer import Transfer, transfer_weights
 from charlm.training import distributed, setup
 from charlm.training.callbacks import EMA, EarlyStop, SkipNonFinite, StopOnSignal, TrainingStats, Validate
 from charlm.training.loop import Callback, TrainState
@@ -39,6 +40,7 @@ class Trainer:
         held_out: held-out feed of split "random20", else None.
         callbacks: callbacks of the recipe; those that save and report are added after them.
         signals: callback that must be the last one.
+        transfer: what was taken from the model of `init_from`; None without one, and if the run resumes.
     """
 
     recipe: Recipe
@@ -48,10 +50,16 @@ class Trainer:
     held_out: Feed | None
     callbacks: list[Callback] = field(default_factory=list)
     signals: StopOnSignal = field(default_factory=StopOnSignal)
+    transfer: Transfer | None = None
 
     @classmethod
-    def make(cls, recipe: Recipe, corpus: Corpus) -> Trainer:
+    def make(cls, recipe: Recipe, corpus: Corpus, resumes: bool = False) -> Trainer:
         """Prepare a training. Weights are drawn from torch's global generator, seeded here.
+
+        Args:
+            recipe: all options.
+            corpus: the text.
+            resumes: the caller restores the weights, so those of `init_from` are not read.
 
         Raises:
             UsageError: an unknown option of the model, or invalid combinations.
@@ -60,7 +68,10 @@ class Trainer:
         device = setup.choose_device(recipe.device)
         requested_bf16, recipe = recipe.bf16, setup.fill_defaults(recipe, device)
         torch.manual_seed(recipe.seed)
-        model = models.build(recipe.model, len(corpus.vocab), **recipe.options).to(device)
+        model = models.build(recipe.model, len(corpus.vocab), **recipe.options)
+        starts_from = recipe.init_from is not None and not resumes
+        transfer = transfer_weights(model, corpus.vocab, recipe) if starts_from else None
+        model = model.to(device)
         if requested_bf16 and any(isinstance(part, nn.RNNBase) for part in model.modules()):
             raise UsageError(
                 f"model {recipe.model}: PyTorch would run its layers in float16, not bf16; leave out --bf16"
@@ -79,14 +90,15 @@ class Trainer:
             bf16=recipe.bf16,
             label_smoothing=recipe.label_smoothing,
         )
-        trainer = cls(recipe, corpus, ids, state, held_out)
+        trainer = cls(recipe, corpus, ids, state, held_out, transfer=transfer)
         if model.uses_gradients:
             trainer.callbacks = trainer._training_callbacks()
         return trainer
 
     def _training_callbacks(self) -> list[Callback]:
         recipe = self.recipe
-        found = [*setup.gradient_callbacks(recipe), setup.schedule_callback(recipe)]
+        found = setup.freeze_callbacks(recipe, self.state.model)
+        found += [*setup.gradient_callbacks(recipe), setup.schedule_callback(recipe)]
         if recipe.ema is not None:
             found.append(EMA(recipe.ema))
         if recipe.skip_nonfinite:

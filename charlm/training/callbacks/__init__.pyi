@@ -1,4 +1,5 @@
 from .ema import EMA
+from .freezing import Freeze
 from .ignore_errors import IgnoreIOErrors
 from .measuring import Samples, TrainingStats, Validate
 from .oversubscription import WarnOversubscription
@@ -20,6 +21,7 @@ __all__ = [
     "AllReduceGradients",
     "ClipGradient",
     "EarlyStop",
+    "Freeze",
     "IgnoreIOErrors",
     "JSONLinesLogger",
     "ModelCheckpoint",

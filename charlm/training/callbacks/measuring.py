@@ -26,7 +26,8 @@ class TrainingStats(Callback):
     """Training loss, speed, learning rate and gradient norm, every `every` steps and at the end of each epoch.
 
     Logs `train_nats` and `chars_per_second` since the last report, `learning_rate`, and the `gradient_norm` of the last
-    step. Reading the loss makes the device wait, so it is read for a report only.
+    step, and the mean of each of `TrainState.metrics` as `train_` and its name. Reading the loss makes the device wait,
+    so it is read for a report only.
 
     Raises:
         CharlmError: the loss is not finite.
@@ -39,6 +40,8 @@ class TrainingStats(Callback):
         self._chars, self._nats, self._seconds = 0, 0.0, 0.0
         self._since: float | None = None
         self._norm: Tensor | None = None
+        self._metrics: dict[str, Tensor] = {}  # summed over `_metric_chars` characters, on the device
+        self._metric_chars = 0
 
     def on_batch_start(self, state: TrainState) -> None:
         """Start the clock; it is stopped between epochs."""
@@ -52,6 +55,9 @@ class TrainingStats(Callback):
     def on_batch_end(self, state: TrainState) -> None:
         """Report every `every` steps."""
         self._tick()
+        for name, value in state.batch.metrics.items():
+            self._metrics[name] = self._metrics.get(name, torch.zeros_like(value)) + value * state.batch.n_chars
+        self._metric_chars += state.batch.n_chars
         if state.step % self.every == 0:
             self._report(state)
 
@@ -72,11 +78,13 @@ class TrainingStats(Callback):
         check_finite(nats, state)
         state.logs["train_nats"] = (nats - self._nats) / n_chars
         state.logs["chars_per_second"] = n_chars / self._seconds
-        state.logs["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+        state.logs["learning_rate"] = max(group["lr"] for group in state.optimizer.param_groups)
         if self._norm is None:
             gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
             self._norm = torch.nn.utils.get_total_norm(gradients)
         state.logs["gradient_norm"] = float(self._norm)
+        state.logs |= {f"train_{name}": float(total) / self._metric_chars for name, total in self._metrics.items()}
+        self._metrics, self._metric_chars = {}, 0
         self._chars, self._nats, self._seconds = state.n_chars, nats, 0.0
 
 

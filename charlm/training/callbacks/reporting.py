@@ -148,6 +148,9 @@ class TensorBoard(Callback):
             if (nats := state.logs.get(f"{part}_nats")) is not None:
                 self._writer.add_scalar(f"bits_per_char/{part}", nats_to_bits(nats), state.n_chars)
                 self._writer.add_scalar(f"nats_per_char/{part}", nats, state.n_chars)
+        for name in state.metrics:
+            if f"train_{name}" in state.logs:
+                self._writer.add_scalar(f"{name}/train", state.logs[f"train_{name}"], state.n_chars)
         for name in ("learning_rate", "chars_per_second"):
             if name in state.logs:
                 self._writer.add_scalar(f"training/{name}", state.logs[name], state.n_chars)

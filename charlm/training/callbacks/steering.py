@@ -24,6 +24,8 @@ class AllReduceGradients(Callback):
 class Schedule(Callback):
     """Set the learning rate, and with `momentum` the momentum, before every step.
 
+    A parameter group with a `rate_factor` gets the learning rate times this factor.
+
     Args:
         peak: learning rate where the factor is 1.
         factor: progress to factor, see `charlm.training.schedules`.
@@ -36,7 +38,7 @@ class Schedule(Callback):
     def on_batch_start(self, state: TrainState) -> None:
         """Set them."""
         for group in state.optimizer.param_groups:
-            group["lr"] = self.peak * self.factor(state.progress)
+            group["lr"] = self.peak * self.factor(state.progress) * group.get("rate_factor", 1.0)
             if self.momentum is not None:
                 if "betas" in group:
                     group["betas"] = (self.momentum(state.progress), group["betas"][1])
