@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import charlm
-from charlm.data.generated_texts import human_numbers
+from charlm.data.generated_texts import human_numbers, spell
 from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
 from charlm.recipe import DEFAULT_RECIPE, Recipe
 
@@ -206,3 +206,40 @@ def test_an_unavailable_device_is_an_error():
 def test_an_option_out_of_range_is_an_error_before_sampling(gru, option):
     with pytest.raises(UsageError):
         gru.stream("one", **option)
+
+
+def test_several_files_are_joined(tmp_path):
+    for name, first in (("a.txt", 1), ("b.txt", 101)):
+        (tmp_path / name).write_text("\n".join(map(spell, range(first, first + 100))))
+    model = charlm.train([tmp_path / "a.txt", str(tmp_path / "b.txt")], model="ngram")
+    assert (
+        model.metadata.corpus["n_chars"] == sum(len((tmp_path / name).read_text()) for name in ("a.txt", "b.txt")) + 1
+    )
+
+
+def test_a_text_in_memory_is_trained_on():
+    text = human_numbers("100")
+    model, same = charlm.train(text=text, model="ngram"), charlm.train("human-numbers:100", model="ngram")
+    assert model.metadata.result["test_nats"] == same.metadata.result["test_nats"]
+    assert model.metadata.corpus["name"] == "text in memory"
+    with pytest.raises(UsageError, match="corpus and text are both given"):
+        charlm.train("human-numbers:100", text=text)
+
+
+def test_the_text_of_a_recipe_is_trained_on_unless_another_is_named(tmp_path):
+    (tmp_path / "r.toml").write_text('model = "ngram"\ncorpus = ["human-numbers:100"]')
+    named = [charlm.train(base=base) for base in (tmp_path / "r.toml", Recipe(model="ngram", corpus=("python-docs",)))]
+    named.append(charlm.train("human-numbers:200", base=tmp_path / "r.toml"))
+    assert [model.metadata.corpus["name"] for model in named] == [
+        "human-numbers:100",
+        "python-docs",
+        "human-numbers:200",
+    ]
+
+
+def test_a_training_begins_with_the_weights_of_a_run(tmp_path, gru):
+    gru.save(tmp_path / "gru.safetensors")
+    model = charlm.train(init_from=str(tmp_path / "gru.safetensors"), learning_rate=1e-9, epochs=1)
+    assert model.metadata.corpus["name"] == "human-numbers:100"
+    assert model.metadata.options == gru.metadata.options
+    assert model.metadata.result["test_nats"] == pytest.approx(gru.metadata.result["test_nats"], abs=1e-4)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.evaluation.metrics import nats_per_char
 from charlm.models import CharModel, build
+from charlm.training.callbacks import TrainingStats
 from charlm.training.loop import Callback, TrainState, detach, fit
 
 HOOKS = ["on_fit_start", "on_batch_start", "on_backward_end", "on_batch_end", "on_epoch_end", "on_fit_end"]
@@ -242,3 +243,27 @@ def test_label_smoothing_is_its_formula():
     logits, targets = torch.randn(2, 3, 5, dtype=torch.float64), torch.randint(5, (2, 3))
     wanted = 0.9 * nats_per_char(logits, targets) - 0.1 * logits.log_softmax(-1).mean()
     torch.testing.assert_close(nats_per_char(logits, targets, 0.1), wanted)
+
+
+def test_a_loss_and_metrics_of_ones_own_are_minimised_and_reported(make_run):
+    def first_symbol(logits, targets):  # drives all probability to symbol 1
+        return -logits.log_softmax(-1)[..., 1].mean()
+
+    def accuracy(logits, targets):
+        return (logits.argmax(-1) == targets).float().mean()
+
+    class Keep(Callback):
+        def __init__(self):
+            self.logs = []
+
+        def on_batch_end(self, state):
+            self.logs.append(dict(state.logs))
+
+    state, keep = make_run(n_epochs=20, rate=0.05), Keep()
+    state.loss_function, state.metrics = first_symbol, {"accuracy": accuracy}
+    fit(state, [TrainingStats(7), keep])
+    logits, _ = state.model(torch.tensor([[1, 2, 3]]))
+    assert logits.softmax(-1)[..., 1].min() > 0.95
+    last = [logs for logs in keep.logs if logs][-1]
+    assert last["train_accuracy"] == pytest.approx(3 / 7, abs=0.06)  # the share of symbol 1 in the text
+    assert last["train_nats"] > 1  # still the cross-entropy of the text
