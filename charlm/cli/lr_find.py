@@ -24,7 +24,7 @@ from charlm.errors import OutputError
 # Recipe keys without an effect on the test: it sets the rate, ends by itself, and keeps nothing.
 UNUSED = """
     learning_rate skip_nonfinite ema schedule warmup_epochs hold_epochs drop_epochs n_cycles epochs minutes patience
-    save_steps save_minutes
+    save_steps save_minutes freeze unfreeze_epochs group_rates
 """.split()
 USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
 

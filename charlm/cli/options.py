@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm import recipe
-from charlm.cli.completion import complete_models, complete_recipes, complete_texts
+from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
 from charlm.errors import InputNotFoundError, UsageError
 from charlm.recipe import GROUPS, Recipe
 
@@ -34,7 +34,7 @@ MODEL_OPTIONS = [
 MODEL_FLAGS = [flag for flag, *_ in MODEL_OPTIONS] + ["--tied"]
 RECIPE_KEYS = tuple(key.name for key in fields(Recipe) if key.name != "options")
 _TYPES = {"int": int, "float": float, "str": str}
-_COMPLETE = {"model": complete_models, "corpus": complete_texts}
+_COMPLETE = {"model": complete_models, "corpus": complete_texts, "init_from": complete_runs}
 
 
 class GroupedOption(click.Option):

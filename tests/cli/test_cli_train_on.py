@@ -9,7 +9,7 @@ import torch
 from conftest import run_line
 
 import charlm
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.models import MODELS
 from charlm.storage import checkpoint
 
