@@ -113,7 +113,7 @@ def transfer_weights(model: CharModel, vocab: Vocab, choices: Recipe) -> Transfe
     assert choices.init_from is not None
     path = runs.find_checkpoint(choices.init_from)
     metadata, tensors = checkpoint.read(path)
-    if metadata.model != choices.model:
+    if models.find(metadata.model) is not models.find(choices.model):
         raise UsageError(f"{path}: has weights of model {metadata.model}, not {choices.model}; leave out --model")
     if metadata.is_bytes != vocab.is_bytes:
         flag = "--bytes" if metadata.is_bytes else "--no-bytes"

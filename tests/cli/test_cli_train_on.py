@@ -116,7 +116,7 @@ def test_a_checkpoint_imports_no_code_by_itself(command, home, exit_code, capsys
         metrics = Path("checkpoints/own/metrics.jsonl")
         metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
     assert exit_code(f"{command} own{rest}") == 2
-    assert "mine.py:MyRNN is code outside the package and not imported by itself; give --model mine.py:MyRNN" in (
+    assert "mine.py:MyRNN is code outside the package, not imported by itself; give --model mine.py:MyRNN" in (
         capsys.readouterr().err
     )
 

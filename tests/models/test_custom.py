@@ -30,7 +30,7 @@ def own_models(monkeypatch, tmp_path):
 
 
 def test_a_class_of_a_file_is_found_after_a_user_named_it():
-    with pytest.raises(UsageError, match=r"mine\.py:Mine is code outside the package .* give --model mine\.py:Mine"):
+    with pytest.raises(UsageError, match=r"mine\.py:Mine is code outside the package, .* give --model mine\.py:Mine"):
         models.find("mine.py:Mine")
     models.use("mine.py:Mine")
     assert issubclass(models.find("mine.py:Mine"), GRU)
