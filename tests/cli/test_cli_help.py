@@ -136,7 +136,8 @@ def test_the_options_of_train_are_in_groups(call):
         assert flag in groups[group]
     flags = sum(groups.values(), [])
     assert len(flags) == len(set(flags))
-    assert {f"--{key.name.replace('_', '-')}" for key in fields(recipe.Recipe)} - set(flags) == {"--options"}
+    named = {key.metadata.get("flag") or f"--{key.name.replace('_', '-')}" for key in fields(recipe.Recipe)}
+    assert named - set(flags) == {"--options"}
 
 
 def test_the_range_test_has_only_the_options_that_change_its_result(call):
