@@ -16,6 +16,7 @@ from charlm.storage import runs
 from charlm.storage.transfer import resolve_recipe
 from charlm.training import distributed, launch, session
 from charlm.training.setup import choose_device
+from charlm.training.text_defaults import fit_to_text
 
 
 def load(name: str | Path | None = None, device: str = "cpu", model: str | None = None) -> LanguageModel:
@@ -74,7 +75,7 @@ def train(
     Args:
         corpus: one or several named texts, files, or folders of .txt files. By default the text of `base` or of the
             model in `init_from`, else Nietzsche.
-        base: a recipe, or the name or file of one; None takes `charlm.recipe.default`.
+        base: a recipe, or the name or file of one; None takes defaults for the size of the text.
         folder: new run folder for weights, metrics and TensorBoard events; None writes nothing.
         text: the text itself, instead of `corpus`.
         changes: recipe keys to replace: `model="gru"`, `epochs=3`, `options={"n_hidden": 512}`. With
@@ -94,6 +95,7 @@ def train(
     if names:
         changes["corpus"] = names
     models.use(str(changes.get("model", "")))
+    without_base = base is None
     if isinstance(base, Recipe):
         base = base.replace(**changes)
     else:
@@ -102,4 +104,6 @@ def train(
     with launch.process_group():
         with distributed.rank0_first():
             data = read_corpus(options, text)
+        if without_base:
+            options, _ = fit_to_text(options, {*changes, *changes.get("options", {})}, data)
         return session.train(options, data, None if folder is None else Path(folder))

@@ -131,6 +131,12 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
     return add
 
 
+def given_keys(given: dict[str, Any]) -> set[str]:
+    """Return the recipe keys and the model options among the options of `recipe_options`, before `take_recipe`."""
+    pairs = {pair.partition("=")[0].strip().replace("-", "_") for pair in given["more"]}
+    return pairs | {name for name, value in given.items() if value not in (None, ()) and name not in ("base", "more")}
+
+
 def take_recipe(given: dict[str, Any], folder: Path | None = None) -> Recipe:
     """Remove the options of `recipe_options` from `given` and return the recipe that they describe.
 

@@ -18,6 +18,7 @@ from charlm.cli.options import (
     RECIPE_KEYS,
     GroupedCommand,
     folder_option,
+    given_keys,
     json_option,
     option,
     read_text,
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from charlm.data.corpus import Corpus
     from charlm.generation.language_model import LanguageModel
     from charlm.recipe import Recipe
+    from charlm.training.trainer import Trainer
 
 
 @click.command(
     cls=GroupedCommand,
     help="Train a model on a text, by default on Nietzsche, and print a sample. "
-    "The defaults below are those of a model without a recipe.",
+    "The defaults below are those for a long text; without a recipe, the size of the text decides the others.",
 )
 @recipe_options(*RECIPE_KEYS)
 @option("--name", help="Name of the run. [default: the model's name, numbered]", group="Saving")
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     if resume is None:
+        base, keys = given.get("base"), given_keys(given)
         choices = take_recipe(given, folder)
     else:
         own_model = given.pop("model") or ""  # FILE.py:CLASS: a run imports no code by itself
@@ -65,6 +68,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     from charlm.training import distributed, launch
     from charlm.training.callbacks import Progress, WarnOversubscription
     from charlm.training.session import train as train_model
+    from charlm.training.text_defaults import fit_to_text
 
     if resume is None and "-" in choices.corpus and launch.under_torchrun():
         raise UsageError("only one process can read standard input; give --corpus a file")
@@ -72,8 +76,10 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         with distributed.rank0_first():
             if resume is None:
                 choices, corpus = read_text(choices)
+                choices, source = (choices, base) if base else fit_to_text(choices, keys, corpus)
             else:
                 choices, corpus, run = _unfinished_run(resume, folder)
+                source = "that of the run, which is resumed"
         resumes = resume is not None
         if resume is None:
             run, resumes = distributed.run_on_rank0(
@@ -81,7 +87,9 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
             )
         shown = [Progress(samples), WarnOversubscription()] if distributed.is_main_process() else []
         try:
-            model = train_model(choices, corpus, run, shown, _warn if resumes else None)
+            model = train_model(
+                choices, corpus, run, shown, _warn if resumes else None, partial(_print_header, source, run)
+            )
         except KeyboardInterrupt as error:  # a second signal, or one during the final evaluation
             if not (run / "last.safetensors").is_file():
                 raise
@@ -131,20 +139,32 @@ def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
 
 def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
     """Print a sample on stdout and the scores on stderr, or the result as JSON on stdout."""
-    from charlm.evaluation.metrics import nats_to_bits
+    from charlm.recipe import Recipe
+    from charlm.training.summary import bits, verdict, wrapped
 
     result = model.metadata.result
     if as_json:
         print(json.dumps({"run": str(run), **result}))
         return
     print(model.sample(length=400, temperature=0.8, seed=seed).strip())
-    parts = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
-    scores = ", ".join(f"{part} {nats_to_bits(result[f'{part}_nats']):.3f}" for part in parts)
-    print(f"\nbits per character: {scores}", file=sys.stderr)
-    print(f"{result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}", file=sys.stderr)
-    folder = shlex.quote(str(run.parent))
-    name = run.name if folder == "checkpoints" and not run.name.startswith("-") else str(run)
-    print(f"next: charlm sample {shlex.quote(name)} | charlm compare | tensorboard --logdir {folder}", file=sys.stderr)
+    lines = [
+        f"trained on {result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}",
+        f"bits per character, each part read once from its start: {bits(result)}",
+    ]
+    if (sentence := verdict(result, Recipe().replace(**model.metadata.recipe))) is not None:
+        lines.append(wrapped(sentence))
+    where = "" if str(run.parent) == "checkpoints" else f" --checkpoints {shlex.quote(str(run.parent))}"
+    name = run.name if not where and not run.name.startswith("-") else str(run)
+    lines += ["", f"charlm sample {shlex.quote(name)}", f"charlm compare{where}"]
+    lines.append(f"tensorboard --logdir {shlex.quote(str(run.parent))}")
+    print("\n" + "\n".join(lines), file=sys.stderr)
+
+
+def _print_header(source: str, run: Path, trainer: Trainer) -> None:
+    """Print on stderr what is trained, before any work."""
+    from charlm.training.summary import header
+
+    print(header(trainer, source, run), end="\n\n", file=sys.stderr)
 
 
 def _exit_interrupted(run: Path, model: str, number: int) -> NoReturn:

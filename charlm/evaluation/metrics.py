@@ -102,6 +102,7 @@ def evaluate(
     bos_id: int = 0,
     warmup_chars: int = WARMUP_CHARS,
     chunk_len: int | None = None,
+    max_chars: int | None = None,
 ) -> EvalResult:
     """Predict each of the characters `ids[first:stop]` once.
 
@@ -120,11 +121,12 @@ def evaluate(
         bos_id: index that stands before the text's first character.
         warmup_chars: characters read before `first` without scoring them.
         chunk_len: characters of a lane (or windows) in one forward pass; None takes the default.
+        max_chars: predict about this many characters only, the first ones of each lane; None for all.
     """
     if stop <= first:
         raise ValueError(f"nothing to predict: first is {first}, stop is {stop}")
     with eval_mode(model):
-        chunks = scored_logits(model, ids, first, stop, n_context, n_lanes, bos_id, warmup_chars, chunk_len)
+        chunks = scored_logits(model, ids, first, stop, n_context, n_lanes, bos_id, warmup_chars, chunk_len, max_chars)
         return _add_up(chunks)
 
 
@@ -162,6 +164,7 @@ def scored_logits(
     bos_id: int = 0,
     warmup_chars: int = WARMUP_CHARS,
     chunk_len: int | None = None,
+    max_chars: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the predictions of the characters `ids[first:stop]`, chunk by chunk; see `per_char_nll`.
 
@@ -170,10 +173,12 @@ def scored_logits(
         targets: long, (characters,).
     """
     if n_context is not None:
+        stop = stop if max_chars is None else min(stop, first + max_chars)
         yield from _windowed_logits(model, ids, first, stop, n_context, bos_id, chunk_len or WINDOWS_CHUNK)
     else:
         chunk_len = chunk_len or (SINGLE_STREAM_CHUNK if n_lanes == 1 else LANE_CHUNK)
-        yield from _stateful_logits(model, ids, first, stop, n_lanes, bos_id, warmup_chars, chunk_len)
+        n_read = None if max_chars is None else -(-max_chars // n_lanes)
+        yield from _stateful_logits(model, ids, first, stop, n_lanes, bos_id, warmup_chars, chunk_len, n_read)
 
 
 def _windowed_logits(
@@ -189,15 +194,24 @@ def _windowed_logits(
 
 
 def _stateful_logits(
-    model: CharModel, ids: Tensor, first: int, stop: int, n_lanes: int, bos_id: int, warmup_chars: int, chunk_len: int
+    model: CharModel,
+    ids: Tensor,
+    first: int,
+    stop: int,
+    n_lanes: int,
+    bos_id: int,
+    warmup_chars: int,
+    chunk_len: int,
+    n_read: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     length = -(-(stop - first) // n_lanes)
+    n_read = length if n_read is None else min(n_read, length)  # characters of each lane that are scored
     n_warm = min(warmup_chars, first) if n_lanes == 1 else warmup_chars
     lane_first = first + length * torch.arange(n_lanes, device=ids.device).unsqueeze(1)  # (B, 1)
     lane_stop = (lane_first + length).clamp(max=stop)
     state = None
-    for offset in _progress_bar(range(-n_warm, length, chunk_len)):
-        steps = torch.arange(offset, min(offset + chunk_len, length), device=ids.device)
+    for offset in _progress_bar(range(-n_warm, n_read, chunk_len)):
+        steps = torch.arange(offset, min(offset + chunk_len, n_read), device=ids.device)
         positions = lane_first + steps  # (B, T)
         inside = positions.clamp(0, len(ids) - 1)
         before = torch.where(inside > 0, ids[(inside - 1).clamp(min=0)].long(), bos_id)

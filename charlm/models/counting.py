@@ -39,8 +39,11 @@ class CountingModel(CharModel):
 
     Attributes:
         counts: counts of the training text; dynamic evaluation updates them between calls.
+        max_counted: maximum number of counted characters; of a longer text, the last ones. Counting takes up to 110
+            bytes per character.
     """
 
+    max_counted = 16_000_000
     counts: InterpolatedNGram
 
     @property
@@ -63,6 +66,7 @@ class CountingModel(CharModel):
         Raises:
             DataError: the text is too short or too long.
         """
+        ids = ids[-self.max_counted :]
         self.counts.count(ids.cpu().numpy(), None if char_classes is None else char_classes.cpu().numpy())
 
     def update_counts(self, ids: Tensor, n_known: int) -> None:

@@ -12,9 +12,9 @@ large values would dominate the input.
 The text is counted before the first step, with cross-fitting over 8 folds of the training text: the features of each
 fold are computed with the counts of the other seven. Otherwise the n-grams would predict the training text too well,
 and the LSTM would learn to rely on them. Evaluation uses the counts of all folds. In training, the features are cached
-in float16, 2 K V bytes per character. The cache is limited to 4 GiB. In a text of more than about six million
+in float16, 2 K V bytes per character. The cache is limited to 512 MiB. In a text of more than about 800,000
 characters, gradient steps therefore use only the last ones, in folds of at most an eighth of the text; counts use up to
-a hundred million characters. The cache models start empty in each fold, so that the LSTM learns the beginning of a
+eight million characters. The cache models start empty in each fold, so that the LSTM learns the beginning of a
 text, too.
 
 References: a network that learns the residual of an n-gram model, Li et al. (2022), arXiv:2210.14431; product of
@@ -92,8 +92,8 @@ class LSTMNGram(LSTM, CountingModel):
     """
 
     default_learning_rate = 4e-3
-    max_counted = 100_000_000
-    max_cached = 1 << 31
+    max_counted = 8_000_000
+    max_cached = 1 << 28
 
     def __init__(
         self,

@@ -20,7 +20,8 @@ from charlm.errors import CheckpointError, DataError, OutputError
 from charlm.evaluation.metrics import evaluate_feed
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
-from charlm.models.counting import fit_counts, free_training_cache, training_span
+from charlm.models.base import CharModel
+from charlm.models.counting import fit_counts, free_training_cache
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
@@ -32,6 +33,7 @@ from charlm.training.resume import restore, snapshot
 from charlm.training.timer import peak_memory
 from charlm.training.trainer import Trainer
 
+SAVE_BEST_SECONDS = 5.0  # between two writes of "best" while training
 Snapshots = dict[str, tuple[Metadata, dict[str, Tensor]]]  # metadata and weights of "best" and "last"
 
 
@@ -41,6 +43,7 @@ def train(
     folder: Path | None = None,
     extra: Sequence[Callback] = (),
     resume: Callable[[list[str]], None] | None = None,
+    announce: Callable[[Trainer], None] | None = None,
 ) -> LanguageModel:
     """Train a model by gradient steps, or only fit its counts if it has no parameters.
 
@@ -53,6 +56,7 @@ def train(
         extra: further callbacks, after the recipe's; those without `state_attrs` need not be on all processes.
         resume: resume the run in `folder`, which must have the same recipe and text; called with the differences that
             `restore` returns. None starts a new run: the folder must not exist.
+        announce: called on rank 0 before anything is counted or trained.
 
     Returns:
         the model of the best validation loss (without a validation part: of the end); `metadata.result` has its
@@ -66,6 +70,8 @@ def train(
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus, resumes=resume is not None)
         with _run_folder(folder, is_new=resume is None):
+            if announce is not None and distributed.is_main_process():
+                announce(trainer)
             return _train(trainer, folder, extra, resume)
 
 
@@ -78,11 +84,23 @@ def _train(
     """Train in an existing folder; see `train`."""
     recipe, state, model = trainer.recipe, trainer.state, trainer.state.model
     snapshots: Snapshots = {}
+    waiting: list[str] = []  # "best", while its snapshot is not in its file
+    write_best_after = 0.0
 
     def save(name: str, state: TrainState) -> None:
+        """Keep a snapshot and write it; the file of "best" waits while epochs are short, at most until "last"."""
+        nonlocal write_best_after
         metadata = trainer.language_model().metadata
-        snapshots[name] = metadata, {key: p.detach().clone() for key, p in model.named_parameters()}
+        snapshots[name] = metadata, _weights_of(model)
         try:
+            if name == "best":
+                if state.step == 0 or time.monotonic() < write_best_after:
+                    waiting.append(name)
+                    return
+                write_best_after = time.monotonic() + SAVE_BEST_SECONDS
+            elif waiting:
+                _write_snapshot(model, snapshots["best"], partial(write, "best"))
+            waiting.clear()
             write(name, metadata)
         except OutputError as error:  # the next save may succeed, and the previous file is intact
             _warn(f"not saved this time, training continues: {error}")
@@ -110,7 +128,6 @@ def _train(
     if trainer.transfer is not None and distributed.is_main_process():
         _warn(trainer.transfer.message)
     if model.uses_gradients:
-        _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
         fit_counts(model, trainer.train_ids, trainer.char_classes)
         fit(state, [*all_callbacks, trainer.signals])
     else:
@@ -133,9 +150,21 @@ def _train(
     return LanguageModel(model.eval(), metadata)
 
 
-def _warn_truncated(used: Tensor, ids: Tensor) -> None:
-    if len(used) < len(ids) and distributed.is_main_process():
-        _warn(f"to save memory, gradient steps use only the last {len(used):,} of {len(ids):,} characters")
+def _weights_of(model: CharModel) -> dict[str, Tensor]:
+    """Return copies of a model's weights, without counts."""
+    return {key: p.detach().clone() for key, p in model.named_parameters()}
+
+
+def _write_snapshot(
+    model: CharModel, kept: tuple[Metadata, dict[str, Tensor]], write: Callable[[Metadata], None]
+) -> None:
+    """Write a checkpoint of earlier weights, and restore the present ones."""
+    now = _weights_of(model)
+    model.load_state_dict(kept[1], strict=False)
+    try:
+        write(kept[0])
+    finally:
+        model.load_state_dict(now, strict=False)
 
 
 def _warn(message: str) -> None:
@@ -226,6 +255,9 @@ def _result(trainer: Trainer) -> dict[str, Any]:
         **({"signal": int(state.stop)} if state.interrupted else {}),
         **({"n_skipped": n_skipped} if n_skipped else {}),
     }
+    for curve in trainer.callbacks:
+        if isinstance(curve, callbacks.ValidationCurve) and curve.nats and not state.interrupted:
+            result |= {"best_epoch": curve.best_epoch, "last_epoch": curve.epochs[-1], "outcome": curve.outcome}
     if not state.interrupted:
         first, stop = trainer.corpus.bounds["test"]
         scores = {"test": trainer.score("test")} if first < stop else {}

@@ -94,6 +94,19 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
     return rows(train), rows(held_out)
 
 
+def steps_between_validations(feed: Feed, n_chars: int, max_per_epoch: int) -> int:
+    """Return the steps between two validations within an epoch, 0 for validation at its end alone.
+
+    Args:
+        feed: the training feed.
+        n_chars: characters between two validations at least.
+        max_per_epoch: validations in an epoch at most.
+    """
+    per_step = feed.batch(0, 0)[1].numel()
+    every = max(-(-n_chars // per_step), -(-len(feed) // max_per_epoch))
+    return every if every < len(feed) else 0
+
+
 def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimizer:
     """Return the recipe's optimiser from `torch.optim`."""
     parameters: list[Any] = list(model.parameters())

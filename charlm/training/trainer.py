@@ -15,17 +15,30 @@ from charlm.data.feeds import Feed, to_device_if_fits
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import EvalResult, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
-from charlm.models.counting import training_span
+from charlm.models.counting import CountingModel, training_span
 from charlm.recipe import Recipe
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.transfer import Transfer, transfer_weights
 from charlm.training import distributed, setup
-from charlm.training.callbacks import EMA, EarlyStop, SkipNonFinite, StopOnSignal, TrainingStats, Validate
+from charlm.training.callbacks import (
+    EMA,
+    EarlyStop,
+    SkipNonFinite,
+    StopOnSignal,
+    TrainingStats,
+    Validate,
+    ValidationCurve,
+)
 from charlm.training.loop import Callback, TrainState
 from charlm.training.timer import Timer
 from charlm.version import __version__
 
-N_LANES = 32  # for validation while training
+N_LANES = 32  # at most, for validation while training
+LANE_CHARS = 1024  # of the validation part in each lane at least
+MAX_VALID_CHARS = 1 << 16  # of the validation part that are read at most while training
+SKETCH_CHARS = 1 << 14  # the same within an epoch
+VALID_EVERY = 100_000  # characters between two validations within an epoch at least
+MAX_VALID_PER_EPOCH = 10
 
 
 @dataclass
@@ -103,9 +116,13 @@ class Trainer:
             found.append(EMA(recipe.ema))
         if recipe.skip_nonfinite:
             found.append(SkipNonFinite())
-        found.append(TrainingStats(every=max(20, len(self.state.feed) // 20)))  # 20 points per epoch
+        stats = TrainingStats(every=max(20, len(self.state.feed) // 20))  # 20 points per epoch
+        found.append(stats)
         if self.has_valid:
-            found.append(Validate(self.validate, self.signals))
+            start = recipe.patience is not None and isinstance(self.state.model, CountingModel)
+            every = setup.steps_between_validations(self.state.feed, VALID_EVERY, MAX_VALID_PER_EPOCH)
+            found.append(Validate(self.validate, self.signals, self.sketch, every, stats.pause, start))
+            found.append(ValidationCurve())
         if recipe.patience is not None:
             found.append(EarlyStop(recipe.patience))
         return found
@@ -149,19 +166,27 @@ class Trainer:
         first, stop = self.corpus.bounds["valid"]
         return self.held_out is not None or first < stop
 
-    def score(self, part: str, n_lanes: int = 1) -> EvalResult:
+    def score(self, part: str, n_lanes: int = 1, max_chars: int | None = None) -> EvalResult:
         """Evaluate a part of the text by the protocol; "valid" is the held-out feed where there is one.
 
         Args:
             part: "train", "valid" or "test"; it must not be empty.
             n_lanes: see `evaluate`.
+            max_chars: see `evaluate`.
         """
         if part == "valid" and self.held_out is not None:
             return evaluate_feed(self.state.model, self.held_out)
         n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
         bos_id = self.corpus.vocab.bos_id
-        return evaluate(self.state.model, self.ids, *self.corpus.bounds[part], n_context, n_lanes, bos_id)
+        bounds = self.corpus.bounds[part]
+        return evaluate(self.state.model, self.ids, *bounds, n_context, n_lanes, bos_id, max_chars=max_chars)
 
-    def validate(self) -> EvalResult:
-        """Evaluate the validation part in lanes, on rank 0, for all processes."""
-        return distributed.run_on_rank0(partial(self.score, "valid", N_LANES))
+    def validate(self, max_chars: int = MAX_VALID_CHARS) -> EvalResult:
+        """Evaluate the validation part, or lanes spread over a long one, on rank 0, for all processes."""
+        first, stop = self.corpus.bounds["valid"]
+        n_lanes = max(1, min(N_LANES, (stop - first) // LANE_CHARS, max_chars // LANE_CHARS))
+        return distributed.run_on_rank0(partial(self.score, "valid", n_lanes, max_chars))
+
+    def sketch(self) -> EvalResult:
+        """Evaluate less of the validation part, within an epoch."""
+        return self.validate(SKETCH_CHARS)

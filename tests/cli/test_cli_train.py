@@ -52,7 +52,8 @@ def test_training_prints_a_sample_on_stdout_and_leaves_a_run_folder(call):
     out, err = call(TRAIN)
     assert set(out) <= set(human_numbers("100"))
     assert 300 < len(out) < 402
-    assert "epoch 1/1 train " in err and "bits per character: valid " in err and f"checkpoints/{DEFAULT}" in err
+    assert "epoch 1/1: train " in err and f"checkpoints/{DEFAULT}" in err
+    assert "bits per character, each part read once from its start: valid " in err
     assert sum(line.startswith("epoch") for line in err.splitlines()) == 1
     run = RUNS / DEFAULT
     names = {path.name.split(".tfevents")[0] for path in run.iterdir() if path.is_file()}
@@ -190,8 +191,42 @@ def test_the_range_test_clips_gradients_as_training_does(call):
 @pytest.mark.parametrize("name", ["a b", "-x", "sub/x"])
 def test_the_next_command_works_as_printed(call, name):
     _, err = call(f"{TRAIN} --model rnn --no-samples --name={shlex.quote(name)}")
-    command = err.splitlines()[-1].removeprefix("next: charlm ").split(" | ")[0]
-    assert call(f"{command} --length 5")[0]
+    sample, compare, board = err.splitlines()[-3:]
+    assert call(f"{sample.removeprefix('charlm ')} --length 5")[0]
+    assert Path(name).name in call(compare.removeprefix("charlm "))[0]
+    assert board == "tensorboard --logdir " + ("checkpoints/sub" if "/" in name else "checkpoints")
+
+
+def test_a_header_of_80_columns_comes_before_any_work(call):
+    _, err = call(f"{TRAIN} --model gru --device cpu --name x")
+    head = err.split("\n\n")[0].splitlines()
+    assert max(map(len, head)) < 80
+    rows = {line[:12].strip(): line[12:] for line in head}
+    assert rows["model"] == "gru: GRU (Cho et al. 2014): reset and update gates."
+    assert rows["text"] == "human-numbers:100" and rows["folder"] == "checkpoints/x"
+    assert rows["characters"] == "830 train, 103 valid, 104 test"
+    assert rows["parameters"].replace(",", "").isdigit() and rows["device"] == "cpu, 1 thread"
+    assert rows["training"] == "1 epoch of 7 steps of 8 x 16 characters"
+
+
+def test_below_the_size_where_a_network_helps_the_default_counts_and_says_so(call, tmp_path):
+    (tmp_path / "short.txt").write_text(human_numbers("100")[:150])
+    _, err = call("train --corpus short.txt --name x")
+    assert "word-ngram" in err and "too few characters to train a network: n-gram counts" in err
+    assert checkpoint.read(RUNS / "x" / "best.safetensors")[0].model == "word-ngram"
+
+
+def test_a_small_text_gets_enough_steps_and_the_best_epoch_is_named(call):
+    out, err = call("train --corpus human-numbers:50 --name x")
+    result = checkpoint.read(RUNS / "x" / "best.safetensors")[0].result
+    assert 0 <= result["best_epoch"] <= result["last_epoch"] and result["outcome"] in (
+        "overfitted",
+        "improving",
+        "converged",
+    )
+    assert f"best epoch: {result['best_epoch']} of {result['last_epoch']}" in err or "untrained model was better" in err
+    assert "early stopping" in err and "too few to learn" in err
+    assert err.count(out.strip()[:40]) == 0  # the sample is printed once
 
 
 def test_a_signal_ends_a_training_in_order(tmp_path):

@@ -131,5 +131,5 @@ def test_without_a_terminal_progress_is_one_line_per_epoch_on_stderr(make_run, c
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()
-    assert first.startswith("epoch 1/2 train ") and "valid 2.000 bits/char" in first
-    assert second.startswith("epoch 2/2 train ") and "valid 1.000 bits/char" in second
+    assert first.startswith("epoch 1/2: train ") and "valid 2.000 (in lanes) bits/char" in first
+    assert second.startswith("epoch 2/2: train ") and "valid 1.000 (in lanes) bits/char" in second

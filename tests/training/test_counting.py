@@ -65,7 +65,7 @@ def test_progress_reports_the_validation(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["train", "--model", "ngram", "-o", "order=2", "--corpus", TEXT, "--checkpoints", str(tmp_path)])
     err = capsys.readouterr().err
-    assert "epoch 1/1 valid " in err and " train " not in err
+    assert "epoch 1/1: valid " in err and " train " not in err
 
 
 def test_without_a_validation_part_only_last_is_saved_with_its_training_loss(tmp_path):

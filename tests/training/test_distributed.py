@@ -331,4 +331,4 @@ def test_a_run_of_which_a_process_is_killed_finishes_with_the_result_of_one_that
     ]
     assert [results[0][key] for key in KEYS] == pytest.approx([results[1][key] for key in KEYS], rel=1e-4)
     assert len(os.listdir("checkpoints")) == 2
-    assert done.stderr.count("bits per character: valid") == 1
+    assert done.stderr.count("bits per character, each part read once from its start: valid") == 1

@@ -1,7 +1,7 @@
 from .ema import EMA
 from .freezing import Freeze
 from .ignore_errors import IgnoreIOErrors
-from .measuring import Samples, TrainingStats, Validate
+from .measuring import Samples, TrainingStats, Validate, ValidationCurve
 from .oversubscription import WarnOversubscription
 from .reporting import JSONLinesLogger, Progress, TensorBoard, write_final_scores
 from .saving import ModelCheckpoint
@@ -33,6 +33,7 @@ __all__ = [
     "TensorBoard",
     "TrainingStats",
     "Validate",
+    "ValidationCurve",
     "WarnOversubscription",
     "write_final_scores",
 ]

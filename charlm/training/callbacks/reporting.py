@@ -35,7 +35,7 @@ class Progress(Callback):
 
     def on_fit_start(self, state: TrainState) -> None:
         """Open the bar."""
-        bar = "{desc} {percentage:3.0f}%|{bar}| {remaining} left"
+        bar = "training {percentage:3.0f}%|{bar}| {remaining} left, {desc}"
         self._bar = tqdm(total=1.0, bar_format=bar, disable=None, dynamic_ncols=True, leave=False)
         self._bar.set_description_str("starting")
 
@@ -49,17 +49,19 @@ class Progress(Callback):
     def on_epoch_end(self, state: TrainState) -> None:
         """Report the epoch."""
         self._note(state)
-        self._valid = state.logs.get("valid_nats", self._valid)
         if self._bar.disable:
             print(self._summary(state, state.epoch), file=sys.stderr, flush=True)
-        elif "sample" in state.logs and self.show_samples:
-            self._bar.write(f"{self._summary(state, state.epoch)}\n{state.logs['sample']}\n", file=sys.stderr)
+        else:
+            self._bar.write(self._summary(state, state.epoch), file=sys.stderr)
+        if "sample" in state.logs and self.show_samples and not (self._bar.disable or state.ended):
+            self._bar.write(f"{state.logs['sample']}\n", file=sys.stderr)  # that of the end is printed by the caller
 
     def on_fit_end(self, state: TrainState) -> None:
         """Close the bar."""
         self._bar.close()
 
     def _note(self, state: TrainState) -> None:
+        self._valid = state.logs.get("valid_nats", self._valid)
         if "train_nats" in state.logs:
             new = state.logs["train_nats"]
             self._train = SMOOTH * self._train + (1 - SMOOTH) * new if self._train else new
@@ -68,10 +70,10 @@ class Progress(Callback):
     def _summary(self, state: TrainState, epoch: int) -> str:
         total = f"/{state.n_epochs}" if state.n_epochs != float("inf") else ""
         train = f" train {nats_to_bits(self._train):.3f}" if self._train else ""
-        valid = f" valid {nats_to_bits(self._valid):.3f}" if self._valid else ""
+        valid = f" valid {nats_to_bits(self._valid):.3f} (in lanes)" if self._valid else ""
         if not train:  # a model that only counts
-            return f"epoch {epoch}{total}" + (f"{valid} bits/char" if valid else "")
-        return f"epoch {epoch}{total}{train}{valid} bits/char, {self._speed:,.0f}/s"
+            return f"epoch {epoch}{total}" + (f":{valid} bits/char" if valid else "")
+        return f"epoch {epoch}{total}:{train}{valid} bits/char, {self._speed:,.0f} chars/s"
 
 
 class JSONLinesLogger(Callback):

@@ -36,6 +36,7 @@ class ModelCheckpoint(Callback):
         """Start the interval and install the handler of SIGUSR1."""
         self._saved_at = state.timer.seconds
         self._previous = install_handlers({"SIGUSR1": self._request})
+        self._save_best(state)
 
     def on_batch_end(self, state: TrainState) -> None:
         """Save "last" if it is due; the last step of an epoch is saved at the end of the epoch."""
@@ -44,10 +45,7 @@ class ModelCheckpoint(Callback):
 
     def on_epoch_end(self, state: TrainState) -> None:
         """Save a new best, and "last" if it is due."""
-        nats = state.logs.get("valid_nats", math.inf)
-        if nats < self.best_nats:
-            self.best_nats = nats
-            self.save("best", state)
+        self._save_best(state)
         self._save_if_due(state)
 
     def on_fit_end(self, state: TrainState) -> None:
@@ -55,6 +53,13 @@ class ModelCheckpoint(Callback):
         install_handlers(self._previous)
         if state.step and (state.ended or world_size() == 1):
             self._save_last(state)
+
+    def _save_best(self, state: TrainState) -> None:
+        """Save "best" if the validation loss, where there is one, is a new minimum."""
+        nats = state.logs.get("valid_nats", math.inf)
+        if nats < self.best_nats:
+            self.best_nats = nats
+            self.save("best", state)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self._requested = True

@@ -122,6 +122,10 @@ class EarlyStop(Callback):
             self.n_worse += 1
         state.stop = state.stop or self.n_worse >= self.patience
 
+    def on_fit_start(self, state: TrainState) -> None:
+        """Begin with the loss of the untrained model, if it was measured."""
+        self.best_nats = min(self.best_nats, state.logs.get("valid_nats", math.inf))
+
 
 class SkipNonFinite(Callback):
     """Skip steps whose gradient is not finite.
