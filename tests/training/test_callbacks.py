@@ -20,6 +20,7 @@ from charlm.training.callbacks import (
     StopOnSignal,
     TrainingStats,
     Validate,
+    ValidationCurve,
 )
 from charlm.training.loop import Callback, fit
 from charlm.training.schedules import one_cycle, one_cycle_momentum
@@ -268,3 +269,47 @@ def test_weights_that_are_not_finite_are_not_saved(make_run):
     save = ModelCheckpoint(lambda name, state: saved.append((name, state.step)), every_steps=1)
     fit(make_run(), [on("on_batch_end", poison), save])
     assert saved == [("last", 1), ("last", 2), ("last", 3)]
+
+
+def test_a_long_epoch_is_validated_within_it_without_changing_the_best(make_run):
+    seen, saved, ends = [], [], []
+    within = iter([0.1, 0.2, 0.3, 0.4])  # lower than those of the whole part
+    scores = iter([3.0, 2.0])
+    check = Validate(lambda: EvalResult(next(scores), 1), sketch=lambda: EvalResult(next(within), 1), every=3)
+    save = ModelCheckpoint(lambda name, state: saved.append((name, state.step)))
+    fit(make_run(n_epochs=2), [check, save, keep(seen), keep(ends, "on_epoch_end")])
+    assert [(row["step"], row["valid_nats"]) for row in seen if "valid_nats" in row] == [(3, 0.1), (10, 0.2)]
+    assert [row["valid_nats"] for row in ends] == [3.0, 2.0]
+    assert saved == [("best", 7), ("best", 14), ("last", 14)]
+
+
+def test_the_untrained_model_is_a_candidate_of_early_stopping(make_run):
+    saved, curve, stop = [], ValidationCurve(), EarlyStop(2)
+    scores = iter([1.0, 1.5, 2.0])
+    check = Validate(lambda: EvalResult(next(scores), 1), at_start=True)
+    save = ModelCheckpoint(lambda name, state: saved.append((name, state.step)))
+    state = make_run(n_epochs=5)
+    fit(state, [check, curve, stop, save])
+    assert state.epoch == 2 and saved == [("best", 0), ("last", 14)]
+    assert (curve.best_epoch, curve.outcome) == (0, "overfitted")
+
+
+@pytest.mark.parametrize(
+    ("nats", "best", "outcome"),
+    [
+        ((3.0, 2.0, 2.5), 2, "overfitted"),
+        ((3.0, 2.5, 2.0), 3, "improving"),
+        ((3.0, 2.0, 2.001), 2, "converged"),
+        ((2.0,), 1, "improving"),
+    ],
+)
+def test_the_curve_tells_overfitting(make_run, nats, best, outcome):
+    curve = ValidationCurve()
+    fit(make_run(n_epochs=len(nats)), [validate(*nats), curve])
+    assert (curve.best_epoch, curve.outcome) == (best, outcome)
+
+
+def test_of_many_epochs_some_are_sampled_and_the_last(make_run):
+    seen = []
+    fit(make_run(n_epochs=11), [Samples(lambda: "text", n_samples=3), keep(seen, "on_epoch_end")])
+    assert [row["step"] // 7 for row in seen if "sample" in row] == [4, 8, 11]

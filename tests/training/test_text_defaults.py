@@ -1,0 +1,67 @@
+"""Defaults by the size of the text."""
+
+import pytest
+
+from charlm import models
+from charlm.data.corpus import make_corpus
+from charlm.recipe import Recipe, default
+from charlm.training.text_defaults import LARGE, fit_to_text
+
+
+def corpus(n, n_symbols=20):
+    """Return a text of n characters of `n_symbols` symbols."""
+    return make_corpus("".join(chr(0x4E00 + i * i % n_symbols) for i in range(n)).encode(), "text")
+
+
+def chosen(n, n_symbols=20, **given):
+    options = given.pop("options", {})
+    start = default(given).replace(**given, options=options)
+    return fit_to_text(start, {*given, *options}, corpus(n, n_symbols))[0]
+
+
+def n_steps(recipe, n):
+    return recipe.epochs * max(1, int(0.8 * n) // (recipe.batch_size * recipe.bptt))
+
+
+@pytest.mark.parametrize("n", [300, 577, 2000, 20_000, 100_000])
+def test_a_small_text_gets_tens_of_optimiser_steps_and_early_stopping(n):
+    for given in ({}, {"model": "gru"}, {"model": "transformer"}):
+        recipe = chosen(n, **given)
+        assert n_steps(recipe, n) >= 40
+        assert recipe.patience >= 3
+        assert recipe.batch_size * recipe.bptt < n
+
+
+def test_a_large_text_has_the_defaults_of_the_recipe():
+    n = int(LARGE / 0.8) + 1
+    assert chosen(n) == default({})
+    assert chosen(n, model="gru") == Recipe(model="gru")
+
+
+def test_counting_is_the_default_for_few_characters_and_for_many_symbols():
+    assert chosen(150).model == "word-ngram"
+    assert chosen(5000, n_symbols=8009).model == "word-ngram"
+    assert chosen(150, model="lstm-ngram").model == "lstm-ngram"
+    assert chosen(150, epochs=3).model == "lstm-ngram"
+
+
+@pytest.mark.parametrize("n", [300, 20_000])
+def test_what_is_given_stays(n):
+    given = {"model": "gru", "epochs": 3, "batch_size": 5, "bptt": 7, "learning_rate": 0.1}
+    recipe = chosen(n, **given, options={"head_dropout": 0.1})
+    assert all(getattr(recipe, name) == value for name, value in given.items())
+    assert recipe.options["head_dropout"] == 0.1 and recipe.patience is None
+
+
+def test_a_time_limit_stays_the_only_limit():
+    assert chosen(2000, minutes=1.0).epochs is None
+
+
+def test_regularisation_grows_as_the_text_shrinks():
+    rates = [chosen(n, model="gru").options.get("head_dropout", 0) for n in (2000, 200_000, 600_000)]
+    assert rates == sorted(rates, reverse=True) and len(set(rates)) == 3
+
+
+def test_defaults_name_only_options_that_the_model_has():
+    for name in models.MODELS:
+        assert chosen(5000, model=name).options.keys() <= models.options_of(name).keys()
