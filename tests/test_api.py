@@ -129,11 +129,12 @@ def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
     assert charlm.train("human-numbers:100", made, seed=2).metadata.recipe["seed"] == 2
 
 
-def test_without_model_and_recipe_the_default_recipe_is_used():
+def test_without_a_recipe_the_size_of_the_text_decides_what_is_not_given():
     named = charlm.train("human-numbers:100", DEFAULT_RECIPE, **TINY).metadata.recipe
-    assert charlm.train("human-numbers:100", **TINY).metadata.recipe == named
-    of_model = charlm.train("human-numbers:100", model=named["model"], **TINY).metadata.recipe
-    assert named["learning_rate"] != of_model["learning_rate"]
+    chosen = charlm.train("human-numbers:100", **TINY).metadata.recipe
+    assert chosen["model"] == named["model"]
+    assert chosen["options"]["head_dropout"] > named["options"]["head_dropout"]
+    assert (chosen["epochs"], chosen["batch_size"], chosen["options"]["n_hidden"]) == (1, 8, 16)
 
 
 def test_streaming_yields_the_text_that_sampling_returns(model):

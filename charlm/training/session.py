@@ -21,7 +21,7 @@ from charlm.evaluation.metrics import evaluate_feed
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel
-from charlm.models.counting import fit_counts, free_training_cache
+from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
@@ -128,6 +128,7 @@ def _train(
     if trainer.transfer is not None and distributed.is_main_process():
         _warn(trainer.transfer.message)
     if model.uses_gradients:
+        _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
         fit_counts(model, trainer.train_ids, trainer.char_classes)
         fit(state, [*all_callbacks, trainer.signals])
     else:
@@ -148,6 +149,11 @@ def _train(
         except OSError as error:
             _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
     return LanguageModel(model.eval(), metadata)
+
+
+def _warn_truncated(used: Tensor, ids: Tensor) -> None:
+    if len(used) < len(ids) and distributed.is_main_process():
+        _warn(f"to save memory, gradient steps use only the last {len(used):,} of {len(ids):,} characters")
 
 
 def _weights_of(model: CharModel) -> dict[str, Tensor]:

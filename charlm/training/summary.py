@@ -13,7 +13,6 @@ from charlm.data.corpus import PARTS
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.models import CountingModel
 from charlm.models.base import CharModel
-from charlm.models.counting import training_span
 from charlm.recipe import Recipe
 from charlm.training import distributed
 from charlm.training.trainer import Trainer
@@ -60,11 +59,8 @@ def _notes(trainer: Trainer) -> list[str]:
         )
         found.append("validation and test part are short, too: their bits are uncertain")
     model = trainer.state.model
-    if isinstance(model, CountingModel):
-        if len(ids) > model.max_counted:
-            found.append(f"to save memory, only the last {model.max_counted:,} of {len(ids):,} characters are counted")
-        if model.uses_gradients and len(used := training_span(model, ids)) < len(ids):
-            found.append(f"to save memory, gradient steps use only the last {len(used):,} of {len(ids):,} characters")
+    if isinstance(model, CountingModel) and len(ids) > model.max_counted:
+        found.append(f"to save memory, only the last {model.max_counted:,} of {len(ids):,} characters are counted")
     return found
 
 

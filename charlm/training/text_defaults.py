@@ -17,7 +17,7 @@ from charlm.recipe import Recipe
 
 LARGE = 400_000  # characters of the training part from which the defaults no longer depend on it
 FEW = 200  # below it, counting is the default
-MANY_SYMBOLS = 1000  # from here on, counting is the default
+MANY_SYMBOLS = 500  # from here on, counting is the default
 MIN_STEPS = 300  # optimiser steps of a network's training at least, unless this takes more than MAX_EPOCHS
 MAX_EPOCHS = 100
 ABOUT_THE_TEXT = {"corpus", "split", "bytes", "lower", "min_count", "seed", "device", "save_steps", "save_minutes"}
