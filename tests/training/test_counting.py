@@ -34,7 +34,8 @@ def test_the_curve_is_a_flat_line_over_the_training_part(run):
     assert first["valid_nats"] == last["valid_nats"] == pytest.approx(end["result"]["valid_nats"], abs=0.2)
     assert len(last["sample"]) == 200
     events = EventAccumulator(str(run)).Reload()
-    assert not [tag for tag in events.Tags()["scalars"] if "train" in tag]
+    finals = [f"final_bits_per_char/{part}" for part in ("valid", "test")]
+    assert sorted(events.Tags()["scalars"]) == ["bits_per_char/valid", *sorted(finals), "nats_per_char/valid"]
     codepoints = [(event.step, event.value) for event in events.Scalars("bits_per_char/valid")]
     assert codepoints == [(n, pytest.approx(nats_to_bits(first["valid_nats"]))) for n in (0, n_chars)]
 
