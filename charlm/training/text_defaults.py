@@ -13,7 +13,7 @@ from typing import Any
 from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.models import CountingModel
-from charlm.recipe import Recipe
+from charlm.recipe import DEFAULT_RECIPE, Recipe
 
 LARGE = 400_000  # characters of the training part from which the defaults no longer depend on it
 FEW = 200  # below it, counting is the default
@@ -40,7 +40,7 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
         return replace(start, model="word-ngram", options={}), f"{why}: n-gram counts"
     architecture = models.find(start.model)
     if not architecture.uses_gradients or n >= LARGE:
-        return start, "defaults"
+        return start, "defaults of the model" if "model" in given else f"{DEFAULT_RECIPE} (default)"
     values = _experts(n) if issubclass(architecture, CountingModel) else _network(start, n)
     options = {k: v for k, v in values.pop("options").items() if k in models.options_of(start.model) and k not in given}
     batch_size = start.batch_size if "batch_size" in given and start.batch_size else values["batch_size"]

@@ -235,7 +235,7 @@ NOT_FINITE = "the loss is not finite after step"
 
 @pytest.mark.parametrize(
     ("rate", "message", "code_of_sample", "message_of_sample"),
-    [("1e30", NOT_A_NUMBER, 1, NOT_A_NUMBER), ("1e37", NOT_FINITE, 66, "no run or checkpoint")],
+    [("1e30", NOT_A_NUMBER, 1, NOT_A_NUMBER), ("1e38", NOT_FINITE, 66, "no run or checkpoint")],
     ids=["in the last steps", "long before"],  # a model with weights that are not finite is not saved
 )
 def test_a_diverged_training_names_the_remedy(rate, message, code_of_sample, message_of_sample, call):
