@@ -317,7 +317,8 @@ def test_a_run_of_which_a_process_is_killed_finishes_with_the_result_of_one_that
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cats.txt").write_bytes(TEXT)
     (tmp_path / "killed.py").write_text(KILLED)
-    line = "train --corpus cats.txt --model gru --n-hidden 12 --dropout 0 --head-dropout 0 --batch-size 7 --bptt 8 --epochs 4"
+    line = "train --corpus cats.txt --model gru --n-hidden 12 --dropout 0 --head-dropout 0"
+    line += " --batch-size 7 --bptt 8 --epochs 4 --device cpu"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [*torchrun, "killed.py", *line.split(), "--no-samples", "--save-steps", "10"]
