@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was written; files of format 1 load."""
+"""Checkpoints: a file read equals what was written; files of format 1 load."""
 
 import ast
 import hashlib
