@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import charlm
-from charlm import recipe
+from charlm import recipes
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.evaluate import evaluate_models
 from charlm.experiments.trained_models import TrainedModel
@@ -48,7 +48,7 @@ def main(texts: list[str], rates: list[float], scratch_rates: list[float], budge
     for text in texts:
         print(f"\n{Path(text).name}\n| " + " | ".join(head) + " |\n" + "| --- " * len(head) + "|", flush=True)
         print("| " + " | ".join(as_it_is(text)) + " |", flush=True)
-        box = recipe.load(MODEL)
+        box = recipes.load(MODEL)
         scratch = {"model": box.model, "options": box.options, "clip": box.clip}
         for kind, tried in ((scratch, scratch_rates), ({"init_from": MODEL}, rates)):
             rows = []

@@ -16,7 +16,7 @@ import time
 import torch
 from common import require_text
 
-from charlm import recipe
+from charlm import recipes
 from charlm.api import read_corpus
 from charlm.training.loop import Callback, TrainState, train_epoch
 from charlm.training.trainer import Trainer
@@ -45,7 +45,7 @@ def turn(trainer: Trainer) -> float:
 def main(n_rounds: int) -> None:
     """Print the times and their ratio."""
     text = {"corpus": ["nietzsche"], "split": "tail20", "lower": True, "min_count": 3}
-    quick, lesson = (recipe.load(name).replace(**text) for name in ("quick", "lesson-lstm"))
+    quick, lesson = (recipes.load(name).replace(**text) for name in ("quick", "lesson-lstm"))
     corpus = read_corpus(quick)
     trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
     first, stop = corpus.bounds["train"]

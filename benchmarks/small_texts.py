@@ -21,7 +21,8 @@ import torch
 
 from charlm.data.corpus import make_corpus
 from charlm.evaluation.metrics import nats_to_bits
-from charlm.recipe import Recipe, default
+from charlm.recipe import Recipe
+from charlm.recipes import default
 from charlm.training import session
 from charlm.training.text_defaults import fit_to_text
 

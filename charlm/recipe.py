@@ -1,4 +1,4 @@
-"""Recipe: all hyper-parameters of a run, from a TOML file and the command line.
+"""Recipe: all hyper-parameters of a run, each with its type, its range and its description.
 
 The fields of `Recipe` are both the keys of a TOML file and the options of `charlm train`. Options of the model's
 constructor are in the file's `[options]` table.
@@ -6,16 +6,11 @@ constructor are in the file's `[options]` table.
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from charlm.errors import DataError, InputNotFoundError, UsageError, did_you_mean
+from charlm.errors import UsageError, did_you_mean
 
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -23,14 +18,7 @@ SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 GROUPS = ("Text", "Model", "Optimiser", "Schedule", "Regularisation", "Saving", "Output")  # of options
 DEVICES = ("auto", "cpu", "cuda", "mps")
-FORMAT = 2  # of the recipe in a run's folder
-RENAMED_OPTIONS = {  # since format 1: {model: {old: new}}
-    "transformer": {"n_memory": "window_size"},
-    "lstm-ngram": {"recent": "cache_model"},
-}
 MAX_CONTEXT = 1 << 20  # characters of a window
-MAX_FILE_CHARS = 1 << 20
-DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given
 
 
 def _key(
@@ -218,25 +206,6 @@ class Recipe:
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v is not None}
         return values | {"options": self.options}
 
-    def to_toml(self) -> str:
-        """Return the recipe as a TOML file, with its format."""
-        values = {"format": FORMAT} | self.to_dict()
-        options = values.pop("options")
-        lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
-        lines += ["", "[options]"] + [f"{name} = {_toml(value)}" for name, value in options.items()]
-        return "\n".join(lines) + "\n"
-
-    def differences(self, base: Recipe) -> str:
-        """Return the lines of `to_toml` that those of another recipe lack, with the model and the text in any case."""
-        known = set(base.to_toml().splitlines())
-        lines = self.to_toml().splitlines()
-        return "\n".join(line for line in lines if line not in known or line.startswith(("model = ", "corpus = ")))
-
-
-def _toml(value: Any) -> str:
-    """Return a string, number, Boolean or list in TOML, whose syntax for them is that of JSON."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
 
 def _typed(name: str, value: Any, annotation: Any) -> Any:
     """Return `value` if it has the annotated type; convert int to float and list to tuple."""
@@ -252,73 +221,3 @@ def _typed(name: str, value: Any, annotation: Any) -> Any:
     elif wanted[0] == "float" and type(value) is int:
         return float(value)
     raise UsageError(f"{name} is {value!r}; it must be {wanted[0]}")
-
-
-def names() -> list[str]:
-    """Return the names of the packaged recipes."""
-    folder = resources.files("charlm.recipes")
-    return sorted(path.name.removesuffix(".toml") for path in folder.iterdir() if path.name.endswith(".toml"))
-
-
-def load(name_or_path: str) -> Recipe:
-    """Read a packaged recipe, by name, or a TOML file.
-
-    Raises:
-        InputNotFoundError: there is no such recipe or file.
-        DataError: the file is not valid TOML, or of a newer format.
-        UsageError: an unknown key, or a value of the wrong type or out of range.
-    """
-    values = read_toml(name_or_path)
-    try:
-        return Recipe().replace(**values)
-    except UsageError as error:
-        raise UsageError(f"recipe {name_or_path}: {error}") from None
-
-
-def read_toml(name_or_path: str) -> dict[str, Any]:
-    """Read the keys of a recipe, in the current format but otherwise unchecked; see `load`."""
-    if name_or_path in names():
-        text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
-    else:
-        try:
-            with Path(name_or_path).open(encoding="utf-8") as file:
-                text = file.read(MAX_FILE_CHARS + 1)
-        except UnicodeDecodeError as error:
-            raise DataError(f"recipe {name_or_path}: not UTF-8 at offset {error.start}") from None
-        except OSError as error:
-            hint = did_you_mean(name_or_path, names()) or "; see `charlm recipes`"
-            raise InputNotFoundError(f"no recipe {name_or_path!r}: {error.strerror}{hint}") from None
-    if len(text) > MAX_FILE_CHARS:
-        raise DataError(f"recipe {name_or_path}: longer than {MAX_FILE_CHARS:,} characters; this is not a recipe")
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"recipe {name_or_path}: {error}") from None
-    version = values.pop("format", 1)  # recipes of format 1 lack this key; in those written by hand it is optional
-    if version not in (1, FORMAT):
-        raise DataError(f"recipe {name_or_path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
-    return from_format_1(values) if version == 1 else values
-
-
-def from_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a recipe of format 1 in the current format: without `accumulate`, with renamed options."""
-    upgraded = {name: value for name, value in values.items() if name != "accumulate"}
-    if isinstance(options := values.get("options"), dict):
-        renamed = RENAMED_OPTIONS.get(str(values.get("model")), {})
-        upgraded["options"] = {renamed.get(name, name): value for name, value in options.items()}
-    return upgraded
-
-
-def default(changes: Mapping[str, Any]) -> Recipe:
-    """Return the base recipe if none is given: the plain defaults if a model is chosen, else `DEFAULT_RECIPE`.
-
-    Args:
-        changes: keys that will be replaced.
-    """
-    return Recipe() if "model" in changes else load(DEFAULT_RECIPE)
-
-
-def description(name: str) -> str:
-    """Return the description of a packaged recipe: the comment in its first line."""
-    text = resources.files("charlm.recipes").joinpath(f"{name}.toml").read_text("utf-8")
-    return text.splitlines()[0].removeprefix("#").strip()

@@ -10,7 +10,8 @@ import torch
 import charlm
 from charlm.data.generated_texts import human_numbers, spell
 from charlm.errors import CharlmError, DataError, InputNotFoundError, OutputError, UsageError
-from charlm.recipe import DEFAULT_RECIPE, Recipe
+from charlm.recipe import Recipe
+from charlm.recipes import DEFAULT_RECIPE
 
 TINY = {"options": {"n_embed": 8, "n_hidden": 16}, "bptt": 16, "batch_size": 8, "epochs": 1}
 VARIANTS = [

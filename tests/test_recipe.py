@@ -7,32 +7,33 @@ from dataclasses import fields
 import pytest
 import torch
 
-from charlm import models, recipe
+from charlm import models, recipe, recipes
 from charlm.data import corpus, feeds
 from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.experiments.lesson import PROTOCOL, STEPS
 from charlm.recipe import Recipe
+from charlm.recipes.files import FORMAT
 from charlm.training import schedules
 from charlm.training.setup import fill_defaults
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("name", recipes.names())
 def test_a_packaged_recipe_builds_a_model(name):
-    resolved = fill_defaults(recipe.load(name), CPU)
+    resolved = fill_defaults(recipes.load(name), CPU)
     model = models.build(resolved.model, 10, **resolved.options)
     assert resolved.feed in recipe.FEEDS
     assert resolved.batch_size
     assert model.n_context in (None, resolved.n_context)
-    assert 20 < len(recipe.description(name)) < 120
+    assert 20 < len(recipes.description(name)) < 120
 
 
-@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("name", recipes.names())
 def test_a_packaged_recipe_is_unchanged_by_writing_and_reading_toml(name, tmp_path):
-    resolved = fill_defaults(recipe.load(name), CPU)
-    (tmp_path / "r.toml").write_text(resolved.to_toml(), "utf-8")
-    assert recipe.load(str(tmp_path / "r.toml")) == resolved
+    resolved = fill_defaults(recipes.load(name), CPU)
+    (tmp_path / "r.toml").write_text(recipes.to_toml(resolved), "utf-8")
+    assert recipes.load(str(tmp_path / "r.toml")) == resolved
 
 
 @pytest.mark.parametrize(
@@ -52,19 +53,19 @@ def test_a_packaged_recipe_is_unchanged_by_writing_and_reading_toml(name, tmp_pa
 )
 def test_a_recipe_is_unchanged_by_writing_and_reading_toml(changes, tmp_path):
     made = Recipe().replace(**changes)
-    (tmp_path / "r.toml").write_text(made.to_toml(), "utf-8")
-    assert recipe.load(str(tmp_path / "r.toml")) == made
+    (tmp_path / "r.toml").write_text(recipes.to_toml(made), "utf-8")
+    assert recipes.load(str(tmp_path / "r.toml")) == made
     assert Recipe().replace(**made.to_dict()) == made
 
 
 def test_toml_contains_the_options_in_their_own_table():
-    values = tomllib.loads(Recipe().replace(model="gru", options={"n_hidden": 8}).to_toml())
+    values = tomllib.loads(recipes.to_toml(Recipe().replace(model="gru", options={"n_hidden": 8})))
     assert values["model"] == "gru"
     assert values["options"] == {"n_hidden": 8}
 
 
 def test_every_step_of_the_lesson_has_a_recipe():
-    assert {f"lesson-{step}" for step in STEPS} <= set(recipe.names())
+    assert {f"lesson-{step}" for step in STEPS} <= set(recipes.names())
     for choice in PROTOCOL.values():
         fill_defaults(Recipe().replace(**choice), CPU)
 
@@ -141,7 +142,7 @@ def test_integers_are_accepted_as_floats_and_lists_as_tuples():
 def test_a_recipe_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('model = "gru"\nminutes = 5\n\n[options]\nn_hidden = 8\n')
-    assert recipe.load(str(path)) == Recipe().replace(model="gru", minutes=5, options={"n_hidden": 8})
+    assert recipes.load(str(path)) == Recipe().replace(model="gru", minutes=5, options={"n_hidden": 8})
 
 
 @pytest.mark.parametrize(
@@ -160,14 +161,14 @@ def test_an_invalid_recipe_file_is_reported_with_its_name_and_the_error(content,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.toml").write_bytes(content)
     with pytest.raises(error) as raised:
-        recipe.load("mine.toml")
+        recipes.load("mine.toml")
     assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(("name", "hint"), [("lesson-gruu", "did you mean 'lesson-gru'"), ("zzz", "`charlm recipes`")])
 def test_an_unknown_recipe_gets_a_suggestion_or_the_list(name, hint):
     with pytest.raises(InputNotFoundError, match=hint):
-        recipe.load(name)
+        recipes.load(name)
 
 
 def test_the_choices_of_a_recipe_match_the_implementations():
@@ -183,14 +184,14 @@ def test_every_key_has_a_help_text():
 
 
 def test_a_written_recipe_has_a_format_and_a_newer_one_is_refused(tmp_path):
-    text = Recipe().to_toml()
-    assert tomllib.loads(text)["format"] == recipe.FORMAT
-    (tmp_path / "r.toml").write_text(text.replace(f"format = {recipe.FORMAT}", "format = 9"))
-    with pytest.raises(DataError, match=f"has format 9; this charlm reads {recipe.FORMAT}; upgrade charlm"):
-        recipe.load(str(tmp_path / "r.toml"))
+    text = recipes.to_toml(Recipe())
+    assert tomllib.loads(text)["format"] == FORMAT
+    (tmp_path / "r.toml").write_text(text.replace(f"format = {FORMAT}", "format = 9"))
+    with pytest.raises(DataError, match=f"has format 9; this charlm reads {FORMAT}; upgrade charlm"):
+        recipes.load(str(tmp_path / "r.toml"))
 
 
 def test_a_recipe_of_format_1_loads_with_its_options_renamed(tmp_path):
     (tmp_path / "r.toml").write_text('model = "transformer"\naccumulate = 2\n\n[options]\nn_memory = 64\n')
-    loaded = recipe.load(str(tmp_path / "r.toml"))
+    loaded = recipes.load(str(tmp_path / "r.toml"))
     assert loaded == Recipe().replace(model="transformer", options={"window_size": 64})

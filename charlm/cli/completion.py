@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from charlm import recipe
+from charlm import recipes
 
 Items = list[CompletionItem]
 
@@ -32,12 +32,12 @@ def complete_models(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 def complete_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Complete the name of a recipe, or a file."""
-    return [_file(incomplete), *_beginning(recipe.names(), incomplete)]
+    return [_file(incomplete), *_beginning(recipes.names(), incomplete)]
 
 
 def complete_models_and_recipes(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Complete an entry of a benchmark: an architecture, a recipe, or a file."""
-    return [_file(incomplete), *_beginning([*model_names(), *recipe.names()], incomplete)]
+    return [_file(incomplete), *_beginning([*model_names(), *recipes.names()], incomplete)]
 
 
 def complete_texts(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

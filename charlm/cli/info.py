@@ -73,12 +73,12 @@ def corpora(as_json: bool) -> None:
 @click.argument("name", required=False, shell_complete=complete_recipes)
 def recipes(name: str | None) -> None:
     """See the command's help."""
-    from charlm import recipe
+    from charlm.recipes import description, load, names, to_toml
 
     if name is not None:
-        print(recipe.load(name).to_toml(), end="")
+        print(to_toml(load(name)), end="")
         return
-    _list([(n, recipe.description(n)) for n in recipe.names()])
+    _list([(n, description(n)) for n in names()])
 
 
 @click.command(

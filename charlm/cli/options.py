@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from charlm import recipe
+from charlm import recipes
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
 from charlm.errors import InputNotFoundError, UsageError
-from charlm.recipe import GROUPS, Recipe
+from charlm.recipe import DEVICES, GROUPS, Recipe
 
 if TYPE_CHECKING:
     from charlm.data.corpus import Corpus
@@ -95,7 +95,7 @@ def recipe_options(*names: str) -> Callable[[Command], Command]:
             command
         )
         command = some_recipe_options(*names)(command)
-        help = f"Base recipe: a name or a TOML file. [default: {recipe.DEFAULT_RECIPE}, unless --model is given]"
+        help = f"Base recipe: a name or a TOML file. [default: {recipes.DEFAULT_RECIPE}, unless --model is given]"
         return option("--recipe", "base", help=help, group="Model", shell_complete=complete_recipes)(command)
 
     return add
@@ -173,7 +173,7 @@ def take_recipe(given: dict[str, Any], folder: Path | None = None) -> Recipe:
         from charlm.storage.transfer import resolve_recipe
 
         return resolve_recipe(base, changes | {"options": options}, folder)
-    start = recipe.load(base) if base else recipe.default(changes)
+    start = recipes.load(base) if base else recipes.default(changes)
     return start.replace(**changes, options=options)
 
 
@@ -212,7 +212,7 @@ folder_option = option(
 )
 device_option = option(
     "--device",
-    type=click.Choice(recipe.DEVICES),
+    type=click.Choice(DEVICES),
     default="auto",
     show_default=True,
     help="Device to compute on.",

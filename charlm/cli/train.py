@@ -126,14 +126,14 @@ def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
     Raises:
         CharlmError: the run is unknown or finished, or its text is missing.
     """
-    from charlm import recipe
+    from charlm import recipes
     from charlm.api import read_corpus
     from charlm.storage import runs
 
     run = runs.find_run(name, folder)
     if runs.result_of(run).get("interrupted") is False:
         raise UsageError(f"{run}: is finished; there is nothing to resume")
-    choices = recipe.load(str(run / "recipe.toml"))
+    choices = recipes.load(str(run / "recipe.toml"))
     return choices, read_corpus(choices), run
 
 

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from charlm import models, recipe
+from charlm import models, recipes
 from charlm.data.corpus import Corpus
 from charlm.errors import OutputError, UsageError, did_you_mean
 from charlm.evaluation.metrics import nats_to_bits
@@ -53,10 +53,10 @@ def entries(
     for name in dict.fromkeys([BASELINE, *names]):
         if name in models.MODELS:
             entry = Recipe().replace(model=name, **changes)
-        elif name in recipe.names() or name.endswith(".toml"):
-            entry = recipe.load(name).replace(**changes)
+        elif name in recipes.names() or name.endswith(".toml"):
+            entry = recipes.load(name).replace(**changes)
         else:
-            known = [*models.MODELS, *recipe.names()]
+            known = [*models.MODELS, *recipes.names()]
             raise UsageError(f"no model or recipe {name!r}{did_you_mean(name, known)}; `charlm models` lists them")
         if n_parameters is not None and not is_ngram(entry.model):
             entry = entry.replace(options=match_parameters(entry, n_parameters, vocab_size))
@@ -157,7 +157,7 @@ def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
     if not run.exists():
         return False
     expected = fill_defaults(entry, choose_device(entry.device))
-    if (run / "recipe.toml").is_file() and recipe.load(str(run / "recipe.toml")) != expected:
+    if (run / "recipe.toml").is_file() and recipes.load(str(run / "recipe.toml")) != expected:
         raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove the folder")
     if not (run / "row.json").is_file():
         return False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from charlm import recipe
+from charlm import recipes
 from charlm.errors import CharlmError, DataError
 from charlm.storage import runs
 
@@ -38,7 +38,7 @@ def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], N
 
 def _row(run: Path) -> dict[str, Any]:
     try:
-        keys = recipe.read_toml(str(run / "recipe.toml"))
+        keys = recipes.read_toml(str(run / "recipe.toml"))
         log, result = runs.log_of(run), runs.result_of(run)
         numbers = {key: None if result.get(key) is None else float(result[key]) for key in NUMBERS}
         if numbers["train_nats"] is None:

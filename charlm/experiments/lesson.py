@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from charlm import models, recipe
+from charlm import models, recipes
 from charlm.api import read_corpus
 from charlm.errors import UsageError, did_you_mean
 from charlm.recipe import Recipe
@@ -101,7 +101,7 @@ def ladder_recipes(names: str | None, quick: bool, changes: dict[str, Any]) -> d
         if name not in known:
             raise UsageError(f"step {name!r} has no quick version; leave out --quick")
     return {
-        name: recipe.load(f"lesson-{name}").replace(**(QUICK[name] if quick else {}) | changes) for name in selected
+        name: recipes.load(f"lesson-{name}").replace(**(QUICK[name] if quick else {}) | changes) for name in selected
     }
 
 

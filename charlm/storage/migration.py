@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from charlm.recipe import from_format_1
+from charlm.recipes.files import from_format_1
 
 # Renamed parts of weight names, by architecture: {old: new}.
 WEIGHTS: dict[str, dict[str, str]] = {

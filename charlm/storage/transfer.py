@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from charlm import models, recipe
+from charlm import models, recipes
 from charlm.data.vocab import Vocab
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import CharModel
@@ -77,8 +77,8 @@ def resolve_recipe(base: str | None, changes: Mapping[str, Any], folder: Path | 
         UsageError: an invalid key or value, or a model that was trained on standard input without a text here.
     """
     if "init_from" not in changes:
-        return (recipe.load(base) if base else recipe.default(changes)).replace(**changes)
-    given = recipe.read_toml(base) if base else {}
+        return (recipes.load(base) if base else recipes.default(changes)).replace(**changes)
+    given = recipes.read_toml(base) if base else {}
     given |= dict(changes) | {"options": {**given.get("options", {}), **changes.get("options", {})}}
     name = given.pop("init_from")
     path = runs.find_checkpoint(name, folder or runs.FOLDER)

@@ -23,6 +23,7 @@ from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel
 from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
+from charlm.recipes import to_toml
 from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.weights import set_weights
@@ -115,7 +116,7 @@ def _train(
             checkpoint.save(folder / f"{name}.safetensors", model, metadata, extra_tensors=extra_tensors)
 
     if folder is not None and resume is None and distributed.is_main_process():
-        atomic_write(folder / "recipe.toml", recipe.to_toml().encode())
+        atomic_write(folder / "recipe.toml", to_toml(recipe).encode())
     all_callbacks = [
         *trainer.callbacks,
         *(_loggers(trainer, folder) if folder is not None and distributed.is_main_process() else []),

@@ -13,7 +13,8 @@ from typing import Any
 from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.models import CountingModel
-from charlm.recipe import DEFAULT_RECIPE, Recipe
+from charlm.recipe import Recipe
+from charlm.recipes import DEFAULT_RECIPE
 
 LARGE = 400_000  # characters of the training part from which the defaults no longer depend on it
 FEW = 200  # below it, counting is the default
@@ -27,7 +28,7 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
     """Return a recipe with defaults for a text, and a sentence about them.
 
     Args:
-        start: the given options over the defaults of no recipe, see `recipe.default`.
+        start: the given options over the defaults of no recipe, see `recipes.default`.
         given: keys of the recipe and of its options that were given; they stay.
         corpus: the text.
     """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import charlm
-from charlm import models, recipe
+from charlm import models, recipe, recipes
 from charlm.cli import COMMANDS, main
 from charlm.data import named_texts
 
@@ -84,10 +84,10 @@ def test_corpora_are_listed_with_the_local_file(call, tmp_path):
 
 
 def test_recipes_are_listed_and_printed_as_toml(call, tmp_path):
-    assert first_column(call("recipes")) == recipe.names()
-    for name in recipe.names():
+    assert first_column(call("recipes")) == recipes.names()
+    for name in recipes.names():
         (tmp_path / "printed.toml").write_text(call(f"recipes {name}"))
-        assert recipe.load("printed.toml") == recipe.load(name)
+        assert recipes.load("printed.toml") == recipes.load(name)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import charlm
-from charlm import models, recipe
+from charlm import models, recipes
 from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.generated_texts import human_numbers
@@ -24,7 +24,7 @@ from charlm.storage import checkpoint
 
 TINY = "--n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8"
 TRAIN = f"train --corpus human-numbers:100 {TINY} --epochs 1"
-DEFAULT = recipe.load(recipe.DEFAULT_RECIPE).model
+DEFAULT = recipes.load(recipes.DEFAULT_RECIPE).model
 RUNS = Path("checkpoints")
 
 
@@ -89,7 +89,7 @@ def test_the_recipe_of_a_run_reproduces_it(call):
     assert again["test_nats"] == first["test_nats"]
     assert (RUNS / "first" / "recipe.toml").read_bytes() == (RUNS / "again" / "recipe.toml").read_bytes()
     wanted = {"n_hidden": 16, "n_embed": 8, "init": "identity"}
-    assert recipe.load("checkpoints/first/recipe.toml").options.items() >= wanted.items()
+    assert recipes.load("checkpoints/first/recipe.toml").options.items() >= wanted.items()
 
 
 def test_the_recipe_in_the_folder_has_its_defaults_filled_in(call):

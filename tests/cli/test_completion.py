@@ -8,7 +8,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import charlm
-from charlm import models, recipe
+from charlm import models, recipe, recipes
 from charlm.cli import COMMANDS, cli
 from charlm.data import named_texts
 
@@ -49,11 +49,11 @@ def test_models_are_completed(line, complete):
 
 @pytest.mark.parametrize("line", ["train --recipe ", "recipes "])
 def test_recipes_are_completed(line, complete):
-    assert complete(line) == recipe.names()
+    assert complete(line) == recipes.names()
 
 
 def test_the_entries_of_a_benchmark_are_models_and_recipes(complete):
-    assert complete("bench rnn ") == [*models.MODELS, *recipe.names()]
+    assert complete("bench rnn ") == [*models.MODELS, *recipes.names()]
 
 
 def test_texts_are_completed(complete):

@@ -14,6 +14,7 @@ from charlm.data.feeds import Windows
 from charlm.data.vocab import Vocab
 from charlm.evaluation.metrics import EvalResult, nats_to_bits
 from charlm.recipe import Recipe
+from charlm.recipes import to_toml
 from charlm.training.callbacks import (
     JSONLinesLogger,
     Progress,
@@ -89,7 +90,7 @@ def test_the_text_of_the_recipe_begins_with_what_differs_from_the_defaults(make_
         'model = "rnn"',
         "n_hidden = 8",
     ]
-    assert "\n".join(line[4:] for line in whole.splitlines()) == RECIPE.to_toml().rstrip("\n")
+    assert "\n".join(line[4:] for line in whole.splitlines()) == to_toml(RECIPE).rstrip("\n")
 
 
 def test_tensorboard_has_hyperparameters_and_final_bits_in_the_run_itself(make_run, tmp_path):

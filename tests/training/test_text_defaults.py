@@ -4,7 +4,8 @@ import pytest
 
 from charlm import models
 from charlm.data.corpus import make_corpus
-from charlm.recipe import Recipe, default
+from charlm.recipe import Recipe
+from charlm.recipes import default
 from charlm.training.text_defaults import LARGE, fit_to_text
 
 

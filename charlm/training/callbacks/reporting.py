@@ -14,6 +14,7 @@ from charlm.data.vocab import Vocab
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.files import atomic_write
 from charlm.recipe import Recipe
+from charlm.recipes import differences, to_toml
 from charlm.training.loop import Callback, TrainState
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class TensorBoard(Callback):
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self._writer = SummaryWriter(str(self.folder), purge_step=state.n_chars + 1 if state.step > 0 else None)
-        changed, whole = _preformatted(self.recipe.differences(self.defaults)), _preformatted(self.recipe.to_toml())
+        changed, whole = _preformatted(differences(self.recipe, self.defaults)), _preformatted(to_toml(self.recipe))
         text = f"Other than the defaults:\n\n{changed}\n\nThe whole recipe:\n\n{whole}"
         self._writer.add_text("recipe", text, state.n_chars)
         if state.step == 0:

@@ -1,0 +1,3 @@
+from .files import DEFAULT_RECIPE, default, description, differences, load, names, read_toml, to_toml
+
+__all__ = ["DEFAULT_RECIPE", "default", "description", "differences", "load", "names", "read_toml", "to_toml"]
