@@ -94,7 +94,7 @@ def run_measured(arguments: list[str]) -> tuple[float, float, str]:
 def train(path: str, n_steps: int, n_chars: int) -> None:
     """Encode, train and evaluate; print the time of the first step."""
     from charlm.api import read_corpus
-    from charlm.evaluation.metrics import evaluate
+    from charlm.evaluation.protocol import TextRange, evaluate
     from charlm.recipe import Recipe
     from charlm.training.loop import Callback, TrainState, fit
     from charlm.training.trainer import Trainer
@@ -112,7 +112,7 @@ def train(path: str, n_steps: int, n_chars: int) -> None:
         first, _ = trainer.corpus.bounds["valid"]
         n_context = recipe.n_context if recipe.feed == "windows" else None
         for n_lanes in (1, 32):
-            evaluate(trainer.state.model, trainer.ids, first, first + n_chars, n_context, n_lanes)
+            evaluate(trainer.state.model, TextRange(trainer.ids, first, first + n_chars), n_context, n_lanes)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import torch
 from common import machine
 
 from charlm.evaluation.dynamic import DynamicConfig, dynamic_nll
-from charlm.evaluation.metrics import evaluate, nats_per_char
+from charlm.evaluation.metrics import nats_per_char
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.models import build
 
 V = 85
@@ -57,8 +58,10 @@ def works() -> dict[str, Callable[[], object]]:
 
         made[f"training, `{name}`"] = step
     gru = build("gru", V, n_hidden=512)
-    made["evaluating one text, `gru` 512"] = lambda: evaluate(gru, ids, 1024, 4096)
-    made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nll(gru, ids, 1024, 1344, DynamicConfig(0.01, 0.001))
+    made["evaluating one text, `gru` 512"] = lambda: evaluate(gru, TextRange(ids, 1024, 4096))
+    made["dynamic evaluation, `gru` 512"] = lambda: dynamic_nll(
+        gru, TextRange(ids, 1024, 1344), DynamicConfig(0.01, 0.001)
+    )
     return made
 
 

@@ -1,6 +1,6 @@
 """Loss in nats and bits, the one protocol, and dynamic evaluation.
 
-Read first: metrics.py, then dynamic.py. search.py chooses the learning rate of dynamic evaluation.
+Read first: metrics.py, protocol.py, then dynamic.py. search.py chooses the learning rate of dynamic evaluation.
 """
 
 import lazy_loader

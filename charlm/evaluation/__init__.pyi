@@ -1,9 +1,11 @@
 from .dynamic import DynamicConfig, dynamic_nll
-from .metrics import EvalResult, evaluate, nats_to_bits, per_char_nll
+from .metrics import EvalResult, nats_to_bits
+from .protocol import TextRange, evaluate, per_char_nll
 
 __all__ = [
     "DynamicConfig",
     "EvalResult",
+    "TextRange",
     "dynamic_nll",
     "evaluate",
     "nats_to_bits",

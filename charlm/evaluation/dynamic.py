@@ -9,7 +9,7 @@ part, elementwise. mean(R): mean over all weights. decay * R / mean(R) is clippe
 For the method "sgd", R + eps and R / mean(R) are 1. N-gram counts have no gradient; the characters read since the last
 update are added to them.
 
-The result is not comparable with static evaluation (`metrics.evaluate`): each character is predicted once and from the
+The result is not comparable with static evaluation (`protocol.evaluate`): each character is predicted once and from the
 characters before it, but by a model whose weights were updated on them.
 
 Reference: Krause, Kahembwe, Murray, Renals (2018), Dynamic evaluation of neural sequence models, arXiv:1709.07432.
@@ -29,7 +29,8 @@ from torch import Tensor
 
 from charlm.data.feeds import Stream, Windows
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import eval_mode, feed_logits, nats_per_char, per_char_nll
+from charlm.evaluation.metrics import nats_per_char
+from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, per_char_nll
 from charlm.models.base import CharModel
 from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
 
@@ -147,16 +148,15 @@ def _step_sizes(parameters: Sequence[Tensor], config: DynamicConfig) -> tuple[li
 
 
 def _read_and_adapt(
-    model: CharModel, ids: Tensor, first: int, stop: int, config: DynamicConfig, n_context: int | None, bos_id: int
+    model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None
 ) -> Iterator[Tensor]:
     """Yield the nats of each segment, then update the model on it; the updates stay."""
     parameters, ngrams = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
     divisors, decays = _step_sizes(parameters, config) if parameters else ([], [])
-    position, counted = first, first
-    count_interval = max(MIN_COUNT_INTERVAL, (stop - first) // MAX_COUNT_UPDATES)
-    segments = per_char_nll(model, ids, first, stop, n_context, bos_id=bos_id, chunk_len=config.segment_len)
-    for nats in segments:
+    position, counted = text.first, text.first
+    count_interval = max(MIN_COUNT_INTERVAL, text.n_chars // MAX_COUNT_UPDATES)
+    for nats in per_char_nll(model, text, n_context, config.segment_len):
         yield nats.detach()
         if len(nats) == 0:  # warm-up
             continue
@@ -169,62 +169,50 @@ def _read_and_adapt(
                 ):
                     theta.lerp_(theta_0, decay)
                     theta.addcdiv_(gradient, divisor, value=-config.rate)
-        if position - counted >= count_interval or position == stop:
+        if position - counted >= count_interval or position == text.stop:
             for ngram in ngrams:
-                ngram.update_counts(ids[first:position], counted - first)
+                ngram.update_counts(text.ids[text.first : position], counted - text.first)
             counted = position
 
 
-def adapt(model: CharModel, ids: Tensor, config: DynamicConfig, n_context: int | None = None, bos_id: int = 0) -> None:
+def adapt(model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None = None) -> None:
     """Update a model on a text, segment by segment, and keep the updates.
 
     Args:
-        model: on the device of `ids`; its weights and counts change.
-        ids: the text, (N,).
+        model: its weights and counts change.
+        text: the characters to learn from.
         config: options of dynamic evaluation.
         n_context: characters in a window; None for a model that carries its state.
-        bos_id: index that stands before the text's first character.
 
     Raises:
         UsageError: the model has neither weights nor counts.
     """
     with _with_gradients(model):
-        for _ in _read_and_adapt(model, ids, 0, len(ids), config, n_context, bos_id):
+        for _ in _read_and_adapt(model, text, config, n_context):
             pass
 
 
-def dynamic_nll(
-    model: CharModel,
-    ids: Tensor,
-    first: int,
-    stop: int,
-    config: DynamicConfig,
-    n_context: int | None = None,
-    bos_id: int = 0,
-) -> Tensor:
-    """Predict each of the characters `ids[first:stop]` once, and update the model after each segment.
+def dynamic_nll(model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None = None) -> Tensor:
+    """Predict each character of a range once, and update the model after each segment.
 
     Args:
-        model: on the device of `ids`; its weights and counts are restored on exit.
-        ids: the whole text as indices, (N,).
-        first: position of the first character to predict.
-        stop: position after the last one.
+        model: its weights and counts are restored on exit.
+        text: the characters to predict.
         config: options of dynamic evaluation.
         n_context: characters in a window; None for a model that carries its state.
-        bos_id: index that stands before the text's first character.
 
     Returns:
-        -ln p(character), float64, on the CPU, (stop - first,); infinite from the segment where the weights diverged.
+        -ln p(character), float64, on the CPU, (characters,); infinite from the segment where the weights diverged.
 
     Raises:
         UsageError: the model has neither weights nor counts.
     """
     parameters = _parameters(model)
     trained = [parameter.detach().clone() for parameter in parameters]
-    nats, n_done = torch.full((stop - first,), math.inf, dtype=torch.float64), 0
+    nats, n_done = torch.full((text.n_chars,), math.inf, dtype=torch.float64), 0
     try:
         with _with_gradients(model), keeping_counts(model):
-            for segment in _read_and_adapt(model, ids, first, stop, config, n_context, bos_id):
+            for segment in _read_and_adapt(model, text, config, n_context):
                 if not segment.isfinite().all():
                     break
                 nats[n_done : n_done + len(segment)] = segment

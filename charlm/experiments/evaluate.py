@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from charlm.data.corpus import Corpus, split_bounds
 from charlm.data.feeds import to_device_if_fits
 from charlm.errors import CharlmError, UsageError
-from charlm.evaluation import metrics
 from charlm.evaluation.dynamic import dynamic_nll
 from charlm.evaluation.metrics import EvalResult
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.experiments.trained_models import (
     Announce,
     DynamicOptions,
@@ -50,29 +49,29 @@ def evaluate_models(
     Raises:
         CharlmError: a text, an option or a model that cannot be used.
     """
-    text = read_text(models[0], sources, announce)
-    part, first, stop = _bounds(models[0], text, part, is_other=bool(sources))
-    ids = to_device_if_fits(text.ids, models[0].model.model.device)
+    corpus = read_text(models[0], sources, announce)
+    part, first, stop = _bounds(models[0], corpus, part, is_other=bool(sources))
+    ids = to_device_if_fits(corpus.ids, models[0].model.model.device)
+    text = TextRange(ids, first, stop, corpus.vocab.bos_id)
     report: dict[str, Any] = {
         "model": " + ".join(str(trained.path) for trained in models),
-        "corpus": text.name,
+        "corpus": corpus.name,
         "part": part,
-        "n_chars": stop - first,
-        "n_unknown": stop - first - int(np.count_nonzero(text.ids[first:stop])),
+        "n_chars": text.n_chars,
+        "n_unknown": text.n_chars - int(np.count_nonzero(corpus.ids[first:stop])),
     }
     if len(models) > 1:
         if weights is None:
-            _check_held_out(models[:1], text, first, stop, "--weights")
+            _check_held_out(models[:1], corpus, text, "--weights")
         used = mixture_weights(models, weights, announce)
-        report |= _evaluate_mixture(models, ids, first, stop, used)
+        report |= _evaluate_mixture(models, text, used)
     else:
         used, model = [1.0], models[0].model
-        n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
-        report |= _bits(metrics.evaluate(model.model, ids, first, stop, n_context, bos_id=bos_id))
+        report |= _bits(evaluate(model.model, text, model.metadata.n_context))
     if dynamic is not None:
         if not dynamic.is_complete:
-            _check_held_out(models, text, first, stop, "--rate and --decay")
-        report["dynamic"] = _evaluate_dynamic(models, ids, first, stop, used, dynamic, announce)
+            _check_held_out(models, corpus, text, "--rate and --decay")
+        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, announce)
     return report
 
 
@@ -90,7 +89,7 @@ def _bounds(trained: TrainedModel, text: Corpus, part: str | None, is_other: boo
     raise UsageError(f"{trained.path}: split {split} has no held-out part; name a --corpus or --part train")
 
 
-def _check_held_out(models: Sequence[TrainedModel], text: Corpus, first: int, stop: int, options: str) -> None:
+def _check_held_out(models: Sequence[TrainedModel], corpus: Corpus, text: TextRange, options: str) -> None:
     """Refuse to evaluate on characters on which options would be chosen; texts are compared by their SHA-256.
 
     Raises:
@@ -98,30 +97,26 @@ def _check_held_out(models: Sequence[TrainedModel], text: Corpus, first: int, st
     """
     for trained in models:
         metadata = trained.model.metadata
-        valid_first, valid_stop = split_bounds(len(text.ids), metadata.recipe["split"])["valid"]
-        if text.sha256 == metadata.corpus["sha256"] and max(first, valid_first) < min(stop, valid_stop):
+        first, stop = split_bounds(len(corpus.ids), metadata.recipe["split"])["valid"]
+        if corpus.sha256 == metadata.corpus["sha256"] and max(first, text.first) < min(stop, text.stop):
             raise UsageError(
                 f"{options} would be chosen on the characters that are evaluated; give {options}, or another --part"
             )
 
 
-def _evaluate_mixture(
-    models: Sequence[TrainedModel], ids: Tensor, first: int, stop: int, weights: list[float]
-) -> dict[str, Any]:
+def _evaluate_mixture(models: Sequence[TrainedModel], text: TextRange, weights: list[float]) -> dict[str, Any]:
     """Return the result of a mixture and of each of its models."""
-    nats = per_model_nats([trained.model for trained in models], ids, first, stop)
+    nats = per_model_nats([trained.model for trained in models], text)
     rows = [
-        {"model": str(trained.path), "weight": weight} | _bits(EvalResult(row.sum().item(), stop - first))
+        {"model": str(trained.path), "weight": weight} | _bits(EvalResult(row.sum().item(), text.n_chars))
         for trained, weight, row in zip(models, weights, nats, strict=True)
     ]
-    return {"mixture": rows} | _bits(EvalResult(mixture_nats(nats, weights).sum().item(), stop - first))
+    return {"mixture": rows} | _bits(EvalResult(mixture_nats(nats, weights).sum().item(), text.n_chars))
 
 
 def _evaluate_dynamic(
     models: Sequence[TrainedModel],
-    ids: Tensor,
-    first: int,
-    stop: int,
+    text: TextRange,
     weights: list[float],
     options: DynamicOptions,
     announce: Announce,
@@ -130,7 +125,7 @@ def _evaluate_dynamic(
     configs, nats = [], []
     for trained in models:
         model, config = trained.model, dynamic_config(trained, options, announce)
-        row = dynamic_nll(model.model, ids, first, stop, config, model.metadata.n_context, model.vocab.bos_id)
+        row = dynamic_nll(model.model, text, config, model.metadata.n_context)
         if not row.isfinite().all():
             raise CharlmError(f"{trained.path}: the weights diverged at --rate {config.rate:g}; use a lower --rate")
         configs.append(config)
@@ -143,7 +138,7 @@ def _evaluate_dynamic(
     settings = {"method": options.method, "n_piece": configs[0].segment_len}
     settings |= {"rate": values("rate"), "decay": values("decay")}
     mixed = mixture_nats(torch.stack(nats), weights)
-    return settings | _bits(EvalResult(mixed.sum().item(), stop - first))
+    return settings | _bits(EvalResult(mixed.sum().item(), text.n_chars))
 
 
 def _bits(result: EvalResult) -> dict[str, float]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from charlm.data import named_texts
 from charlm.data.corpus import Corpus, make_corpus
 from charlm.data.feeds import to_device_if_fits
 from charlm.errors import CharlmError, UsageError
 from charlm.evaluation.dynamic import DEFAULT_DECAY, DEFAULT_RATE, DynamicConfig, adapt, dynamic_nll, gradient_rms
+from charlm.evaluation.protocol import TextRange
 from charlm.evaluation.search import DECAY_GRID, RATE_GRID, SEARCH_CHARS, coordinate_search
 from charlm.generation import mixture
 from charlm.generation.language_model import LanguageModel
@@ -85,8 +85,8 @@ def read_text(trained: TrainedModel, sources: Sequence[str], announce: Announce)
     return text
 
 
-def _read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce) -> tuple[Tensor, int, int]:
-    """Return the training text as indices, and the bounds of one part, which must not be empty."""
+def _read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce) -> TextRange:
+    """Return one part of the training text, which must not be empty."""
     try:
         text = read_text(trained, (), announce)
     except CharlmError as error:
@@ -95,7 +95,7 @@ def _read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce
     if first == stop:
         split = trained.model.metadata.recipe["split"]
         raise UsageError(f"{trained.path}: split {split} has no {part} part; {remedy}")
-    return to_device_if_fits(text.ids, trained.model.model.device), first, stop
+    return TextRange(to_device_if_fits(text.ids, trained.model.model.device), first, stop, text.vocab.bos_id)
 
 
 def dynamic_config(
@@ -125,23 +125,24 @@ def dynamic_config(
     if options.segment_len is not None:
         config = replace(config, segment_len=options.segment_len)
     if options.method == "rms":
-        ids, first, stop = _read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
+        text = _read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
+        train_ids = text.ids[text.first : text.stop]
         char_classes = torch.from_numpy(vocab.char_classes)
-        rms = gradient_rms(network, ids[first:stop], metadata.n_context, config.segment_len, char_classes)
+        rms = gradient_rms(network, train_ids, metadata.n_context, config.segment_len, char_classes)
         config = replace(config, rms=rms)
     has_weights = any(parameter.requires_grad for parameter in network.parameters())
     if search and has_weights and not options.is_complete:
-        ids, first, stop = _read_part(trained, "valid", "give --rate and --decay", announce)
-        first = max(first, stop - search_chars)
+        part = _read_part(trained, "valid", "give --rate and --decay", announce)
+        end = replace(part, first=max(part.first, part.stop - search_chars))
 
         def nats(config: DynamicConfig) -> float:
-            return dynamic_nll(network, ids, first, stop, config, metadata.n_context, vocab.bos_id).sum().item()
+            return dynamic_nll(network, end, config, metadata.n_context).sum().item()
 
         rates = RATE_GRID[options.method] if options.rate is None else (options.rate,)
         decays = DECAY_GRID if options.decay is None else (options.decay,)
         config = coordinate_search(nats, config, rates, decays)
         chosen = f"--rate {config.rate:g} --decay {config.decay:g}"
-        announce(f"{trained.path}: {chosen}, chosen on the last {stop - first:,} characters of the validation part")
+        announce(f"{trained.path}: {chosen}, chosen on the last {end.n_chars:,} characters of the validation part")
     return config
 
 
@@ -155,11 +156,11 @@ def mixture_weights(models: Sequence[TrainedModel], given: Sequence[float] | Non
     if given is not None:
         return mixture.normalized(given, len(models))
     first_model, *others = models
-    ids, first, stop = _read_part(first_model, "valid", "give --weights", announce)
+    text = _read_part(first_model, "valid", "give --weights", announce)
     for trained in others:
         if _text_and_split(trained) != _text_and_split(first_model):
             announce(f"{trained.path}: trained on another text or split, which may contain the characters scored here")
-    return mixture.fit_weights(mixture.per_model_nats([trained.model for trained in models], ids, first, stop))
+    return mixture.fit_weights(mixture.per_model_nats([trained.model for trained in models], text))
 
 
 def _text_and_split(trained: TrainedModel) -> tuple[str, str]:
@@ -194,5 +195,5 @@ def make_generator(
             model = trained.model
             ids = torch.from_numpy(model.vocab.encode(model.preprocess(prompt, unknown))).to(model.model.device)
             config = dynamic_config(trained, dynamic, announce, search=False)
-            adapt(model.model, ids, config, model.metadata.n_context, model.vocab.bos_id)
+            adapt(model.model, TextRange(ids, 0, len(ids), model.vocab.bos_id), config, model.metadata.n_context)
     return models[0].model if fitted is None else mixture.mix([trained.model for trained in models], fitted)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from charlm.errors import DataError
-from charlm.evaluation.metrics import EvalResult, evaluate
+from charlm.evaluation.metrics import EvalResult
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.generation.generator import TextGenerator
 from charlm.generation.sampler import Stepper
 from charlm.generation.torch_stepper import make_stepper
@@ -67,18 +68,10 @@ class LanguageModel(TextGenerator):
         Raises:
             DataError: the text is empty.
         """
-        ids = self.vocab.encode(self.preprocess(text, unknown))
+        ids = torch.from_numpy(self.vocab.encode(self.preprocess(text, unknown)))
         if len(ids) == 0:
             raise DataError("the text to score is empty")
-        device = self.model.device
-        return evaluate(
-            self.model,
-            torch.from_numpy(ids).to(device),
-            first=0,
-            stop=len(ids),
-            n_context=self.metadata.n_context,
-            bos_id=self.vocab.bos_id,
-        )
+        return evaluate(self.model, TextRange(ids, 0, len(ids), self.vocab.bos_id), self.metadata.n_context)
 
     def bits_per_char(self, text: str) -> float:
         """Return the mean bits per character of a text under the model; lower is better."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import eval_mode, per_char_nll
+from charlm.evaluation.protocol import TextRange, eval_mode, per_char_nll
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel, State
 from charlm.models.counting import HasCacheModel
@@ -145,22 +145,20 @@ def normalized(weights: Sequence[float], n_models: int) -> list[float]:
     return [weight / total for weight in weights]
 
 
-def per_model_nats(models: Sequence[LanguageModel], ids: Tensor, first: int, stop: int) -> Tensor:
-    """Predict the characters `ids[first:stop]` with each model separately.
+def per_model_nats(models: Sequence[LanguageModel], text: TextRange) -> Tensor:
+    """Predict the characters of a range with each model separately.
 
     Args:
-        models: with the same vocabulary, on the device of `ids`.
-        ids: the whole text as indices, (N,).
-        first: position of the first character to predict.
-        stop: position after the last one.
+        models: with the same vocabulary.
+        text: the characters to predict.
 
     Returns:
-        -ln p_k(character), float64, on the CPU, (K, stop - first).
+        -ln p_k(character), float64, on the CPU, (K, characters).
     """
     rows = []
     for model in models:
         with eval_mode(model.model):
-            chunks = per_char_nll(model.model, ids, first, stop, model.metadata.n_context, bos_id=model.vocab.bos_id)
+            chunks = per_char_nll(model.model, text, model.metadata.n_context)
             rows.append(torch.cat([chunk.to("cpu", torch.float64) for chunk in chunks]))
     return torch.stack(rows)
 

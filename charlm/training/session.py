@@ -17,7 +17,7 @@ from torch import Tensor
 
 from charlm.data.corpus import Corpus
 from charlm.errors import CheckpointError, DataError, OutputError
-from charlm.evaluation.metrics import evaluate_feed
+from charlm.evaluation.protocol import evaluate_feed
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel

@@ -13,7 +13,8 @@ from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.data.feeds import Feed, to_device_if_fits
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import EvalResult, evaluate, evaluate_feed
+from charlm.evaluation.metrics import EvalResult
+from charlm.evaluation.protocol import TextRange, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
 from charlm.models.counting import CountingModel, training_span
 from charlm.recipe import Recipe
@@ -177,9 +178,8 @@ class Trainer:
         if part == "valid" and self.held_out is not None:
             return evaluate_feed(self.state.model, self.held_out)
         n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
-        bos_id = self.corpus.vocab.bos_id
-        bounds = self.corpus.bounds[part]
-        return evaluate(self.state.model, self.ids, *bounds, n_context, n_lanes, bos_id, max_chars=max_chars)
+        text = TextRange(self.ids, *self.corpus.bounds[part], self.corpus.vocab.bos_id)
+        return evaluate(self.state.model, text, n_context, n_lanes, max_chars)
 
     def validate(self, max_chars: int = MAX_VALID_CHARS) -> EvalResult:
         """Evaluate the validation part, or lanes spread over a long one, on rank 0, for all processes."""

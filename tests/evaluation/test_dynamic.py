@@ -14,7 +14,8 @@ from torch import nn
 from charlm.errors import UsageError
 from charlm.evaluation import dynamic
 from charlm.evaluation.dynamic import DynamicConfig, adapt, dynamic_nll, gradient_rms
-from charlm.evaluation.metrics import EvalResult, evaluate
+from charlm.evaluation.metrics import EvalResult
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.evaluation.search import coordinate_search
 from charlm.models import CharModel, build
 from charlm.models.gru import GRU
@@ -29,8 +30,8 @@ def ids():
     return torch.randint(V, (90,), dtype=torch.uint8)
 
 
-def evaluate_dynamic(model, ids, first, stop, *how, **options):
-    nats = dynamic_nll(model, ids, first, stop, *how, **options)
+def evaluate_dynamic(model, text, config, n_context=None):
+    nats = dynamic_nll(model, text, config, n_context)
     return EvalResult(nats.sum().item(), len(nats))
 
 
@@ -56,7 +57,7 @@ def test_it_runs_in_one_thread_and_restores_the_number_of_threads(ids, fails):
     torch.set_num_threads(2)
     try:
         with pytest.raises(IndexError) if fails else nullcontext():
-            dynamic_nll(model, ids + V if fails else ids, 20, 85, DynamicConfig(0.01, 0.0))
+            dynamic_nll(model, TextRange(ids + V if fails else ids, 20, 85), DynamicConfig(0.01, 0.0))
         assert model.n_threads == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -65,10 +66,10 @@ def test_it_runs_in_one_thread_and_restores_the_number_of_threads(ids, fails):
 @pytest.mark.parametrize(("name", "n_context"), KINDS)
 def test_at_rate_zero_it_is_the_static_evaluation(ids, name, n_context):
     model = small(name)
-    static = evaluate(model, ids, 20, 85, n_context, bos_id=2)
+    static = evaluate(model, TextRange(ids, 20, 85, 2), n_context)
     for decay in (0.0, 0.5):
         config = DynamicConfig(0.0, decay, segment_len=16)
-        result = evaluate_dynamic(model, ids, 20, 85, config, n_context, bos_id=2)
+        result = evaluate_dynamic(model, TextRange(ids, 20, 85, 2), config, n_context)
         assert result.n_chars == static.n_chars
         assert result.nats == pytest.approx(static.nats, rel=1e-12)
 
@@ -76,22 +77,24 @@ def test_at_rate_zero_it_is_the_static_evaluation(ids, name, n_context):
 @pytest.mark.parametrize(("name", "n_context"), KINDS)
 def test_a_segment_is_predicted_before_the_update_on_it(ids, name, n_context):
     model, config = small(name), DynamicConfig(0.5, 0.0, segment_len=20)
-    one = evaluate_dynamic(model, ids, 0, 20, config, n_context)
-    assert one.nats == pytest.approx(evaluate(model, ids, 0, 20, n_context).nats, rel=1e-12)
-    two = evaluate_dynamic(model, ids, 0, 40, config, n_context)
-    assert two.nats != pytest.approx(evaluate(model, ids, 0, 40, n_context).nats, rel=1e-3)
+    one = evaluate_dynamic(model, TextRange(ids, 0, 20), config, n_context)
+    assert one.nats == pytest.approx(evaluate(model, TextRange(ids, 0, 20), n_context).nats, rel=1e-12)
+    two = evaluate_dynamic(model, TextRange(ids, 0, 40), config, n_context)
+    assert two.nats != pytest.approx(evaluate(model, TextRange(ids, 0, 40), n_context).nats, rel=1e-3)
 
 
 def test_later_characters_do_not_affect_earlier_predictions(ids):
     model, config, later = small("gru"), DynamicConfig(0.5, 0.1, segment_len=8), ids.clone()
     later[50:] = (ids[50:] + 1) % V
-    assert evaluate_dynamic(model, later, 10, 50, config) == evaluate_dynamic(model, ids, 10, 50, config)
+    one, other = (evaluate_dynamic(model, TextRange(text, 10, 50), config) for text in (ids, later))
+    assert one == other
 
 
 @pytest.mark.parametrize("rms", [None, [0.02, 0.1, 0.03, 0.2, 0.05, 0.8]])
 def test_updates_match_those_computed_by_hand(fixed_probs, rms):
     ids, rate, decay, n = [1, 5, 5, 2, 5, 3, 0, 1, 1, 5], 0.3, 0.4, 4
     model = fixed_probs(PROBS)
+    text = TextRange(torch.tensor(ids), 0, len(ids))
     trained = [math.log(p) for p in PROBS]
     theta, by_hand = list(trained), 0.0
     mean = sum(rms) / V if rms else None
@@ -105,9 +108,9 @@ def test_updates_match_those_computed_by_hand(fixed_probs, rms):
             own_decay = min(decay * rms[v] / mean, 1) if rms else decay
             theta[v] += own_decay * (trained[v] - theta[v]) - rate * gradient / divisor
     config = DynamicConfig(rate, decay, None if rms is None else [torch.tensor(rms, dtype=torch.float64)], n)
-    result = evaluate_dynamic(model, torch.tensor(ids), 0, len(ids), config)
+    result = evaluate_dynamic(model, text, config)
     assert result.nats == pytest.approx(by_hand, rel=1e-12)
-    adapt(model, torch.tensor(ids), config)
+    adapt(model, text, config)
     assert model.logits.tolist() == pytest.approx(theta, rel=1e-12)
 
 
@@ -135,9 +138,9 @@ def test_rms_with_ngrams_uses_counts_without_the_characters_to_predict():
     fitted.load_state_dict(model.state_dict())
     fitted.fit_counts(ids, char_classes)
     model.fit_counts(torch.randint(V, (70,)), char_classes)
-    before = evaluate(model, ids, 0, 300)
+    before = evaluate(model, TextRange(ids, 0, 300))
     found = gradient_rms(model, ids, segment_len=300, char_classes=char_classes, n_lanes=2)
-    assert evaluate(model, ids, 0, 300) == before
+    assert evaluate(model, TextRange(ids, 0, 300)) == before
     chars, targets = ids[:298].view(2, 149), ids[1:299].view(2, 149)
     logits, _ = fitted(chars, fitted.state_at(torch.tensor([0, 149])))
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
@@ -150,15 +153,15 @@ def test_it_lowers_the_loss_on_a_repetitive_text_unseen_in_training(cycle, name,
     ids, model = cycle(600), small(name)
     rms = gradient_rms(model, torch.randint(V, (300,)), n_context, segment_len=4) if method == "rms" else None
     config = DynamicConfig(0.5 if rms is None else 0.01, 0.0, rms, segment_len=8)
-    result = evaluate_dynamic(model, ids, 0, 600, config, n_context)
-    assert result.bits_per_char < 0.8 * evaluate(model, ids, 0, 600, n_context).bits_per_char
+    result = evaluate_dynamic(model, TextRange(ids, 0, 600), config, n_context)
+    assert result.bits_per_char < 0.8 * evaluate(model, TextRange(ids, 0, 600), n_context).bits_per_char
 
 
 def test_adapt_keeps_the_updates(cycle):
     ids, model = cycle(400), small("gru")
-    before = evaluate(model, ids, 0, 400).nats
-    adapt(model, ids, DynamicConfig(0.5, 0.0, segment_len=8))
-    assert evaluate(model, ids, 0, 400).nats < 0.8 * before
+    before = evaluate(model, TextRange(ids, 0, 400)).nats
+    adapt(model, TextRange(ids, 0, len(ids)), DynamicConfig(0.5, 0.0, segment_len=8))
+    assert evaluate(model, TextRange(ids, 0, 400)).nats < 0.8 * before
 
 
 @pytest.mark.parametrize("last", [3, V])  # there is no character V: reading it fails
@@ -168,7 +171,7 @@ def test_weights_and_mode_are_restored_even_if_the_model_fails(ids, last, traini
     before = weights_of(model)
     ids[60] = last
     try:
-        evaluate_dynamic(model, ids, 0, 90, DynamicConfig(0.5, 0.0, segment_len=8))
+        evaluate_dynamic(model, TextRange(ids, 0, 90), DynamicConfig(0.5, 0.0, segment_len=8))
     except IndexError:
         assert last == V
     assert all(map(torch.equal, weights_of(model), before))
@@ -178,12 +181,13 @@ def test_weights_and_mode_are_restored_even_if_the_model_fails(ids, last, traini
 
 def test_dropout_is_off(ids):
     model = build("lstm", V, n_embed=4, n_hidden=8, n_layers=2, dropout=0.5, head_dropout=0.5).train()
-    results = [evaluate_dynamic(model, ids, 0, 90, DynamicConfig(0.5, 0.0)) for _ in range(2)]
+    results = [evaluate_dynamic(model, TextRange(ids, 0, 90), DynamicConfig(0.5, 0.0)) for _ in range(2)]
     assert results[0] == results[1]
 
 
 def test_diverged_weights_give_infinite_nats(ids):
-    assert evaluate_dynamic(small("gru"), ids, 0, 90, DynamicConfig(1e300, 0.0, segment_len=8)).nats == math.inf
+    config = DynamicConfig(1e300, 0.0, segment_len=8)
+    assert evaluate_dynamic(small("gru"), TextRange(ids, 0, 90), config).nats == math.inf
 
 
 @given(st.lists(st.floats(0, 9), min_size=12, max_size=12), st.integers(0, 3), st.integers(0, 2))
@@ -231,19 +235,21 @@ def fitted(name, text):
 @pytest.mark.parametrize("name", ["ngram", "word-ngram", "lstm-ngram"])
 def test_counts_are_updated_at_rate_zero_and_restored(name, cycle):
     model, ids = fitted(name, torch.randint(V, (200,))), cycle(400)
-    static, config = evaluate(model, ids, 0, 400), DynamicConfig(0.0, 0.0, segment_len=8)
-    assert evaluate_dynamic(model, ids, 0, 64, config).nats == pytest.approx(evaluate(model, ids, 0, 64).nats)
-    adapted = evaluate_dynamic(model, ids, 0, 400, config).nats
+    static, config = evaluate(model, TextRange(ids, 0, 400)), DynamicConfig(0.0, 0.0, segment_len=8)
+    start = TextRange(ids, 0, 64)
+    assert evaluate_dynamic(model, start, config).nats == pytest.approx(evaluate(model, start).nats)
+    adapted = evaluate_dynamic(model, TextRange(ids, 0, 400), config).nats
     assert adapted < 0.8 * static.nats if name != "lstm-ngram" else adapted != static.nats  # its LSTM is untrained
-    assert evaluate(model, ids, 0, 400) == static
+    assert evaluate(model, TextRange(ids, 0, 400)) == static
 
 
 def test_every_character_is_counted_once(cycle):
     text, ids = torch.randint(V, (200,)), cycle(2500)
-    model, both = fitted("ngram", text), fitted("ngram", text)
-    adapt(model, ids, DynamicConfig(0.0, 0.0, segment_len=8))
+    model, both, unchanged = (fitted("ngram", text) for _ in range(3))
+    adapt(model, TextRange(ids, 0, len(ids)), DynamicConfig(0.0, 0.0, segment_len=8))
     both.update_counts(ids, 0)
-    assert evaluate(model, ids, 0, 400) == evaluate(both, ids, 0, 400) != evaluate(fitted("ngram", text), ids, 0, 400)
+    start = TextRange(ids, 0, 400)
+    assert evaluate(model, start) == evaluate(both, start) != evaluate(unchanged, start)
 
 
 class Nothing(CharModel):
@@ -255,9 +261,9 @@ class Nothing(CharModel):
 
 def test_a_model_that_has_nothing_cannot_learn(ids):
     for attempt in (
-        lambda: evaluate_dynamic(Nothing(), ids, 0, 90, DynamicConfig(0.1, 0.0)),
+        lambda: evaluate_dynamic(Nothing(), TextRange(ids, 0, 90), DynamicConfig(0.1, 0.0)),
         lambda: gradient_rms(Nothing(), ids),
-        lambda: adapt(Nothing(), ids, DynamicConfig(0.1, 0.0)),
+        lambda: adapt(Nothing(), TextRange(ids, 0, len(ids)), DynamicConfig(0.1, 0.0)),
     ):
         with pytest.raises(UsageError, match="this one has neither"):
             attempt()

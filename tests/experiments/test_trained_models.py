@@ -10,6 +10,7 @@ from charlm import api
 from charlm.data.generated_texts import human_numbers
 from charlm.errors import UsageError
 from charlm.evaluation.dynamic import DynamicConfig, dynamic_nll
+from charlm.evaluation.protocol import TextRange
 from charlm.evaluation.search import DECAY_GRID, RATE_GRID, coordinate_search
 from charlm.experiments.evaluate import evaluate_models
 from charlm.experiments.trained_models import DynamicOptions, TrainedModel, dynamic_config, read_text
@@ -33,7 +34,7 @@ def test_missing_options_are_chosen_on_the_end_of_the_validation_part(trained):
     ids, stop = torch.from_numpy(text.ids), text.bounds["valid"][1]
 
     def nats(config):
-        return dynamic_nll(trained.model.model, ids, stop - 40, stop, config).sum().item()
+        return dynamic_nll(trained.model.model, TextRange(ids, stop - 40, stop), config).sum().item()
 
     expected = coordinate_search(nats, DynamicConfig(0.03, 0.01, segment_len=9), RATE_GRID["sgd"], DECAY_GRID)
     assert (config.rate, config.decay, config.segment_len) == (expected.rate, expected.decay, 9)

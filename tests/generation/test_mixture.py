@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import evaluate
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.mixture import Mixture, fit_weights, mix, mixture_nats, normalized, per_model_nats
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
@@ -46,7 +46,7 @@ def test_the_weights_solve_the_equation_of_two_fixed_models(fixed_probs):
     # a ln p(1) + b ln p(4) is 0 at a * (0.4 - 0.1) / p(1) = b * (0.5 - 0.1) / p(4)
     a, b = 60, 40
     ids = torch.tensor([1] * a + [4] * b)
-    nats = per_model_nats([language_model(fixed_probs(p)) for p in (FIRST, SECOND)], ids, 0, a + b)
+    nats = per_model_nats([language_model(fixed_probs(p)) for p in (FIRST, SECOND)], TextRange(ids, 0, a + b))
     w = fit_weights(nats)[0]
     p1, p4 = 0.4 * w + 0.1 * (1 - w), 0.1 * w + 0.5 * (1 - w)
     by_hand = (0.3 * a * 0.5 - 0.4 * b * 0.1) / (0.3 * 0.4 * (a + b))
@@ -56,7 +56,7 @@ def test_the_weights_solve_the_equation_of_two_fixed_models(fixed_probs):
 
 def test_on_the_fitted_text_the_mixture_is_at_least_as_good_as_its_best_model(ids):
     models = [language_model(small("gru")), language_model(small("lstm")), language_model(small("char3"), 3)]
-    nats = per_model_nats(models, ids, 50, 300)
+    nats = per_model_nats(models, TextRange(ids, 50, 300))
     weights = fit_weights(nats)
     assert sum(weights) == pytest.approx(1) and min(weights) >= 0
     assert mixture_nats(nats, weights).sum() <= nats.sum(dim=1).min() + 1e-9
@@ -64,13 +64,14 @@ def test_on_the_fitted_text_the_mixture_is_at_least_as_good_as_its_best_model(id
 
 def test_each_model_has_the_loss_that_it_has_alone(ids):
     models = [language_model(small("gru")), language_model(small("char3"), 3)]
-    for model, nats in zip(models, per_model_nats(models, ids, 50, 300), strict=True):
-        score = evaluate(model.model, ids, 50, 300, model.metadata.n_context, bos_id=model.vocab.bos_id)
+    text = TextRange(ids, 50, 300, models[0].vocab.bos_id)
+    for model, nats in zip(models, per_model_nats(models, text), strict=True):
+        score = evaluate(model.model, text, model.metadata.n_context)
         assert nats.sum().item() == pytest.approx(score.nats, rel=1e-12)
 
 
 def test_the_probability_of_a_mixture_is_the_weighted_mean(ids):
-    nats = per_model_nats([language_model(small("gru")), language_model(small("lstm"))], ids, 0, 300)
+    nats = per_model_nats([language_model(small("gru")), language_model(small("lstm"))], TextRange(ids, 0, 300))
     by_hand = -(0.3 * (-nats[0]).exp() + 0.7 * (-nats[1]).exp()).log()
     torch.testing.assert_close(mixture_nats(nats, [0.3, 0.7]), by_hand)
     torch.testing.assert_close(mixture_nats(nats, [0.0, 1.0]), nats[1])
@@ -80,9 +81,9 @@ def test_the_probability_of_a_mixture_is_the_weighted_mean(ids):
 def test_the_loss_of_a_mixture_is_that_of_the_mean_probabilities(ids, names):
     windows = {"char3": 3, "loop": 4}
     models = [language_model(small(name), windows.get(name)) for name in names]
-    mixture, start = mix(models, [0.25, 0.75]), models[0].vocab.bos_id
-    score = evaluate(mixture.model, ids, 0, 300, mixture.metadata.n_context, bos_id=start)
-    by_hand = mixture_nats(per_model_nats(models, ids, 0, 300), [0.25, 0.75]).sum().item()
+    mixture, text = mix(models, [0.25, 0.75]), TextRange(ids, 0, 300, models[0].vocab.bos_id)
+    score = evaluate(mixture.model, text, mixture.metadata.n_context)
+    by_hand = mixture_nats(per_model_nats(models, text), [0.25, 0.75]).sum().item()
     assert score.nats == pytest.approx(by_hand, rel=1e-9)
 
 

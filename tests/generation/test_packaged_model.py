@@ -8,7 +8,7 @@ import torch
 
 import charlm
 from charlm.data.corpus import make_corpus
-from charlm.evaluation.metrics import evaluate
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.storage import runs
 
 
@@ -69,15 +69,8 @@ def test_the_metadata_name_the_text_and_the_training(packaged):
 
 def test_the_loss_on_the_test_part_is_that_of_the_metadata(packaged, nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", vocab=packaged.vocab)
-    first, stop = corpus.bounds["test"]
-    score = evaluate(
-        packaged.model,
-        torch.from_numpy(corpus.ids),
-        first,
-        stop,
-        packaged.metadata.n_context,
-        bos_id=packaged.vocab.bos_id,
-    )
+    text = TextRange(torch.from_numpy(corpus.ids), *corpus.bounds["test"], packaged.vocab.bos_id)
+    score = evaluate(packaged.model, text, packaged.metadata.n_context)
     assert score.nats_per_char == pytest.approx(packaged.metadata.result["test_nats"], abs=0.01)
 
 

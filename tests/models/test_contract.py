@@ -11,7 +11,8 @@ from torch import nn
 import charlm
 from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.errors import UsageError
-from charlm.evaluation.metrics import evaluate_feed, nats_per_char
+from charlm.evaluation.metrics import nats_per_char
+from charlm.evaluation.protocol import evaluate_feed
 from charlm.generation.generator import load_numpy
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.numpy_engine import ENGINES

@@ -9,7 +9,7 @@ import torch
 
 from charlm.data.corpus import make_corpus
 from charlm.evaluation.dynamic import gradient_rms
-from charlm.evaluation.metrics import evaluate
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.experiments.lr_find import find_rate
 from charlm.models import MODELS, build
 from charlm.models.lstm_ngram import CHUNK_CHARS, N_FOLDS, LSTMNGram
@@ -154,7 +154,7 @@ def test_the_loss_in_training_is_that_of_the_counts_of_the_other_folds():
     corpus = make_corpus(letters.numpy().tobytes(), "noise", "all")  # nothing to learn, but counts of the text overfit
     trained = session.train(Recipe().replace(model="lstm-ngram", options=OPTIONS, epochs=1, device="cpu"), corpus)
     assert math.log(26) - 0.1 < trained.metadata.result["train_nats"] < math.log(26) + 0.5
-    whole = evaluate(trained.model, torch.from_numpy(corpus.ids), 0, 4000)
+    whole = evaluate(trained.model, TextRange(torch.from_numpy(corpus.ids), 0, 4000))
     assert whole.nats_per_char < math.log(26) - 0.5
     assert trained.model.state_at(torch.zeros(1, dtype=torch.long)) is None  # the cached features are released
 

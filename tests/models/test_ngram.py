@@ -6,7 +6,7 @@ import torch
 
 from charlm.data.corpus import make_corpus
 from charlm.errors import CheckpointError
-from charlm.evaluation.metrics import evaluate
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.generation import generator
 from charlm.models import build
 from charlm.storage import checkpoint
@@ -58,7 +58,7 @@ def test_witten_bell_of_order_5_reaches_the_known_nats(lower, nats, nietzsche):
     corpus = make_corpus(nietzsche.read_bytes(), "nietzsche", "tail20", lower=lower)
     model = build("ngram", len(corpus.vocab), order=5, smoothing="witten-bell")
     model.fit_counts(torch.from_numpy(corpus.part("train")))
-    score = evaluate(model, torch.from_numpy(corpus.ids), *corpus.bounds["valid"], n_lanes=32)
+    score = evaluate(model, TextRange(torch.from_numpy(corpus.ids), *corpus.bounds["valid"]), n_lanes=32)
     assert score.nats_per_char == pytest.approx(nats, abs=0.005)
 
 
