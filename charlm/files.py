@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,18 +22,34 @@ TEMP_SUFFIX = ".tmp"  # of partial files; their names begin with a dot
 LOCK, OWNER = ".lock", ".owner.json"
 
 
-def atomic_write(path: Path, data: bytes | bytearray) -> None:
-    """Write a file so that it is complete or unchanged, also after a power failure.
-
-    The data goes to a temporary file in the same folder, which is flushed and renamed; then the folder is flushed.
+def check_replaceable(path: Path) -> None:
+    """Check that a path is a regular file or does not exist, so that writing replaces no device, FIFO, socket or link.
 
     Raises:
-        OutputError: the file cannot be written; the previous file, if any, is unchanged.
+        OutputError: it is anything else.
     """
+    try:
+        mode = path.lstat().st_mode
+    except (OSError, ValueError):  # it does not exist, or its folder cannot be read: writing reports that
+        return
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{path}: cannot be written: it is not a regular file; choose another name")
+
+
+def atomic_write(path: Path, data: bytes | bytearray | memoryview) -> None:
+    """Write a file so that it is complete or unchanged, also after a power failure.
+
+    The data goes to a temporary file in the same folder, which is flushed and renamed; then the folder is flushed. The
+    permissions of the file are those of any new one (`umask`).
+
+    Raises:
+        OutputError: the file cannot be written, or is not a regular one; the previous file, if any, is unchanged.
+    """
+    check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
     try:
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
             try:
                 rest = memoryview(data)
                 while rest:

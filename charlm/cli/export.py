@@ -10,6 +10,7 @@ import click
 from charlm.cli.completion import complete_runs
 from charlm.cli.options import folder_option, own_model_option
 from charlm.errors import OutputError
+from charlm.files import check_replaceable
 
 
 @click.command(help="Copy a checkpoint (of RUN, or a file) to FILE, without the state of its training.")
@@ -28,8 +29,7 @@ def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
 
     if file.exists() and not force:
         raise OutputError(f"{file}: exists already; --force replaces it")
-    if file.exists() and not file.is_file():
-        raise OutputError(f"{file}: is not a regular file; choose another name")
+    check_replaceable(file)
     model = LanguageModel.load(runs.find_checkpoint(run, folder))
-    model.save(file.resolve(), torch.float16 if half else None)
+    model.save(file, torch.float16 if half else None)
     print(f"{file}: {file.stat().st_size:,} bytes", file=sys.stderr)

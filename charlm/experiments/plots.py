@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from charlm.errors import CharlmError
+from charlm.files import atomic_write
 
 
 @contextmanager
@@ -21,6 +23,7 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
 
     Raises:
         CharlmError: matplotlib is not installed.
+        OutputError: the file cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -31,4 +34,6 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
     axes.grid(alpha=0.3)
     yield axes
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=120)
+    content = BytesIO()
+    drawing.savefig(content, dpi=120)
+    atomic_write(path, content.getbuffer())

@@ -72,7 +72,7 @@ ERRORS = [
     (f"{TRAIN} --bytes --lower", 2, "--lower and --min-count need characters"),
     (f"{TRAIN} --bytes --min-count 2", 2, "--lower and --min-count need characters"),
     ("bench rnn --corpus good.txt --split all", 2, "split all has no held-out part"),
-    ("export made pipe --force", 74, "pipe: is not a regular file"),
+    ("export made pipe --force", 74, "pipe: cannot be written: it is not a regular file"),
     ("eval --weights 5", 2, "--weights needs several models"),
     ("train --corpus latin1.txt", 65, "latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
     ("train --corpus good.txt --corpus latin1.txt", 65, "charlm: latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
