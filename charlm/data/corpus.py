@@ -103,12 +103,12 @@ def make_corpus(
         """Read the stream, pass its ids to `write` block by block, and return SHA-256 and vocabulary."""
         fingerprint, sha256, used = stream.fingerprint, hashlib.sha256(), vocab
         if used is None:
-            blocks = with_progress(stream, "reading")
+            blocks = with_progress(stream, stream.n_bytes, "reading")
             first, n = first_occurrences(decode_stream(blocks, name, as_bytes, lower), min_count)
             _check_length(n, min_chars, name)
             used = Vocab(np.flatnonzero(first < split_bounds(n, split)["train"][1]).tolist())
         n = 0
-        blocks = hash_while_reading(with_progress(stream, "encoding"), sha256)
+        blocks = hash_while_reading(with_progress(stream, stream.n_bytes, "encoding"), sha256)
         for codepoints in decode_stream(blocks, name, as_bytes, lower):
             write(used.encode_codepoints(codepoints))
             n += len(codepoints)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from charlm.data.byte_stream import ByteStream
 from charlm.data.vocab import N_CODE_POINTS, Codepoints, code_points
 from charlm.errors import DataError
 
@@ -134,10 +133,10 @@ def first_occurrences(codepoints: Iterable[Codepoints], min_count: int = 1) -> t
     return found, n
 
 
-def with_progress(stream: ByteStream, description: str) -> Iterator[bytes]:
+def with_progress(blocks: Iterable[bytes], n_bytes: int, description: str) -> Iterator[bytes]:
     """Yield the blocks; show a progress bar on stderr if it is a terminal and reading takes over a second."""
     with tqdm(
-        total=stream.n_bytes,
+        total=n_bytes,
         desc=description,
         unit="B",
         unit_scale=True,
@@ -146,7 +145,7 @@ def with_progress(stream: ByteStream, description: str) -> Iterator[bytes]:
         disable=None,
         dynamic_ncols=True,
     ) as bar:
-        for block in stream:
+        for block in blocks:
             yield block
             bar.update(len(block))
 

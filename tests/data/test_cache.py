@@ -113,18 +113,49 @@ def test_a_given_vocabulary_equal_to_the_stored_one_uses_the_stored_file(folder,
         lambda data: data[:7],
         lambda data: data[:-1],
         lambda data: data[1:],
+        lambda data: data[: len(data) // 2],
+        lambda data: data + b"x",
         lambda data: b"x" * len(data),
         lambda data: data[:-8] + (10**9).to_bytes(8, "little"),
+        lambda data: data[:-8] + b"\xff" * 8,
         lambda data: data.replace(b'"codepoints"', b'"codepointy"'),
-        lambda data: data.replace(b'"format": 2', b'"format": 0'),
+        lambda data: data.replace(b'"format": 3', b'"format": 0'),
     ],
 )
-def test_a_damaged_file_is_written_again(folder, text, damage):
+def test_a_damaged_file_is_written_again_with_one_line(folder, text, damage, capsys):
     encode(text)
     path = file_of(folder)
     path.write_bytes(damage(path.read_bytes()))
     assert same(encode(text), make_corpus(TEXT, "text"))
+    [line] = capsys.readouterr().err.splitlines()
+    assert str(path) in line and "damaged" in line and line.endswith("encoding the text again")
     assert same(encode(text), make_corpus(TEXT, "text"))
+    assert capsys.readouterr().err == ""
+
+
+def test_no_file_with_a_flipped_bit_is_used(folder, text, capsys):
+    encode(text)
+    whole = file_of(folder).read_bytes()
+    generator = np.random.Generator(np.random.PCG64(0))
+    in_ids = generator.integers(len(TEXT), size=40).tolist()
+    in_description = generator.integers(len(TEXT), len(whole), size=20).tolist()
+    for position in in_ids + in_description:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(generator.integers(8))
+        file_of(folder).write_bytes(damaged)
+        assert same(encode(text), make_corpus(TEXT, "text"))
+        assert "damaged" in capsys.readouterr().err
+        assert file_of(folder).read_bytes() == whole
+
+
+def test_a_file_that_cannot_be_read_is_written_again(folder, text, capsys):
+    encode(text)
+    path = file_of(folder)
+    path.unlink()
+    path.symlink_to(path.name)
+    assert same(encode(text), make_corpus(TEXT, "text"))
+    assert "symbolic links; encoding the text again" in capsys.readouterr().err
+    assert path.is_file() and not path.is_symlink()
 
 
 def test_a_partial_file_of_a_killed_process_is_overwritten(folder, text):
@@ -236,6 +267,7 @@ def test_training_on_a_mapped_text_equals_training_in_memory(folder, text, choic
         else:
             models.append(session.train(recipe, corpus))
     torch.testing.assert_close(models[0].model.state_dict(), models[1].model.state_dict(), rtol=0, atol=0)
-    assert {k: v for k, v in models[0].metadata.result.items() if k != "seconds"} == {
-        k: v for k, v in models[1].metadata.result.items() if k != "seconds"
-    }
+    results = [dict(model.metadata.result) for model in models]
+    for result in results:
+        del result["seconds"], result["peak_bytes"]
+    assert results[0] == results[1]
