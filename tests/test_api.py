@@ -169,6 +169,15 @@ def test_unknown_characters_are_an_error_by_default(gru):
     assert gru.score("onÉ", unknown="skip").n_chars == 2
 
 
+def test_a_byte_order_mark_at_the_start_of_a_text_or_prompt_is_dropped_except_by_a_model_of_bytes(gru):
+    text, marked = human_numbers("100"), "\ufeff" + human_numbers("100")
+    model = charlm.train(text=marked, model="ngram")
+    assert model.vocab == charlm.train(text=text, model="ngram").vocab
+    assert gru.sample("\ufeffone", length=9, seed=1) == gru.sample("one", length=9, seed=1)
+    assert gru.bits_per_char("\ufeffone") == gru.bits_per_char("one")
+    assert charlm.train(text=marked, model="ngram", bytes=True).metadata.corpus["n_chars"] == len(text) + 3
+
+
 @pytest.mark.parametrize("text", ["", "É"])
 def test_an_empty_text_cannot_be_scored(gru, text):
     with pytest.raises(DataError, match="text to score is empty"):

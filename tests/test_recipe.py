@@ -139,9 +139,10 @@ def test_integers_are_accepted_as_floats_and_lists_as_tuples():
     assert made.drop_epochs == (1, 2)
 
 
-def test_a_recipe_is_read_from_a_file(tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_recipe_is_read_from_a_file_also_with_a_byte_order_mark(encoding, tmp_path):
     path = tmp_path / "mine.toml"
-    path.write_text('model = "gru"\nminutes = 5\n\n[options]\nn_hidden = 8\n')
+    path.write_text('model = "gru"\nminutes = 5\n\n[options]\nn_hidden = 8\n', encoding)
     assert recipes.load(str(path)) == Recipe().replace(model="gru", minutes=5, options={"n_hidden": 8})
 
 

@@ -153,7 +153,7 @@ def _read_prompt(path: str) -> str:
             data = file.read(MAX_PROMPT_BYTES + 1)
         if len(data) > MAX_PROMPT_BYTES:
             raise DataError(f"{path}: longer than {MAX_PROMPT_BYTES:,} bytes; give the end of it")
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except OSError as error:
         raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -28,14 +28,14 @@ class ByteStream:
         self.parts, self.block_bytes = list(parts), block_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield the blocks from the beginning.
+        """Yield the blocks from the beginning, and an empty block before each part but the first.
 
         Raises:
             InputNotFoundError: a file cannot be read.
         """
         for i, part in enumerate(self.parts):
             if i > 0:
-                yield b"\n"
+                yield from (b"\n", b"")
             if isinstance(part, bytes):
                 yield from (part[at : at + self.block_bytes] for at in range(0, len(part), self.block_bytes))
                 continue

@@ -8,6 +8,7 @@ is never in memory as a whole.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,19 @@ import numpy as np
 
 from charlm.data import cache
 from charlm.data.byte_stream import ByteStream
-from charlm.data.encoding import NotUTF8Error, decode_stream, first_occurrences, hash_while_reading, with_progress
+from charlm.data.encoding import (
+    NotUTF8Error,
+    decode_stream,
+    first_occurrences,
+    hash_while_reading,
+    utf16_or_32,
+    with_progress,
+)
 from charlm.data.vocab import Ids, Vocab
 from charlm.errors import DataError
 
 MMAP_THRESHOLD = 1 << 24  # bytes; longer texts are encoded into a file
+HEAD_BYTES = 1 << 16  # of a file, from which its encoding is guessed
 PARTS = ("train", "valid", "test")
 
 # Fractions of the text for training, validation and test. "random20": the feed holds out a random fifth of the
@@ -81,7 +90,7 @@ def make_corpus(
     """Decode, check, encode and split a text.
 
     Args:
-        data: the text, UTF-8 unless `as_bytes`.
+        data: the text, UTF-8 unless `as_bytes`; a byte order mark at the start of a file is left out.
         name: source of the text, for messages.
         split: a key of `SPLITS`.
         as_bytes: use bytes instead of characters as symbols.
@@ -98,6 +107,8 @@ def make_corpus(
     """
     stream = ByteStream([data]) if isinstance(data, bytes) else data
     vocab = Vocab.of_bytes() if as_bytes and vocab is None else vocab
+    if not as_bytes:
+        _warn_of_utf16(stream, name)
 
     def encode(write: Callable[[Ids], object]) -> tuple[str, Vocab]:
         """Read the stream, pass its ids to `write` block by block, and return SHA-256 and vocabulary."""
@@ -129,6 +140,16 @@ def make_corpus(
         part, offset = stream.locate(error.offset)
         raise NotUTF8Error.at(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
     return Corpus(name, sha256, used, ids, split_bounds(len(ids), split))
+
+
+def _warn_of_utf16(stream: ByteStream, name: str) -> None:
+    """Print a line on stderr for each part that is valid UTF-8, but only by accident."""
+    for part in stream.parts:
+        head = next(iter(ByteStream([part], HEAD_BYTES)), b"")
+        if (found := utf16_or_32(head)) is not None:
+            where = part if isinstance(part, Path) else name
+            message = f"{where}: has the NUL bytes of {found}, not UTF-8; convert it: iconv -f {found} -t UTF-8"
+            print(f"charlm: {message}", file=sys.stderr)
 
 
 def _check_length(n: int, min_chars: int, name: str) -> None:

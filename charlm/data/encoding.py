@@ -19,6 +19,7 @@ from charlm.data.vocab import N_CODE_POINTS, Codepoints, code_points
 from charlm.errors import DataError
 
 NEVER = np.iinfo(np.int64).max
+NUL_SHARE = 0.02  # of the bytes of a text in UTF-16, at least: the high bytes of its spaces and line breaks
 SIGMA = "\u03a3"  # the only capital whose lower case depends on its neighbours
 
 
@@ -37,28 +38,57 @@ class NotUTF8Error(DataError):
     def at(cls, name: str, byte: int, offset: int) -> Self:
         """Return the error for the source `name`."""
         what = f"{name}: not UTF-8: byte 0x{byte:02x} at offset {offset}"
-        error = cls(f"{what}; convert the file, or train on its bytes with --bytes")
+        source = " from UTF-16" if offset == 0 and byte in (0xFE, 0xFF) else ""  # its byte order mark
+        error = cls(f"{what}; convert the file{source}, or train on its bytes with --bytes")
         error.byte, error.offset = byte, offset
         return error
 
 
 def decode(blocks: Iterable[bytes], name: str) -> Iterator[str]:
-    """Decode UTF-8, without changing byte order marks or line ends.
+    """Decode UTF-8, without changing line ends, and without the byte order mark at the start of each file.
+
+    Args:
+        blocks: of a `ByteStream`: an empty block comes before each file but the first.
+        name: source, for error messages.
 
     Raises:
         NotUTF8Error: the bytes are not UTF-8.
     """
-    utf8 = codecs.getincrementaldecoder("utf-8")()
-    offset = 0  # of the first byte that is not decoded yet
+    utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+    stop = 0  # offset behind the block
     try:
         for block in blocks:
-            n_pending = len(utf8.getstate()[0])
-            text = utf8.decode(block)
-            offset += n_pending + len(block) - len(utf8.getstate()[0])
-            yield text
-        yield utf8.decode(b"", final=True)
+            if not block:
+                utf8.reset()
+            stop += len(block)
+            yield utf8.decode(block)
+        yield utf8.getstate()[0].decode("utf-8")  # an incomplete character, or nothing
     except UnicodeDecodeError as error:
-        raise NotUTF8Error.at(name, error.object[error.start], offset + error.start) from None
+        offset = stop - len(error.object) + error.start
+        raise NotUTF8Error.at(name, error.object[error.start], offset) from None
+
+
+def utf16_or_32(head: bytes) -> str | None:
+    """Return the encoding of a text that is valid UTF-8 but looks like UTF-16 or UTF-32 without byte order mark.
+
+    In these, NUL bytes are at some offsets and hardly ever at others.
+
+    Args:
+        head: first bytes of the text.
+
+    Returns:
+        "UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE", or None.
+    """
+    n_nul = [head[i::4].count(0) for i in range(4)]
+    n_units = len(head) // 4
+    if sum(n_nul) == len(head):
+        return None
+    if n_units and (min(n_nul[:2]) >= n_units or min(n_nul[2:]) >= n_units):
+        return "UTF-32BE" if n_nul[0] >= n_units else "UTF-32LE"
+    even, odd = n_nul[0] + n_nul[2], n_nul[1] + n_nul[3]
+    if max(even, odd) < NUL_SHARE * len(head) or max(even, odd) < 10 * min(even, odd):
+        return None
+    return "UTF-16BE" if even > odd else "UTF-16LE"
 
 
 def lower(texts: Iterable[str]) -> Iterator[str]:

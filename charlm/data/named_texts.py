@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -165,6 +166,23 @@ def _checked(data: bytes, text: NamedText, where: str) -> bytes:
     return data
 
 
+def _check_https(url: str) -> None:
+    if not url.startswith("https://"):
+        raise ValueError(f"{url} is not https")
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to https only, at every hop."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        try:
+            _check_https(newurl)
+        except ValueError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def download(text: NamedText, folder: Path) -> bytes:
     """Download a text over https and save it in a folder if its SHA-256 matches.
 
@@ -173,9 +191,8 @@ def download(text: NamedText, folder: Path) -> bytes:
         DataError: the download is too large or its SHA-256 differs.
     """
     assert text.file is not None and text.n_bytes is not None
-    with urllib.request.urlopen(text.source, timeout=TIMEOUT_SECONDS) as response:
-        if not response.url.startswith("https://"):
-            raise ValueError(f"redirected to {response.url}, which is not https")
+    _check_https(text.source)
+    with urllib.request.build_opener(_HttpsOnly).open(text.source, timeout=TIMEOUT_SECONDS) as response:
         data = bytearray()
         with tqdm(total=text.n_bytes, unit="B", unit_scale=True, desc=text.file, disable=None) as bar:
             while block := response.read(BLOCK_BYTES):

@@ -59,6 +59,8 @@ class TextGenerator:
     def preprocess(self, text: str, unknown: str = "error") -> str:
         """Return a text as the training text was preprocessed: in lower case if that was, without unknown characters.
 
+        A byte order mark at its start is left out, except for models of bytes.
+
         Args:
             text: any.
             unknown: characters outside the vocabulary: "error", "skip" (remove) or "map" (keep, as index 0).
@@ -71,6 +73,7 @@ class TextGenerator:
             raise UsageError(
                 f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}{did_you_mean(unknown, UNKNOWN)}"
             )
+        text = text if self.vocab.is_bytes else text.removeprefix("\ufeff")
         text = text.lower() if self.metadata.recipe.get("lower") else text
         missing = "" if unknown == "map" else self.vocab.unknown(text)
         if missing and unknown == "error":

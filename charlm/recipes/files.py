@@ -48,7 +48,7 @@ def read_toml(name_or_path: str) -> dict[str, Any]:
         text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     else:
         try:
-            with Path(name_or_path).open(encoding="utf-8") as file:
+            with Path(name_or_path).open(encoding="utf-8-sig") as file:
                 text = file.read(MAX_FILE_CHARS + 1)
         except UnicodeDecodeError as error:
             raise DataError(f"recipe {name_or_path}: not UTF-8 at offset {error.start}") from None

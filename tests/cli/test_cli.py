@@ -120,6 +120,13 @@ def test_a_prompt_from_a_file_follows_that_of_the_option(call, home):
     assert out == call("sample first --prime 'one hundred\n' --length 5 --seed 1")[0]
 
 
+def test_the_byte_order_mark_of_a_prompt_file_is_dropped(call, home):
+    (home / "start.txt").write_bytes("\ufeffhundred\n".encode())
+    for prime in ("", "one "):
+        out, _ = call(f"sample first --prime '{prime}' --prime-file start.txt --length 5 --seed 1")
+        assert out == call(f"sample first --prime '{prime}hundred\n' --length 5 --seed 1")[0]
+
+
 def test_samples_as_json_are_one_object_per_line(call):
     out, _ = call("sample first --json --num 2 --length 9 --prime 'one\n' --seed 1")
     rows = [json.loads(line) for line in out.splitlines()]

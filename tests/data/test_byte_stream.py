@@ -21,14 +21,15 @@ def read(source):
 def test_texts_are_joined_by_line_breaks_in_blocks_of_bounded_size(texts, block_bytes):
     stream = ByteStream(texts, block_bytes)
     assert b"".join(stream) == b"".join(stream) == b"\n".join(texts)
-    assert all(0 < len(block) <= block_bytes for block in stream)
+    assert all(len(block) <= block_bytes for block in stream)
+    assert list(stream).count(b"") == max(0, len(texts) - 1)
     assert stream.n_bytes == len(b"\n".join(texts))
 
 
 def test_files_and_texts_mix(tmp_path):
     (tmp_path / "a").write_bytes(b"12345")
     stream = ByteStream([b"x", tmp_path / "a"], block_bytes=2)
-    assert list(stream) == [b"x", b"\n", b"12", b"34", b"5"]
+    assert list(stream) == [b"x", b"\n", b"", b"12", b"34", b"5"]
     assert stream.n_bytes == 7
 
 

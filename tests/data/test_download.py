@@ -152,6 +152,19 @@ def test_a_redirect_to_http_is_refused(cache, offer, http):
     with pytest.raises(InputNotFoundError, match="not https"):
         read()
     assert not cache.exists()
+    assert http.asked == []
+
+
+def test_a_redirect_over_http_back_to_https_is_refused_before_the_http_request(cache, offer, http, https):
+    https.answers["/final"] = OK + b"\r\n" + BOOK
+    moved = "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: {}\r\n\r\n"
+    http.answers["/hop"] = moved.format(f"{https.url}/final").encode()
+    https.answers["/first"] = moved.format(f"{http.url}/hop").encode()
+    read = offer(moved.format("/first").encode())
+    with pytest.raises(InputNotFoundError, match=f"{http.url}/hop is not https"):
+        read()
+    assert http.asked == []
+    assert https.asked == ["/book.txt", "/first"]
 
 
 def test_a_redirect_to_https_is_followed(cache, offer, https):
@@ -175,3 +188,4 @@ def test_a_registered_http_url_is_refused(cache, offer, http):
     read = offer(b"", url=http.url)
     with pytest.raises(InputNotFoundError, match="not https"):
         read()
+    assert http.asked == []

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from charlm.data.byte_stream import ByteStream
 from charlm.data.corpus import SPLITS, make_corpus, split_bounds
-from charlm.data.encoding import lower
+from charlm.data.encoding import decode, lower, utf16_or_32
 from charlm.data.vocab import Vocab
 from charlm.errors import DataError
 
 slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 patient = settings(deadline=None, max_examples=40, suppress_health_check=slow)
+MARK = "\ufeff"
 LETTERS = "aA\u03a3\u03c3\u0130\u00df'.\u0301\u00ad \n-\u4e2d\U0001f600"  # sigma and its possible neighbours
 texts = st.text(
     alphabet=st.one_of(st.sampled_from("ab\r\n\ufeff" + LETTERS), st.characters(codec="utf-8")), max_size=80
@@ -35,6 +36,7 @@ def test_lower_case_does_not_depend_on_where_a_text_is_cut(parts):
 
 def expected(text, split, lower_case, min_count):
     """Return vocabulary and indices by the definition, from the whole text."""
+    text = text.removeprefix(MARK)
     text = text.lower() if lower_case else text
     counts = Counter(text[: split_bounds(len(text), split)["train"][1]])
     vocab = Vocab(ord(char) for char, n in counts.items() if n >= min_count)
@@ -43,7 +45,7 @@ def expected(text, split, lower_case, min_count):
 
 @patient
 @given(
-    text=texts.filter(bool),
+    text=texts.filter(lambda text: text.removeprefix(MARK)),
     split=st.sampled_from(list(SPLITS)),
     lower_case=st.booleans(),
     min_count=st.integers(1, 4),
@@ -77,14 +79,17 @@ def test_ids_and_vocabulary_follow_the_definition(
 @given(st.binary(min_size=1, max_size=300), st.integers(1, 9))
 @example(b"ok \xed\xa0\x80 half a pair", 4)
 @example("é".encode() * 20 + b"\xe2\x82", 3)
+@example("\ufeffa".encode() + b"\xff", 2)
+@example(b"\xef\xbb", 1)
 def test_invalid_utf8_is_found_at_the_same_offset_with_every_block_size(data, block_bytes):
     try:
-        n_chars = len(data.decode("utf-8"))
+        n_chars = len(data.decode("utf-8").removeprefix(MARK))
     except UnicodeDecodeError as error:
         with pytest.raises(DataError, match=f"x: not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start};"):
             make_corpus(ByteStream([data], block_bytes), "x", min_chars=1)
     else:
-        assert len(make_corpus(ByteStream([data], block_bytes), "x", min_chars=1).ids) == n_chars
+        if n_chars > 0:
+            assert len(make_corpus(ByteStream([data], block_bytes), "x", min_chars=1).ids) == n_chars
     whole = make_corpus(ByteStream([data], block_bytes), "x", as_bytes=True, min_chars=1)
     assert whole.ids.tolist() == [byte + 1 for byte in data]
 
@@ -98,3 +103,52 @@ def test_ids_have_the_smallest_type_for_the_vocabulary(n_symbols, dtype, tmp_pat
         corpus = make_corpus(ByteStream([tmp_path / "text"]), "x", "all", mmap_threshold=mmap_threshold)
         assert corpus.ids.dtype == dtype
         assert corpus.ids.tolist() == [*range(2, n_symbols + 2), *[1] * 50]
+
+
+@patient
+@given(st.lists(st.text(alphabet="\ufeffaé\n", max_size=5), min_size=1, max_size=4), st.integers(1, 5))
+@pytest.mark.parametrize("kind", ["file", "bytes"])
+def test_the_byte_order_mark_of_each_file_is_dropped_and_any_other_one_kept(kind, parts, block_bytes):
+    data = [part.encode() for part in parts]
+    wanted = "\n".join(part.removeprefix(MARK) for part in parts)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{i}.txt" for i in range(len(data))]
+        for path, part in zip(paths, data, strict=True):
+            path.write_bytes(part)
+        stream = ByteStream(paths if kind == "file" else data, block_bytes)
+        assert "".join(decode(stream, "x")) == wanted
+        if data != [b""]:
+            raw = make_corpus(stream, "x", as_bytes=True, min_chars=1)
+            assert raw.ids.tolist() == [byte + 1 for byte in b"\n".join(data)]
+
+
+ENGLISH = "The quick brown fox jumps over the lazy dog. 1, 2, 3.\n" * 5
+RUSSIAN = "\u041e\u043d \u0438 \u044f \u043f\u043e\u0439\u0434\u0451\u043c.\n" * 10
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16LE", "UTF-16BE", "UTF-32LE", "UTF-32BE"])
+@pytest.mark.parametrize("text", [ENGLISH, RUSSIAN], ids=["English", "Russian"])
+def test_utf16_and_utf32_without_mark_are_named_in_a_warning(encoding, text, tmp_path, capsys):
+    path = tmp_path / "saved.txt"
+    path.write_bytes(text.encode(encoding))
+    if encoding.startswith("UTF-16") and text is RUSSIAN:
+        text = text.replace("\u0451", "\u0435")  # Russian is valid UTF-8 by accident, except for some letters
+        path.write_bytes(text.encode(encoding))
+    for _ in range(2):
+        make_corpus(ByteStream([path]), "x")
+        line = f"charlm: {path}: has the NUL bytes of {encoding}, not UTF-8; convert it: iconv -f {encoding} -t UTF-8\n"
+        assert capsys.readouterr().err == line
+    make_corpus(ByteStream([path]), "x", as_bytes=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "ab\x00cd\x00\x00" * 40, "\x00" * 400, ENGLISH, RUSSIAN, "\u4e2d\u6587\n" * 50], ids=ascii
+)
+def test_utf8_text_also_with_nul_characters_is_not_taken_for_utf16(text):
+    assert utf16_or_32(text.encode()) is None
+
+
+def test_utf16_with_a_mark_is_refused_by_its_name():
+    with pytest.raises(DataError, match="byte 0xff at offset 0; convert the file from UTF-16, or train on its bytes"):
+        make_corpus(ENGLISH.encode("utf-16"), "x")
