@@ -6,6 +6,8 @@ Small models (hidden size 128; transformer: 2 layers of 64) on the first 60,000 
 tenths are for training; ten rates from 3e-4 to 3e-2, evenly spaced on a logarithmic scale; the default schedule;
 validation bits per character. Batches are 8 sequences of 32 characters, so that two epochs have 422 steps, about as
 many as two epochs of Nietzsche by the defaults. Measured rows are kept in the file and not measured again.
+
+With --defaults, sizes, batches and dropout are the defaults for the text: --models rnn,gru --chars 200000 --defaults.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from charlm.experiments.lr_find import find_rate
 from charlm.recipe import Recipe
 from charlm.training.loop import fit
 from charlm.training.setup import gradient_callbacks, schedule_callback
+from charlm.training.text_defaults import fit_to_text
 from charlm.training.trainer import Trainer
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -46,16 +49,26 @@ def bits_at(rate: float, recipe: Recipe, corpus: Corpus) -> float:
     return bits if math.isfinite(bits) else math.inf
 
 
-def measure(texts: dict[str, str], known: dict[str, float], rows: Path) -> Iterator[list[str]]:
+def recipe_of(model: str, corpus: Corpus, defaults: bool) -> Recipe:
+    """Return the recipe of a small model, or the default one for a text."""
+    if defaults:
+        start = Recipe(model=model, split="nanogpt", device="cpu")
+        return fit_to_text(start, {"model", "split", "device"}, corpus)[0].replace(patience=None)
+    return Recipe(model=model, options=MODELS[model], bptt=32, batch_size=8, device="cpu")
+
+
+def measure(
+    models: list[str], texts: dict[str, str], defaults: bool, known: dict[str, float], rows: Path
+) -> Iterator[list[str]]:
     """Yield a line of the table for each model and text."""
-    for model, options in MODELS.items():
+    for model in models:
         for name, text in texts.items():
             corpus = make_corpus(text.encode(), name, "nanogpt")
-            recipe = Recipe().replace(model=model, options=options, bptt=32, batch_size=8, device="cpu")
+            recipe = recipe_of(model, corpus, defaults)
             found = find_rate(recipe, corpus)
             bits = []
             for rate in [*GRID, found.suggestion]:
-                key = f"{model} {name} {rate:.3e}"
+                key = f"{model} {name} {rate:.3e}" + (f" defaults {len(text)}" if defaults else "")
                 if key not in known:
                     known[key] = bits_at(rate, recipe, corpus)
                     with rows.open("a") as file:
@@ -79,15 +92,18 @@ def main() -> None:
     parser.add_argument("--prose", type=Path, required=True)
     parser.add_argument("--code", type=Path, required=True)
     parser.add_argument("--rows", type=Path, required=True, help="File of the measured rows.")
+    parser.add_argument("--models", default=",".join(MODELS), help="Comma-separated.")
+    parser.add_argument("--chars", type=int, default=N_CHARS, help="Characters of each text.")
+    parser.add_argument("--defaults", action="store_true", help="Default sizes instead of small ones.")
     given = parser.parse_args()
-    texts = {name: getattr(given, name).read_text("utf-8")[:N_CHARS] for name in ("prose", "code")}
+    texts = {name: getattr(given, name).read_text("utf-8")[: given.chars] for name in ("prose", "code")}
     lines = given.rows.read_text().splitlines() if given.rows.is_file() else []
     known = {row["key"]: row["bits"] for row in map(json.loads, lines)}
     print(machine())
     print(
         "| model | text | best of the grid | bits | suggested | bits | |\n| --- | --- | --- | --- | --- | --- | --- |"
     )
-    for line in measure(texts, known, given.rows):
+    for line in measure(given.models.split(","), texts, given.defaults, known, given.rows):
         print(f"| {' | '.join(line)} |", flush=True)
 
 

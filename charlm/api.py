@@ -13,6 +13,7 @@ from charlm.errors import DataError, UsageError
 from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
 from charlm.storage import runs
+from charlm.storage.kept_counts import known_vocab
 from charlm.storage.transfer import resolve_recipe
 from charlm.training import distributed, launch, session
 from charlm.training.setup import choose_device
@@ -39,15 +40,16 @@ def load(name: str | Path | None = None, device: str = "cpu", model: str | None 
     return LanguageModel.load(path, choose_device(device))
 
 
-def read_corpus(options: Recipe, text: str | None = None) -> Corpus:
+def read_corpus(options: Recipe, text: str | None = None, run: Path | None = None) -> Corpus:
     """Read the texts of a recipe, joined by line breaks, and split them.
 
     Args:
         options: all options of the text.
         text: a text in memory, used instead of those that the recipe names.
+        run: folder of a run that is resumed.
 
     Raises:
-        InputNotFoundError: a text does not exist.
+        InputNotFoundError: a text, or the model whose counts are kept, does not exist.
         DataError: a text is invalid.
         UsageError: an option for characters together with `bytes`.
     """
@@ -55,7 +57,8 @@ def read_corpus(options: Recipe, text: str | None = None) -> Corpus:
         raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
     name = " + ".join(options.corpus) if text is None else "text in memory"
     data = named_texts.open_texts(options.corpus) if text is None else text.encode("utf-8", "surrogatepass")
-    corpus = make_corpus(data, name, options.split, options.bytes, options.lower, options.min_count)
+    known = known_vocab(options, run)
+    corpus = make_corpus(data, name, options.split, options.bytes, options.lower, options.min_count, known=known)
     if len(corpus.vocab) == 1:  # only the unknown symbol
         raise DataError(
             f"{name}: no character occurs {options.min_count} times in the training part; lower --min-count"

@@ -60,6 +60,9 @@ class Recipe:
         group="Model",
         flag="--from",
     )
+    keep_counts: bool = _key(
+        False, "With --from: keep the n-gram counts of that model and add those of the text.", group="Model"
+    )
 
     corpus: tuple[str, ...] = _key(
         (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input.", group="Text"
@@ -179,6 +182,8 @@ class Recipe:
         for name in ("learning_rate", "clip", "minutes"):
             if getattr(self, name) == 0:
                 raise UsageError(f"{name} is 0; it must be positive")
+        if self.keep_counts and self.init_from is None:
+            raise UsageError("keep_counts needs a trained model; name it with --from")
         if self.epochs is None and self.minutes is None:
             raise UsageError("neither epochs nor minutes is given; give at least one")
 

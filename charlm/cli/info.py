@@ -118,6 +118,9 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     print(f"trained:    {metadata.counters.get('n_chars', 0):,} {unit}, {metadata.counters.get('epoch')} epochs")
     if "init_from" in recipe:
         print(f"begun with: {recipe['init_from']}")
+    if kept := metadata.corpus.get("counts_kept"):
+        texts = ", ".join(f"{text['name']} ({text['n_chars']:,} {unit})" for text in kept)
+        print(f"counts:     of the text, and kept of: {texts}")
     if recipe.get("freeze"):
         print(f"frozen:     {', '.join(recipe['freeze'])}")
     if "unfreeze_epochs" in recipe:

@@ -12,6 +12,8 @@ import click
 from charlm.cli.options import (
     RECIPE_KEYS,
     GroupedCommand,
+    folder_option,
+    given_keys,
     json_option,
     option,
     read_text,
@@ -24,7 +26,7 @@ from charlm.errors import OutputError
 # Recipe keys without an effect on the test: it sets the rate, ends by itself, and keeps nothing.
 UNUSED = """
     learning_rate skip_nonfinite ema schedule warmup_epochs hold_epochs drop_epochs n_cycles epochs minutes patience
-    save_steps save_minutes freeze unfreeze_epochs group_rates
+    save_steps save_minutes unfreeze_epochs
 """.split()
 USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
 
@@ -38,18 +40,25 @@ USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
 @option("--highest", default=1.0, show_default=True, help="Last learning rate.", group="Schedule")
 @option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Training steps.", group="Schedule")
 @option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
+@folder_option
 @json_option
-def lr_find(lowest: float, highest: float, n_steps: int, png: Path | None, as_json: bool, **given: Any) -> None:
+def lr_find(
+    lowest: float, highest: float, n_steps: int, png: Path | None, folder: Path, as_json: bool, **given: Any
+) -> None:
     """See the command's help."""
     if not 0 < lowest < highest < float("inf"):
         raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which must be finite")
     if png is not None and png.suffix != ".png":
         raise click.UsageError(f"--plot {png}: the file name must end in .png")
-    choices, corpus = read_text(take_recipe(given))
+    base, keys = given.get("base"), given_keys(given)
+    choices, corpus = read_text(take_recipe(given, folder))
 
     from charlm.evaluation.metrics import nats_to_bits
     from charlm.experiments.lr_find import BELOW_MINIMUM, find_rate, plot
+    from charlm.training.text_defaults import fit_to_text
 
+    if base is None:  # as `charlm train` does
+        choices, _ = fit_to_text(choices, keys, corpus)
     found = find_rate(choices, corpus, lowest, highest, n_steps)
     if png is not None:
         try:

@@ -134,7 +134,7 @@ def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
     if runs.result_of(run).get("interrupted") is False:
         raise UsageError(f"{run}: is finished; there is nothing to resume")
     choices = recipes.load(str(run / "recipe.toml"))
-    return choices, read_corpus(choices), run
+    return choices, read_corpus(choices, run=run), run
 
 
 def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:

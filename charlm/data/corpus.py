@@ -84,6 +84,7 @@ def make_corpus(
     lower: bool = False,
     min_count: int = 1,
     vocab: Vocab | None = None,
+    known: Vocab | None = None,
     min_chars: int = MIN_CHARS,
     mmap_threshold: int = MMAP_THRESHOLD,
 ) -> Corpus:
@@ -97,6 +98,7 @@ def make_corpus(
         lower: convert the text to lower case first.
         min_count: rarer characters of the training part are left out of the vocabulary.
         vocab: use this vocabulary; None to build one.
+        known: begin a vocabulary that is built with the symbols of this one.
         min_chars: minimum length of the text in characters.
         mmap_threshold: bytes; a longer text from files is encoded into a file.
 
@@ -117,7 +119,8 @@ def make_corpus(
             blocks = with_progress(stream, stream.n_bytes, "reading")
             first, n = first_occurrences(decode_stream(blocks, name, as_bytes, lower), min_count)
             _check_length(n, min_chars, name)
-            used = Vocab(np.flatnonzero(first < split_bounds(n, split)["train"][1]).tolist())
+            found = np.flatnonzero(first < split_bounds(n, split)["train"][1]).tolist()
+            used = Vocab([*(known.codepoints.tolist() if known else ()), *found])
         n = 0
         blocks = hash_while_reading(with_progress(stream, stream.n_bytes, "encoding"), sha256)
         for codepoints in decode_stream(blocks, name, as_bytes, lower):
@@ -131,7 +134,9 @@ def make_corpus(
     try:
         if any(isinstance(part, Path) for part in stream.parts) and stream.n_bytes >= mmap_threshold:
             source = {"fingerprint": stream.fingerprint, "lower": lower, "as_bytes": as_bytes}
-            sha256, used, ids = cache.load_or_encode(source, {"split": split, "min_count": min_count}, vocab, encode)
+            vocab_from = {"split": split, "min_count": min_count}
+            vocab_from |= {"known": known.codepoints.tolist()} if known else {}
+            sha256, used, ids = cache.load_or_encode(source, vocab_from, vocab, encode)
         else:
             blocks: list[Ids] = []
             sha256, used = encode(blocks.append)

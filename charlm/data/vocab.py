@@ -1,6 +1,6 @@
 """Vocab: text to indices and back.
 
-A vocabulary is a sorted list of symbols, either Unicode characters or bytes. Index 0 stands for padding and for any
+A vocabulary is a list of symbols, either Unicode characters or bytes. Index 0 stands for padding and for any
 unknown symbol. Shapes: N characters, V vocabulary size.
 """
 
@@ -31,7 +31,7 @@ class Vocab:
     """A vocabulary: the symbols of a model in the order of their indices.
 
     Args:
-        codepoints: code points of the symbols, or byte values; the smallest gets index 1.
+        codepoints: code points of the symbols, or byte values; the first gets index 1, repeated ones count once.
         is_bytes: symbols are the bytes of UTF-8 text.
 
     Attributes:
@@ -39,7 +39,7 @@ class Vocab:
     """
 
     def __init__(self, codepoints: Iterable[int], is_bytes: bool = False) -> None:
-        self.codepoints = np.array(sorted(set(codepoints)), dtype=np.uint32)
+        self.codepoints = np.array(list(dict.fromkeys(codepoints)), dtype=np.uint32)
         self.is_bytes = is_bytes
         self.dtype: type = np.uint8 if len(self) <= 2**8 else np.int16 if len(self) <= 2**15 else np.int32
         self._index_of: Ids = np.zeros(N_CODE_POINTS, dtype=self.dtype)

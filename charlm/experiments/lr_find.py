@@ -20,7 +20,7 @@ from charlm.experiments.plots import figure
 from charlm.models.counting import fit_counts
 from charlm.recipe import Recipe
 from charlm.training.loop import Callback, TrainState, fit
-from charlm.training.setup import gradient_callbacks
+from charlm.training.setup import freeze_callbacks, gradient_callbacks
 from charlm.training.trainer import Trainer
 
 SMOOTHING = 0.95  # weight of earlier losses in the moving average
@@ -53,7 +53,7 @@ class Sweep(Callback):
         rate = self.lowest * (self.highest / self.lowest) ** (state.step / (self.n_steps - 1))
         self.rates.append(rate)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate_factor", 1.0)
 
     def on_batch_end(self, state: TrainState) -> None:
         """Record the loss; stop after the last step, or when the loss diverges."""
@@ -116,7 +116,7 @@ def find_rate(
     """Run a range test with a model that is discarded afterwards.
 
     Args:
-        recipe: its learning rate and schedule are ignored.
+        recipe: its learning rate, schedule and gradual unfreezing are ignored.
         corpus: the text.
         lowest: first learning rate.
         highest: last learning rate; the test ends earlier if the loss diverges.
@@ -134,7 +134,8 @@ def find_rate(
         fit_counts(state.model, trainer.train_ids, trainer.char_classes)
         state.n_epochs, state.timer.minutes = math.inf, None
         sweep = Sweep(lowest, highest, n_steps)
-        fit(state, [*gradient_callbacks(recipe), sweep])
+        freeze = freeze_callbacks(trainer.recipe.replace(unfreeze_epochs=None), state.model)
+        fit(state, [*freeze, *gradient_callbacks(recipe), sweep])
     finite = [(rate, nats) for rate, nats in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(nats)]
     if len(finite) < 10:
         raise CharlmError(f"the loss diverged within {len(finite)} steps; lower --lowest")

@@ -45,6 +45,7 @@ class CountingModel(CharModel):
 
     max_counted = 16_000_000
     counts: InterpolatedNGram
+    _kept: Mapping[str, Tensor] | None = None  # counts to which `fit_counts` adds
 
     @property
     def vocab_size(self) -> int:
@@ -57,17 +58,34 @@ class CountingModel(CharModel):
         return super().n_parameters + self.counts.n_counts
 
     def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
-        """Count a text, replacing earlier counts.
+        """Count a text, replacing earlier counts except those of `keep_counts`.
 
         Args:
             ids: the text as indices, (N,).
-            char_classes: class of each symbol, see `Vocab.char_classes`, uint8, (V,); None if unknown.
+            char_classes: class of each symbol, see `Vocab.char_classes`, uint8, (V,); None if unknown. Kept counts
+                have their own.
 
         Raises:
             DataError: the text is too short or too long.
         """
         ids = ids[-self.max_counted :]
-        self.counts.count(ids.cpu().numpy(), None if char_classes is None else char_classes.cpu().numpy())
+        if self._kept is None:
+            self.counts.count(ids.cpu().numpy(), None if char_classes is None else char_classes.cpu().numpy())
+        else:
+            self.load_counts(self._kept)
+            self.update_counts(ids, 0)
+
+    def keep_counts(self, stored: Mapping[str, Tensor]) -> None:
+        """Load counts of another text and let `fit_counts` add to them until `free_training_cache`.
+
+        Args:
+            stored: see `load_counts`.
+
+        Raises:
+            ValueError: the tensors are not valid counts.
+        """
+        self.load_counts(stored)
+        self._kept = stored
 
     def update_counts(self, ids: Tensor, n_known: int) -> None:
         """Add counts of a text to the present ones.
@@ -105,7 +123,8 @@ class CountingModel(CharModel):
         return None
 
     def free_training_cache(self) -> None:
-        """Release buffers that are only needed for training. No-op by default."""
+        """Release buffers that are only needed for training."""
+        self._kept = None
 
 
 def initial_state(model: CharModel, feed: Feed, epoch: int, step: int, rows: slice = slice(None)) -> State:

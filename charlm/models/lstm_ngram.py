@@ -10,12 +10,12 @@ the residual. Its input is clipped at 0, the uniform distribution: nearly all sy
 large values would dominate the input.
 
 The text is counted before the first step, with cross-fitting over 8 folds of the training text: the features of each
-fold are computed with the counts of the other seven. Otherwise the n-grams would predict the training text too well,
-and the LSTM would learn to rely on them. Evaluation uses the counts of all folds. In training, the features are cached
-in float16, 2 K V bytes per character. The cache is limited to 512 MiB. In a text of more than about 800,000
-characters, gradient steps therefore use only the last ones, in folds of at most an eighth of the text; counts use up to
-eight million characters. The cache models start empty in each fold, so that the LSTM learns the beginning of a
-text, too.
+fold are computed with the counts of the other seven, and with those that are kept of earlier texts. Otherwise the
+n-grams would predict the training text too well, and the LSTM would learn to rely on them. Evaluation uses the counts
+of all folds. In training, the features are cached in float16, 2 K V bytes per character. The cache is limited to 512
+MiB. In a text of more than about 800,000 characters, gradient steps therefore use only the last ones, in folds of at
+most an eighth of the text; counts use up to eight million characters. The cache models start empty in each fold, so
+that the LSTM learns the beginning of a text, too.
 
 References: a network that learns the residual of an n-gram model, Li et al. (2022), arXiv:2210.14431; product of
 experts, Hinton (2002), Neural Computation 14(8); weights by context, Mahoney (2005), Adaptive weighing of context
@@ -146,7 +146,8 @@ class LSTMNGram(LSTM, CountingModel):
                 self._cached[start - offset : begin + len(chars) - offset] = features[0, start - begin :]
 
     def free_training_cache(self) -> None:
-        """Release the cached features of the training text."""
+        """Release the cached features of the training text, and counts that were kept."""
+        super().free_training_cache()
         self._cached = None
 
     def expert_features(self, chars: Tensor, state: State = None) -> tuple[Tensor, State]:

@@ -100,6 +100,11 @@ class Trie:
             level.counts[node] += k > n_known  # the beginning of the text precedes its first k symbols
         return [*counted, added[-1]]
 
+    @property
+    def kind(self) -> tuple[type, int, bool]:
+        """Counts of one kind can be added: class, order, and whether they are continuation counts."""
+        return type(self), self.order, self.continuation
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what a checkpoint stores, by name."""
         levels = enumerate(self.levels, 1)
@@ -148,3 +153,19 @@ class Trie:
             child = int(keys.searchsorted(key)) if node >= 0 else len(keys)
             found.append(child if child < len(keys) and keys[child] == key else -1)
         return found
+
+
+def widened(arrays: Mapping[str, NDArray[Any]], n_old: int, char_classes: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Return stored counts for an alphabet with further symbols after the present ones.
+
+    Args:
+        arrays: by the names of `Trie.arrays`.
+        n_old: vocab_size of these counts.
+        char_classes: class of each symbol of the new alphabet, uint8, (V,).
+    """
+    vocab_size = len(char_classes)
+    found = {
+        name: array // n_old * vocab_size + array % n_old if "keys_" in name else array
+        for name, array in arrays.items()
+    }
+    return found | ({"char_classes": char_classes} if "char_classes" in arrays else {})

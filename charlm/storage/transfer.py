@@ -21,12 +21,12 @@ from charlm import models, recipes
 from charlm.data.vocab import Vocab
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import CharModel
-from charlm.models.counting import counts_of
+from charlm.models.counting import CountingModel, counts_of
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.storage.weights import weights_of
 
-START_KEYS = ("init_from", "freeze", "group_rates", "unfreeze_epochs")  # each start gives its own
+START_KEYS = ("init_from", "keep_counts", "freeze", "group_rates", "unfreeze_epochs")  # each start gives its own
 MAX_SHOWN = 40  # characters in a message
 
 
@@ -36,20 +36,29 @@ class Transfer:
 
     Attributes:
         path: the trained model's file.
+        has_weights: weights were copied; a model that only counts has none.
+        counts: the new model's n-gram counts: "kept", "anew", or "" for a model without.
         new: characters that the trained model did not have.
         lost: characters that the new model does not have.
     """
 
     path: Path
+    has_weights: bool
+    counts: str
     new: str
     lost: str
 
     @property
     def message(self) -> str:
         """The result in one line."""
-        parts = [f"begins with the weights of {self.path}"]
+        parts = [f"begins with the {'weights' if self.has_weights else 'recipe'} of {self.path}"]
+        if self.counts == "kept":
+            parts.append("its n-gram counts are kept, and those of this text added")
+        elif self.counts == "anew":
+            parts.append("its n-gram counts are not used, this text is counted anew (--keep-counts keeps them)")
         if self.new:
-            parts.append(f"new characters, from the mean of the others: {_shown(self.new)}")
+            mean = ", from the mean of the others" if self.has_weights else ""
+            parts.append(f"new characters{mean}: {_shown(self.new)}")
         if self.lost:
             parts.append(f"characters it had and this text lacks: {_shown(self.lost)}")
         return "; ".join(parts)
@@ -98,7 +107,7 @@ def resolve_recipe(base: str | None, changes: Mapping[str, Any], folder: Path | 
 
 
 def transfer_weights(model: CharModel, vocab: Vocab, choices: Recipe) -> Transfer:
-    """Copy the weights of the trained model that a recipe names into a new model; counts are left out.
+    """Copy the weights of the trained model that a recipe names into a new model; counts are left out (`keep_counts`).
 
     Args:
         model: of the same architecture and sizes, except for its vocabulary.
@@ -142,7 +151,8 @@ def transfer_weights(model: CharModel, vocab: Vocab, choices: Recipe) -> Transfe
             )
         weight.data.copy_(moved)
     new, lost = set(vocab.symbols) - set(old.symbols), set(old.symbols) - set(vocab.symbols)
-    return Transfer(path, "".join(sorted(new)), "".join(sorted(lost)))
+    how = ("kept" if choices.keep_counts else "anew") if isinstance(model, CountingModel) else ""
+    return Transfer(path, model.uses_gradients, how, "".join(sorted(new)), "".join(sorted(lost)))
 
 
 def _move_axis(weight: Tensor, axis: int, n_blocks: int, vocab_size: int, source: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from charlm.models.base import CharModel
 from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
 from charlm.recipes import to_toml
-from charlm.storage import checkpoint, runs
+from charlm.storage import checkpoint, kept_counts, runs
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.weights import set_weights
 from charlm.training import callbacks, distributed, setup
@@ -69,7 +69,7 @@ def train(
         CheckpointError: there is no training to resume.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        trainer = Trainer.make(recipe, corpus, resumes=resume is not None)
+        trainer = Trainer.make(recipe, corpus, resumes=resume is not None, run=folder)
         with _run_folder(folder, is_new=resume is None):
             if announce is not None and distributed.is_main_process():
                 announce(trainer)
@@ -117,6 +117,9 @@ def _train(
 
     if folder is not None and resume is None and distributed.is_main_process():
         atomic_write(folder / "recipe.toml", to_toml(recipe).encode())
+        if trainer.start is not None and model.uses_gradients:
+            checkpoint.save(folder / kept_counts.COPY, *trainer.start)
+    trainer.start = None  # frees its memory
     all_callbacks = [
         *trainer.callbacks,
         *(_loggers(trainer, folder) if folder is not None and distributed.is_main_process() else []),
@@ -147,6 +150,8 @@ def _train(
             with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "result": metadata.result}) + "\n")
             callbacks.write_final_scores(folder, metadata.result)
+            if not state.interrupted:
+                (folder / kept_counts.COPY).unlink(missing_ok=True)
         except OSError as error:
             _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
     return LanguageModel(model.eval(), metadata)
@@ -211,7 +216,8 @@ def _run_folder(folder: Path | None, is_new: bool) -> Iterator[None]:
 def _has_content(folder: Path) -> bool:
     """Return whether a run folder holds weights or measurements."""
     metrics = folder / runs.METRICS
-    return any(folder.glob("*.safetensors")) or (metrics.is_file() and metrics.stat().st_size > 0)
+    weights = [path for path in folder.glob("*.safetensors") if path.name != kept_counts.COPY]
+    return bool(weights) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
 def _resume(

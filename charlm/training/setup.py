@@ -54,6 +54,8 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError(f"model {recipe.model} reads further back than a window; it needs --feed stream or chunks")
     if not architecture.uses_gradients and (recipe.freeze or recipe.group_rates or recipe.unfreeze_epochs):
         raise UsageError(f"model {recipe.model} has no weights; leave out --freeze, --group-rates, --unfreeze-epochs")
+    if recipe.keep_counts and not issubclass(architecture, models.CountingModel):
+        raise UsageError(f"model {recipe.model} has no n-gram counts; leave out --keep-counts")
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
     if n > 1 and not architecture.uses_gradients:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,11 @@ from charlm.errors import UsageError
 from charlm.evaluation.metrics import EvalResult
 from charlm.evaluation.protocol import TextRange, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
+from charlm.models import CharModel
 from charlm.models.counting import CountingModel, training_span
 from charlm.recipe import Recipe
 from charlm.storage.checkpoint import Metadata
+from charlm.storage.kept_counts import counted_texts, keep_counts
 from charlm.storage.transfer import Transfer, transfer_weights
 from charlm.training import distributed, setup
 from charlm.training.callbacks import (
@@ -55,6 +59,8 @@ class Trainer:
         callbacks: callbacks of the recipe; those that save and report are added after them.
         signals: callback that must be the last one.
         transfer: what was taken from the model of `init_from`; None without one, and if the run resumes.
+        start: the trained model whose counts are kept, and its metadata, until the run has a copy; None without one.
+        counts_kept: texts whose counts are kept, see `counted_texts`.
     """
 
     recipe: Recipe
@@ -65,15 +71,18 @@ class Trainer:
     callbacks: list[Callback] = field(default_factory=list)
     signals: StopOnSignal = field(default_factory=StopOnSignal)
     transfer: Transfer | None = None
+    start: tuple[CharModel, Metadata] | None = None
+    counts_kept: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def make(cls, recipe: Recipe, corpus: Corpus, resumes: bool = False) -> Trainer:
+    def make(cls, recipe: Recipe, corpus: Corpus, resumes: bool = False, run: Path | None = None) -> Trainer:
         """Prepare a training. Weights are drawn from torch's global generator, seeded here.
 
         Args:
             recipe: all options.
             corpus: the text.
             resumes: the caller restores the weights, so those of `init_from` are not read.
+            run: folder of a run that resumes.
 
         Raises:
             UsageError: an unknown option of the model, or invalid combinations.
@@ -85,6 +94,7 @@ class Trainer:
         model = models.build(recipe.model, len(corpus.vocab), **recipe.options)
         starts_from = recipe.init_from is not None and not resumes
         transfer = transfer_weights(model, corpus.vocab, recipe) if starts_from else None
+        start = keep_counts(model, corpus, recipe, run) if recipe.keep_counts else None
         model = model.to(device)
         if requested_bf16 and any(isinstance(part, nn.RNNBase) for part in model.modules()):
             raise UsageError(
@@ -104,7 +114,8 @@ class Trainer:
             bf16=recipe.bf16,
             label_smoothing=recipe.label_smoothing,
         )
-        trainer = cls(recipe, corpus, ids, state, held_out, transfer=transfer)
+        trainer = cls(recipe, corpus, ids, state, held_out, transfer=transfer, start=start)
+        trainer.counts_kept = counted_texts(start[1]) if start else []
         if model.uses_gradients:
             trainer.callbacks = trainer._training_callbacks()
         return trainer
@@ -139,7 +150,8 @@ class Trainer:
             is_bytes=vocab.is_bytes,
             n_context=self.recipe.n_context if self.recipe.feed == "windows" else None,
             recipe=self.recipe.to_dict(),
-            corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.ids)},
+            corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.ids)}
+            | ({"counts_kept": self.counts_kept} if self.counts_kept else {}),
             counters={
                 "epoch": state.epoch,
                 "step": state.step,

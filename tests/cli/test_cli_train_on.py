@@ -96,6 +96,24 @@ def test_an_interrupted_run_resumes_without_the_weights_that_it_began_with(call)
         assert torch.equal(whole[name], again[name])
 
 
+def test_a_run_that_keeps_counts_says_so_and_info_shows_it(call):
+    call(f"{TRAIN} --model lstm-ngram --n-hidden 8 --n-embed 4 -o order=3 --name experts")
+    Path("other.txt").write_text("The quick fox jumped over one dog.\n" * 40)
+    _, err = call("train --from experts --corpus other.txt --keep-counts --name more --no-samples --epochs 1")
+    assert "begins with the weights of checkpoints/experts/best.safetensors; its n-gram counts are kept" in err
+    out, _ = call("info more")
+    assert "counts:     of the text, and kept of: text.txt (" in out
+    assert not Path("checkpoints/more/start.safetensors").exists()
+
+
+def test_a_model_that_only_counts_takes_the_recipe_of_another_and_counts_anew(call):
+    call(f"{TRAIN} --model ngram -o order=3 --name counted")
+    Path("other.txt").write_text("the quick fox jumped over one dog\n" * 40)
+    _, err = call("train --from counted --corpus other.txt --name more")
+    assert "begins with the recipe of checkpoints/counted/best.safetensors; its n-gram counts are not used, this" in err
+    assert "(--keep-counts keeps them)" in err and charlm.load("more").metadata.options["order"] == 3
+
+
 def test_another_size_is_refused_in_one_line(call, exit_code, capsys):
     assert exit_code("train --from gru --n-hidden 32 --name more") == 2
     err = capsys.readouterr().err

@@ -91,6 +91,7 @@ def test_a_changed_text_is_encoded_again_and_replaces_the_old_file(folder, text,
         {"lower": True},
         {"as_bytes": True},
         {"vocab": Vocab(map(ord, "abc"))},
+        {"known": Vocab(map(ord, "zt"))},
     ],
     ids=lambda options: next(iter(options)),
 )

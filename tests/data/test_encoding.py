@@ -39,7 +39,7 @@ def expected(text, split, lower_case, min_count):
     text = text.removeprefix(MARK)
     text = text.lower() if lower_case else text
     counts = Counter(text[: split_bounds(len(text), split)["train"][1]])
-    vocab = Vocab(ord(char) for char, n in counts.items() if n >= min_count)
+    vocab = Vocab(sorted(ord(char) for char, n in counts.items() if n >= min_count))
     return vocab, vocab.encode(text)
 
 

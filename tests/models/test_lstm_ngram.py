@@ -39,10 +39,12 @@ def words(request):
     return request.param
 
 
-def counts_of(ids, words):
-    """Return the counts of a text as the model of the test has them."""
+def counts_of(ids, words, before=None):
+    """Return the counts of a text, and of another one before it, as the model of the test has them."""
     counts = (InterpolatedWordNGram if words else InterpolatedNGram)(V, ORDER)
-    counts.count(ids.numpy(), CLASSES.numpy())
+    counts.count((ids if before is None else before).numpy(), CLASSES.numpy())
+    if before is not None:
+        counts.update(ids.numpy(), 0)
     return counts
 
 
@@ -99,15 +101,19 @@ def test_character_by_character_the_experts_are_those_of_a_batch(words, cache_mo
         reader.reset()
 
 
-def test_the_features_of_each_fold_are_those_of_the_counts_of_the_others(words, ids):
+@pytest.mark.parametrize("before", [None, torch.tensor([2, 0, 1, 1, 3] * 9)], ids=["", "kept counts"])
+def test_the_features_of_each_fold_are_those_of_the_counts_of_the_others(words, ids, before):
     model = without_cache(words)
+    if before is not None:
+        model.keep_counts({name: torch.from_numpy(part) for name, part in counts_of(before, words).arrays().items()})
     model.fit_counts(ids, CLASSES)
+    assert_same_counts(model, counts_of(ids, words, before))
     first = [len(ids) * i // N_FOLDS for i in range(N_FOLDS + 1)]
     places = torch.tensor([0, *first[1:-1], 10, len(ids) - 4])
     chars = torch.stack([ids[place : place + 4] for place in places.tolist()])
     log_probs, n_compared = log_probs_of(model, chars, places), 0
     for begin, stop in itertools.pairwise(first):
-        others = counts_of(torch.cat([ids[:begin], ids[stop:]]), words)
+        others = counts_of(torch.cat([ids[:begin], ids[stop:]]), words, before)
         alone = expert_log_probs(others, ids.unsqueeze(0))[0]
         for row, place in enumerate(places.tolist()):
             for i in range(max(place, begin), min(place + 4, stop)):
