@@ -101,6 +101,8 @@ def train(
     without_base = base is None
     if isinstance(base, Recipe):
         base = base.replace(**changes)
+        if base.init_from is not None and not base.corpus:
+            base = base.replace(corpus=resolve_recipe(None, {"init_from": base.init_from}).corpus)
     else:
         base = resolve_recipe(None if base is None else str(base), changes)
     options = base if base.corpus else base.replace(corpus=[named_texts.DEFAULT_TEXT])

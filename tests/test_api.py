@@ -251,6 +251,8 @@ def test_the_text_of_a_recipe_is_trained_on_unless_another_is_named(tmp_path):
 def test_a_training_begins_with_the_weights_of_a_run(tmp_path, gru):
     gru.save(tmp_path / "gru.safetensors")
     model = charlm.train(init_from=str(tmp_path / "gru.safetensors"), learning_rate=1e-9, epochs=1)
+    base = Recipe(init_from=str(tmp_path / "gru.safetensors")).replace(**TINY)
+    assert charlm.train(base=base).metadata.corpus["name"] == "human-numbers:100"
     assert model.metadata.corpus["name"] == "human-numbers:100"
     assert model.metadata.options == gru.metadata.options
     assert model.metadata.result["test_nats"] == pytest.approx(gru.metadata.result["test_nats"], abs=1e-4)

@@ -70,15 +70,18 @@ def bench(
 ) -> None:
     """See the command's help."""
     changes = {key: value for key, value in given.items() if value not in (None, ())}
+
+    from charlm.experiments import bench as b
+
+    changes = b.shared_keys(model, changes, say)
     common, corpus = read_text(Recipe().replace(**changes))
     if common.split == "all":
         raise UsageError("split all has no held-out part to compare models on; use another --split")
 
-    from charlm.experiments import bench as b
     from charlm.experiments.baselines import baselines
     from charlm.files import atomic_write
 
-    changes |= {key: getattr(common, key) for key in (*TEXT, "seed", "device")}  # recipes have other defaults
+    changes |= {key: getattr(common, key) for key in b.SHARED_KEYS}  # recipes have other defaults
     target = folder / name
     entries = b.entries(model, changes, parameters, len(corpus.vocab))
     rows = baselines(corpus)

@@ -169,12 +169,11 @@ def take_recipe(given: dict[str, Any], folder: Path | None = None) -> Recipe:
         from charlm.models import use
 
         use(changes["model"])
-    if "init_from" in changes:
-        from charlm.storage.transfer import resolve_recipe
+    if base is None and "init_from" not in changes:  # faster, without torch
+        return recipes.default(changes).replace(**changes, options=options)
+    from charlm.storage.transfer import resolve_recipe
 
-        return resolve_recipe(base, changes | {"options": options}, folder)
-    start = recipes.load(base) if base else recipes.default(changes)
-    return start.replace(**changes, options=options)
+    return resolve_recipe(base, changes | {"options": options}, folder)
 
 
 def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:

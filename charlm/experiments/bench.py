@@ -25,14 +25,48 @@ from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
 from charlm.recipe import Recipe
 from charlm.storage import runs
+from charlm.storage.transfer import resolve_recipe
 from charlm.training.callbacks import Progress
 from charlm.training.session import train
 from charlm.training.setup import choose_device, fill_defaults
 
 BASELINE = "ngram"  # part of every benchmark
 SIZE_STEP = 8  # hidden sizes are multiples of this
+SHARED_KEYS = ("corpus", "split", "bytes", "lower", "min_count", "seed", "device")  # the same for all entries
 
 Row = dict[str, Any]
+
+
+def shared_keys(names: Sequence[str], given: dict[str, Any], announce: Callable[[str], None]) -> dict[str, Any]:
+    """Return the given keys that all entries share, with the text of a recipe if none is given.
+
+    Args:
+        names: see `entries`.
+        given: recipe keys of the command.
+        announce: called with a message for each recipe whose own split, preprocessing, seed or device is not used.
+
+    Raises:
+        UsageError: recipes name different texts, and `given` none.
+    """
+    chosen = {name: resolve_recipe(name, {}) for name in dict.fromkeys(names) if _is_recipe(name)}
+    texts = {recipe.corpus: name for name, recipe in chosen.items() if recipe.corpus}
+    if "corpus" not in given and texts:
+        if len(texts) > 1:
+            named = "; ".join(f"{name}: {', '.join(corpus)}" for corpus, name in texts.items())
+            raise UsageError(f"the recipes name different texts ({named}); choose one with --corpus")
+        given = given | {"corpus": list(next(iter(texts)))}
+    common = Recipe().replace(**given)
+    for name, recipe in chosen.items():
+        differs = [key for key in SHARED_KEYS[1:] if key not in given and getattr(recipe, key) != getattr(common, key)]
+        if differs:
+            own = ", ".join(f"{key} {getattr(recipe, key)}" for key in differs)
+            shared = ", ".join(f"{key} {getattr(common, key)}" for key in differs)
+            announce(f"{name}: {own} is replaced by {shared}, as for all entries; an option chooses another")
+    return given
+
+
+def _is_recipe(name: str) -> bool:
+    return name not in models.MODELS and (name in recipes.names() or name.endswith(".toml"))
 
 
 def entries(
@@ -53,8 +87,8 @@ def entries(
     for name in dict.fromkeys([BASELINE, *names]):
         if name in models.MODELS:
             entry = Recipe().replace(model=name, **changes)
-        elif name in recipes.names() or name.endswith(".toml"):
-            entry = recipes.load(name).replace(**changes)
+        elif _is_recipe(name):
+            entry = resolve_recipe(name, changes)
         else:
             known = [*models.MODELS, *recipes.names()]
             raise UsageError(f"no model or recipe {name!r}{did_you_mean(name, known)}; `charlm models` lists them")

@@ -70,7 +70,7 @@ def _shown(chars: str) -> str:
 
 
 def resolve_recipe(base: str | None, changes: Mapping[str, Any], folder: Path | None = None) -> Recipe:
-    """Return a recipe with changes, on the recipe of a trained model if `init_from` names one.
+    """Return a recipe with changes, on the recipe of a trained model if `init_from`, here or in `base`, names one.
 
     Of that model's recipe, a new limit in epochs replaces a limit in minutes, and the other keys of `START_KEYS` are
     not inherited.
@@ -85,11 +85,14 @@ def resolve_recipe(base: str | None, changes: Mapping[str, Any], folder: Path | 
         CheckpointError: the file is damaged or not a checkpoint.
         UsageError: an invalid key or value, or a model that was trained on standard input without a text here.
     """
-    if "init_from" not in changes:
+    from_base = recipes.read_toml(base) if base else {}
+    given = {**from_base, **changes}
+    if "init_from" not in given:
         return (recipes.load(base) if base else recipes.default(changes)).replace(**changes)
-    given = recipes.read_toml(base) if base else {}
-    given |= dict(changes) | {"options": {**given.get("options", {}), **changes.get("options", {})}}
     name = given.pop("init_from")
+    for keys in (from_base, changes):
+        Recipe().replace(**{"init_from": name, **keys})  # checks each value before the run is read
+    given["options"] = {**from_base.get("options", {}), **changes.get("options", {})}
     path = runs.find_checkpoint(name, folder or runs.FOLDER)
     metadata, _ = checkpoint.read(path)
     kept = {key: value for key, value in metadata.recipe.items() if key not in START_KEYS}

@@ -44,6 +44,19 @@ def test_a_recipe_keeps_its_own_options_except_for_the_common_changes():
     assert (found.options["n_hidden"], found.clip, found.epochs, found.corpus) == (512, 1.0, 1, ("cats",))
 
 
+def test_the_text_of_a_recipe_is_that_of_the_benchmark_unless_another_is_given(tmp_path):
+    (tmp_path / "a.toml").write_text('model = "rnn"\ncorpus = ["mine.txt"]\nlower = true\nseed = 3\n')
+    (tmp_path / "b.toml").write_text('model = "gru"\ncorpus = ["other.txt"]\n')
+    a, b, said = str(tmp_path / "a.toml"), str(tmp_path / "b.toml"), []
+    assert bench.shared_keys(["gru", a, "quick"], {"seed": 3}, said.append) == {"seed": 3, "corpus": ["mine.txt"]}
+    assert said == [f"{a}: lower True is replaced by lower False, as for all entries; an option chooses another"]
+    assert bench.shared_keys([a, b], {"corpus": ["x"], "lower": True, "seed": 0}, said.append)["corpus"] == ["x"]
+    assert bench.shared_keys(["gru", "nietzsche"], {}, said.append) == {"corpus": ["nietzsche"]}
+    assert len(said) == 1
+    with pytest.raises(UsageError, match=r"the recipes name different texts \(.*mine.txt.*other.txt.*\); choose one"):
+        bench.shared_keys([a, b], {}, said.append)
+
+
 def test_a_name_that_is_neither_model_nor_recipe_is_refused_with_a_hint():
     with pytest.raises(UsageError, match="did you mean 'gru'"):
         bench.entries(["grue"], {}, None, 18)

@@ -91,6 +91,21 @@ def test_the_recipe_is_the_trained_one_where_nothing_is_said(gru, tmp_path):
     assert (found.clip, found.seed, found.minutes, found.epochs) == (2.0, 7, None, 2)
 
 
+def test_a_recipe_that_names_the_trained_model_inherits_its_recipe(gru, tmp_path):
+    _, start = gru
+    (tmp_path / "r.toml").write_text(f'init_from = "{start.init_from}"\nclip = 2.0')
+    found = resolve_recipe(str(tmp_path / "r.toml"), {"seed": 7})
+    assert (found.model, found.corpus, found.clip, found.seed) == ("gru", ("a.txt",), 2.0, 7)
+    assert found.init_from == start.init_from
+
+
+@pytest.mark.parametrize("keys", ["init_from = 5", "init_from = 'a'\noptions = 5", "init_from = 'a'\nclip = 'x'"])
+def test_a_recipe_that_names_a_model_is_checked_before_that_is_read(keys, tmp_path):
+    (tmp_path / "r.toml").write_text(keys)
+    with pytest.raises(UsageError):
+        resolve_recipe(str(tmp_path / "r.toml"), {})
+
+
 def test_a_text_that_was_standard_input_must_be_named(tmp_path):
     save(tmp_path / "a.safetensors", build("gru", len(OLD)), corpus=["-"])
     with pytest.raises(UsageError, match="name a text with --corpus"):
