@@ -15,20 +15,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = sorted(f".{path.parent.name}" for path in PACKAGE.glob("*/__init__.pyi"))
 
 # A file imports from its own folder and from those before it, nothing else.
-ORDER = [
-    "errors",
-    "version",
-    "files",
-    "recipe",
-    "recipes",
-    "data",
-    "ngrams",
-    "cells",
-    "models",
-    "evaluation",
-    "storage",
-]
-ORDER += ["generation", "training", "api", "experiments", "cli", "__init__", "__main__"]
+ORDER = """
+    errors version files recipe recipes data ngrams cells models evaluation storage generation inspection training api
+    experiments cli __init__ __main__
+""".split()
 
 NO_TORCH = """
     cells.* ngrams.* data.vocab data.corpus storage.checkpoint storage.migration storage.runs

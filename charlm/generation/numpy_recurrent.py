@@ -10,6 +10,7 @@ Shapes: ... nothing for one text, B for many; V vocab_size, E n_embed, H n_hidde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -23,13 +24,35 @@ PYTORCH = "layers.{0}_l{1}"  # name of a parameter of a layer in nn.LSTM and the
 AWD_LSTM = "layers.layers.{1}.{0}_l0"
 
 
+@dataclass(frozen=True, eq=False)
+class InputLayer:
+    """Input of the first recurrent layer, computed from the embedding e: W_ih e + b_ih, or the relu of it.
+
+    Attributes:
+        embed: embedding, (V, E).
+        weight: W_ih transposed, (E, G H).
+        bias: b_ih, (G H,).
+        relu: apply relu.
+    """
+
+    embed: Array
+    weight: Array
+    bias: Array
+    relu: bool = False
+
+    def table(self) -> Array:
+        """Return the result for each character of the vocabulary, (V, G H)."""
+        gates_in: Array = self.embed @ self.weight + self.bias
+        return np.maximum(gates_in, 0) if self.relu else gates_in
+
+
 class RecurrentLayers:
     """Embedding and stacked recurrent layers with their state.
 
     Args:
         cell: one step, a function of `charlm.cells`.
         cell_weights: its arguments after the state, for each layer.
-        table: gates_in of the first layer for each character, (V, G H).
+        inputs: of the first layer.
         upper: for each layer above the first, W_ih transposed, (H, G H), and b_ih, (G H,).
         n_states: number of vectors in a layer's state.
         extra_weight: W_ih transposed of features read in addition to the embedding, (K, G H).
@@ -39,12 +62,13 @@ class RecurrentLayers:
         self,
         cell: Callable[..., Any],
         cell_weights: Sequence[tuple[Array, ...]],
-        table: Array,
+        inputs: InputLayer,
         upper: Sequence[tuple[Array, Array]] = (),
         n_states: int = 1,
         extra_weight: Array | None = None,
     ) -> None:
-        self.cell, self.cell_weights, self.table, self.upper = cell, cell_weights, table, upper
+        self.cell, self.cell_weights, self.inputs, self.upper = cell, cell_weights, inputs, upper
+        self.table = inputs.table()
         self.n_states, self.extra_weight = n_states, cast(Array, extra_weight)
         self.n_hidden = len(cell_weights[0][0])
         self.reset()
@@ -136,8 +160,8 @@ def take_layers(
             )
         )
     (weight, bias), *upper = inputs
-    table = embed @ weight[:n_embed] + bias
-    return RecurrentLayers(cell, cell_weights, table, upper, n_states, weight[n_embed:] if n_extra else None), embed
+    first = InputLayer(embed, weight[:n_embed], bias)
+    return RecurrentLayers(cell, cell_weights, first, upper, n_states, weight[n_embed:] if n_extra else None), embed
 
 
 def take_head(weights: Weights, embed: Array, n_hidden: int, name: str = "head") -> list[tuple[Array, Array]]:
@@ -187,9 +211,8 @@ def awd_lstm(weights: Weights) -> RecurrentStepper:
 def loop(weights: Weights) -> RecurrentStepper:
     """Build the engine of `loop` and of `char3`, which is a loop over three characters."""
     v, e, h = weights.vocab_size, weights.option("n_embed", int), weights.option("n_hidden", int)
-    embed, (weight, bias) = weights.pop("embed.weight", v, e), weights.linear("embed_to_hidden", e, h)
-    table = np.maximum(embed @ weight + bias, 0)
-    layers = RecurrentLayers(loop_cell, [weights.linear("hidden_to_hidden", h, h)], table)
+    inputs = InputLayer(weights.pop("embed.weight", v, e), *weights.linear("embed_to_hidden", e, h), relu=True)
+    layers = RecurrentLayers(loop_cell, [weights.linear("hidden_to_hidden", h, h)], inputs)
     return RecurrentStepper(layers, [weights.linear("head", h, v)])
 
 
@@ -198,5 +221,5 @@ def concat(weights: Weights) -> RecurrentStepper:
     v, e, h = weights.vocab_size, weights.option("n_embed", int), weights.option("n_hidden", int)
     embed, (weight, bias) = weights.pop("embed.weight", v, e), weights.linear("both_to_hidden", h + e, h)
     cell_weights = (weight[:h], *weights.linear("hidden_to_hidden", h, h))
-    layers = RecurrentLayers(concat_cell, [cell_weights], embed @ weight[h:] + bias)
+    layers = RecurrentLayers(concat_cell, [cell_weights], InputLayer(embed, weight[h:], bias))
     return RecurrentStepper(layers, [weights.linear("head", h, v)])

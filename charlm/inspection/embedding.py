@@ -1,0 +1,36 @@
+"""The embedding as a map: its principal components.
+
+Reference: Jolliffe (2002), Principal Component Analysis, 2nd edition.
+
+Shapes: V vocab_size, E n_embed, K components.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[Any]
+
+
+def principal_components(embed: Numbers, n_components: int = 2) -> tuple[Numbers, Numbers]:
+    """Project vectors on the directions in which they differ most.
+
+    The sign of each direction is arbitrary; the largest coordinate is positive here.
+
+    Args:
+        embed: one vector a row, float, (V, E).
+        n_components: K, at most min(V, E).
+
+    Returns:
+        coordinates: float64, (V, K).
+        shares: share of the total variance that each direction has, float64, (K,).
+    """
+    centred = np.asarray(embed, np.float64) - np.mean(embed, axis=0, dtype=np.float64)
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    coordinates = left[:, :n_components] * singular[:n_components]
+    largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
+    total = (singular**2).sum()
+    return coordinates * np.where(largest < 0, -1, 1), singular[:n_components] ** 2 / (total if total > 0 else 1)

@@ -1,0 +1,159 @@
+"""A model as one HTML file that runs it: writes, measures a text, shows units and the embedding.
+
+The page computes what generation/numpy_recurrent.py computes, in JavaScript (page/engine.js, page/sampler.js).
+
+Shapes: V vocab_size, E n_embed, H n_hidden, G gates.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charlm.errors import UsageError
+from charlm.generation.generator import TextGenerator
+from charlm.generation.numpy_recurrent import InputLayer, RecurrentLayers, RecurrentStepper
+from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
+from charlm.inspection.embedding import principal_components
+from charlm.inspection.html import document
+
+SCRIPTS = ("engine.js", "sampler.js", "textview.js", "app.js")
+ARCHITECTURES = "char3, loop, concat, rnn, gru, lstm, their scratch twins, awd-lstm"
+HALF_LOSS = 1e-4  # weights are stored in float16 if this costs at most so many bits per character
+PROBE_CHARS = 500  # sampled characters on which the cost of float16 is measured
+
+
+def model_page(model: TextGenerator, title: str) -> str:
+    """Return a page that runs a model.
+
+    Args:
+        model: a recurrent one, see `ARCHITECTURES`.
+        title: of the page.
+
+    Returns:
+        HTML.
+
+    Raises:
+        UsageError: the page cannot run this architecture.
+    """
+    stepper, metadata = model.stepper(), model.metadata
+    if not isinstance(stepper, RecurrentStepper):
+        raise UsageError(f"{title}: a page cannot run {metadata.model}; it can run {ARCHITECTURES}")
+    coordinates, _ = principal_components(stepper.layers.inputs.embed[1:])
+    data = {
+        "title": title,
+        "summary": _summary(model),
+        "symbols": metadata.vocab.codepoints.tolist(),
+        "is_bytes": metadata.is_bytes,
+        "lower": bool(metadata.recipe.get("lower")),
+        "model": model_spec(stepper, model),
+        "embedding": [
+            [point, *map(float, place)]
+            for point, place in zip(metadata.vocab.codepoints.tolist(), coordinates.round(4), strict=True)
+        ],
+        "about": _about(model),
+    }
+    return document(title, "export.html", SCRIPTS, data)
+
+
+def model_spec(stepper: RecurrentStepper, model: TextGenerator) -> dict[str, Any]:
+    """Return the layers of a recurrent model for engine.js.
+
+    Arrays are given as [start, size] in one vector of numbers, `weights`: base64 of float16 if that costs no bits, else
+    of float32, little-endian. Matrices are (n_out, n_in).
+    """
+    layers = stepper.layers
+    arrays: list[NDArray[Any]] = []
+
+    def put(array: NDArray[Any]) -> list[int]:
+        start = sum(each.size for each in arrays)
+        arrays.append(np.ascontiguousarray(array.T).ravel())
+        return [start, array.size]
+
+    cell = layers.cell.func if isinstance(layers.cell, partial) else layers.cell
+    spec = {
+        "cell": cell.__name__.removesuffix("_cell"),
+        "nonlinearity": layers.cell.keywords.get("nonlinearity") if isinstance(layers.cell, partial) else None,
+        "vocab_size": len(model.vocab),
+        "bos_id": model.vocab.bos_id,
+        "n_context": model.metadata.n_context,
+        "n_hidden": layers.n_hidden,
+        "n_states": layers.n_states,
+        "inputs": [put(layers.inputs.embed.T), put(layers.inputs.weight), put(layers.inputs.bias)],
+        "input_relu": layers.inputs.relu,
+        "cell_weights": [[put(array) for array in layer] for layer in layers.cell_weights],
+        "upper": [[put(array) for array in layer] for layer in layers.upper],
+        "head": [[put(array) for array in layer] for layer in stepper.head],
+    }
+    weights = np.concatenate(arrays).astype("<f4")
+    spec["is_half"] = half_loss(stepper, model) <= HALF_LOSS
+    data = weights.astype("<f2" if spec["is_half"] else "<f4").tobytes()
+    return spec | {"weights": base64.b64encode(data).decode()}
+
+
+def half_loss(stepper: RecurrentStepper, model: TextGenerator) -> float:
+    """Return what float16 weights cost on text that the model samples, in bits per character; nan if they overflow.
+
+    This is the Kullback-Leibler divergence of the predictions with rounded weights from those with the full ones.
+    """
+    bos_id, n_context = model.vocab.bos_id, model.metadata.n_context
+    start = [bos_id] * (n_context or 1)
+    ids = list(generate_ids(model.stepper(), start, islice(uniform_stream(0), PROBE_CHARS), SamplingParams(), n_context))
+    with np.errstate(all="ignore"):
+        full, rounded = (_log_probs(each, start + ids, n_context) for each in (stepper, _rounded(stepper)))
+        return float((np.exp(full) * (full - rounded)).sum(axis=-1).mean() / math.log(2))
+
+
+def _rounded(stepper: RecurrentStepper) -> RecurrentStepper:
+    def half(*arrays: NDArray[Any]) -> Any:
+        return tuple(array.astype(np.float16).astype(np.float32) for array in arrays)
+
+    layers, inputs = stepper.layers, stepper.layers.inputs
+    rounded = RecurrentLayers(
+        layers.cell,
+        [half(*weights) for weights in layers.cell_weights],
+        InputLayer(*half(inputs.embed, inputs.weight, inputs.bias), relu=inputs.relu),
+        [half(*weights) for weights in layers.upper],
+        layers.n_states,
+    )
+    return RecurrentStepper(rounded, [half(*weights) for weights in stepper.head])
+
+
+def _log_probs(stepper: RecurrentStepper, ids: Sequence[int], n_context: int | None) -> NDArray[Any]:
+    """Return the log-probabilities after each character, float64, (N, V)."""
+    stepper.reset()
+    rows = []
+    for i in range(n_context or 1, len(ids) + 1):
+        if n_context is not None:
+            stepper.reset()
+        rows.append(stepper.read(ids[i - (n_context or 1) : i]))
+    logits = np.array(rows, np.float64)
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: NDArray[Any] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _summary(model: TextGenerator) -> str:
+    metadata = model.metadata
+    return f"A character-level language model ({metadata.model}) trained on {metadata.corpus.get('name', 'a text')}."
+
+
+def _about(model: TextGenerator) -> list[tuple[str, str]]:
+    """Return names and values for the page's last section."""
+    metadata, unit = model.metadata, "byte" if model.metadata.is_bytes else "character"
+    rows = [("architecture", metadata.model)]
+    rows.append(("options", ", ".join(f"{name} {value}" for name, value in metadata.options.items())))
+    rows.append(("text", f"{metadata.corpus.get('name', '?')}, {metadata.corpus.get('n_chars', 0):,} {unit}s"))
+    rows.append(("vocabulary", f"{len(model.vocab) - 1} {unit}s"))
+    for part in ("valid", "test"):
+        nats = metadata.result.get(f"{part}_nats")
+        if nats is not None:
+            rows.append((f"{part} part", f"{nats / math.log(2):.3f} bits per {unit}"))
+    return rows
