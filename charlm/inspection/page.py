@@ -105,7 +105,9 @@ def half_loss(stepper: RecurrentStepper, model: TextGenerator) -> float:
     """
     bos_id, n_context = model.vocab.bos_id, model.metadata.n_context
     start = [bos_id] * (n_context or 1)
-    ids = list(generate_ids(model.stepper(), start, islice(uniform_stream(0), PROBE_CHARS), SamplingParams(), n_context))
+    ids = list(
+        generate_ids(model.stepper(), start, islice(uniform_stream(0), PROBE_CHARS), SamplingParams(), n_context)
+    )
     with np.errstate(all="ignore"):
         full, rounded = (_log_probs(each, start + ids, n_context) for each in (stepper, _rounded(stepper)))
         return float((np.exp(full) * (full - rounded)).sum(axis=-1).mean() / math.log(2))
@@ -119,7 +121,7 @@ def _rounded(stepper: RecurrentStepper) -> RecurrentStepper:
     rounded = RecurrentLayers(
         layers.cell,
         [half(*weights) for weights in layers.cell_weights],
-        InputLayer(*half(inputs.embed, inputs.weight, inputs.bias), relu=inputs.relu),
+        InputLayer(*half(inputs.embed, inputs.weight, inputs.bias), inputs.relu),
         [half(*weights) for weights in layers.upper],
         layers.n_states,
     )

@@ -1,0 +1,162 @@
+"""The page of `charlm export RUN page.html`: it computes what Python computes, and makes no request."""
+
+import numpy as np
+import pytest
+import torch
+
+from charlm.data.vocab import Vocab
+from charlm.errors import UsageError
+from charlm.generation.generator import load_numpy
+from charlm.generation.language_model import LanguageModel
+from charlm.inspection.page import HALF_LOSS, half_loss, model_page
+from charlm.models import MODELS, build
+from charlm.storage import runs
+from charlm.storage.checkpoint import Metadata
+
+TEXT = 'We Philologists are of to-day; and tomorrow? </script><b>no</b> \u202e\u00e9\u0007\n"Perhaps", he said. '
+OPTIONS = {
+    "char3": {},
+    "loop": {},
+    "concat": {},
+    "rnn": {"n_layers": 2},
+    "gru": {"n_layers": 2, "tied": True},
+    "lstm": {"n_layers": 2},
+    "rnn-scratch": {"nonlinearity": "relu"},
+    "gru-scratch": {},
+    "lstm-scratch": {"tied": True},
+    "awd-lstm": {},
+}
+LOGITS = """(text) => {
+  restart();
+  const rows = [Array.from(model.logits())];
+  for (const id of encode(text)) { model.read(id); rows.push(Array.from(model.logits())); }
+  return rows;
+}"""
+
+
+def make(name, options=None, is_bytes=False, n_context=None):
+    """Return a language model with random weights, rounded to float16."""
+    torch.manual_seed(1)
+    vocab = Vocab.of_bytes() if is_bytes else Vocab(map(ord, TEXT + "supozng"))
+    model = build(name, len(vocab), n_embed=8, n_hidden=12, **(options or {})).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2).copy_(weight.half())
+    n_context = n_context or model.n_context
+    metadata = Metadata(name, model.config, len(vocab), vocab.codepoints.tolist(), is_bytes, n_context)
+    return LanguageModel(model, metadata)
+
+
+def write(model, folder, title="a page"):
+    """Write a model's page and return its path."""
+    path = folder / "page.html"
+    path.write_text(model_page(model, title), "utf-8")
+    return path
+
+
+def python_logits(model, text):
+    """Return the logits before each character of a text and after the last one, (N + 1, V)."""
+    n_context = model.metadata.n_context
+    ids = [model.vocab.bos_id] * (n_context or 1) + model.vocab.encode(text).tolist()
+    rows = []
+    for i in range(n_context or 1, len(ids) + 1):
+        rows.append(model.stepper().read(ids[i - n_context : i] if n_context else ids[:i]))
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_page_computes_the_logits_of_python(name, tmp_path, open_page):
+    model = make(name, OPTIONS[name])
+    page, _ = open_page(write(model, tmp_path))
+    logits = np.array(page.evaluate(LOGITS, TEXT))
+    np.testing.assert_allclose(logits, python_logits(model, TEXT), atol=1e-4)
+
+
+@pytest.mark.parametrize(("is_bytes", "n_context"), [(True, None), (False, 5)])
+def test_bytes_and_windows_are_read_as_in_python(is_bytes, n_context, tmp_path, open_page):
+    model = make("loop", is_bytes=is_bytes, n_context=n_context)
+    page, _ = open_page(write(model, tmp_path))
+    logits = np.array(page.evaluate(LOGITS, TEXT))
+    np.testing.assert_allclose(logits, python_logits(model, TEXT), atol=1e-4)
+
+
+def test_a_seed_gives_the_text_of_python(tmp_path, open_page):
+    model = make("gru")
+    page, _ = open_page(write(model, tmp_path))
+    for seed, temperature, top_p in [(0, 1.0, 1.0), (2**64 - 1, 0.5, 0.8), (7, 0.0, 1.0)]:
+        script = f"""() => {{
+          restart(); readText("supposing", "");
+          const draw = uniformStream({seed}n), ids = [];
+          for (let i = 0; i < 200; i++) {{
+            const options = {{ temperature: {temperature}, topP: {top_p} }};
+            ids.push(sampleIndex(unnormalizedProbs(model.logits(), options), draw()));
+            model.read(ids[i]);
+          }}
+          return ids;
+        }}"""
+        written = model.vocab.decode(page.evaluate(script))
+        expected = model.sample("supposing", 200, seed=seed, temperature=temperature, top_p=top_p)
+        assert written == expected
+
+
+def test_the_packaged_model_writes_in_a_page_that_makes_no_request(tmp_path, open_page):
+    model = load_numpy(runs.packaged_model())
+    path = write(model, tmp_path)
+    assert path.stat().st_size < 3e6
+    page, events = open_page(path)
+    page.fill("#input", "supposing")
+    page.fill("#length", "100")
+    page.click("#write")
+    page.wait_for_selector("#stop:disabled")
+    assert page.inner_text("#text") == "supposing" + model.sample("supposing", 100, seed=1, temperature=0.7)
+    page.click("#text")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#details strong") == "u"
+    assert len(page.query_selector_all("#details li")) == 8
+    assert events == [f"request: {path.as_uri()}"]
+
+
+def test_markup_and_control_characters_in_texts_have_no_effect(tmp_path, open_page):
+    model = make("gru")
+    page, events = open_page(write(model, tmp_path, "</script><script>alert(1)</script>"))
+    page.fill("#input", TEXT + "<img src=x onerror=alert(1)>\U0001f600")
+    page.click("#measure")
+    assert "unknown to the model" in page.inner_text("#status")
+    assert page.query_selector_all("#text b, #text img") == []
+    assert "U+202E" in page.inner_text("#text")
+    assert page.inner_text("h1") == "</script><script>alert(1)</script>"
+    assert page.evaluate("() => document.querySelectorAll('script').length") == 2
+    assert [event for event in events if not event.startswith("request: file:")] == []
+
+
+def test_wrong_options_are_said_on_the_page(tmp_path, open_page):
+    page, _ = open_page(write(make("rnn"), tmp_path))
+    page.fill("#seed", "-1")
+    page.click("#write")
+    assert "seed must be a whole number" in page.inner_text("#status")
+
+
+def test_the_page_fits_a_telephone(tmp_path, open_page):
+    page, _ = open_page(write(make("rnn"), tmp_path), viewport={"width": 360, "height": 700})
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("name", sorted(set(MODELS) - set(OPTIONS)))
+def test_other_architectures_are_refused_in_one_line(name):
+    vocab = Vocab(map(ord, TEXT))
+    model = build(name, len(vocab))
+    metadata = Metadata(name, model.config, len(vocab), vocab.codepoints.tolist(), False, model.n_context)
+    with pytest.raises(UsageError, match="a page cannot run .*; it can run char3"):
+        model_page(LanguageModel(model, metadata), "a page")
+
+
+def test_float16_is_used_only_where_it_costs_no_bits():
+    model = make("lstm")
+    assert half_loss(model.stepper(), model) == 0
+    with torch.no_grad():
+        model.model.head[2].weight.mul_(1.0001)
+    assert 0 < half_loss(model.stepper(), model) < HALF_LOSS
+    with torch.no_grad():
+        model.model.head[2].weight[1, 1] = 1e6
+    assert not half_loss(model.stepper(), model) <= HALF_LOSS
