@@ -114,18 +114,18 @@ def half_loss(stepper: RecurrentStepper, model: TextGenerator) -> float:
 
 
 def _rounded(stepper: RecurrentStepper) -> RecurrentStepper:
-    def half(*arrays: NDArray[Any]) -> Any:
-        return tuple(array.astype(np.float16).astype(np.float32) for array in arrays)
+    def half(array: NDArray[Any]) -> NDArray[np.float32]:
+        return array.astype(np.float16).astype(np.float32)
 
     layers, inputs = stepper.layers, stepper.layers.inputs
     rounded = RecurrentLayers(
         layers.cell,
-        [half(*weights) for weights in layers.cell_weights],
-        InputLayer(*half(inputs.embed, inputs.weight, inputs.bias), inputs.relu),
-        [half(*weights) for weights in layers.upper],
+        [tuple(map(half, weights)) for weights in layers.cell_weights],
+        InputLayer(half(inputs.embed), half(inputs.weight), half(inputs.bias), inputs.relu),
+        [(half(weight), half(bias)) for weight, bias in layers.upper],
         layers.n_states,
     )
-    return RecurrentStepper(rounded, [half(*weights) for weights in stepper.head])
+    return RecurrentStepper(rounded, [(half(weight), half(bias)) for weight, bias in stepper.head])
 
 
 def _log_probs(stepper: RecurrentStepper, ids: Sequence[int], n_context: int | None) -> NDArray[Any]:
