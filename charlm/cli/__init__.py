@@ -28,6 +28,8 @@ COMMANDS = {  # name: (module:function, description)
     "train": ("train:train", "Train a model on a text."),
     "sample": ("sample:sample", "Sample text from a trained model."),
     "eval": ("evaluate:evaluate", "Bits per character of a trained model on a text."),
+    "next": ("next:next_char", "The most probable next characters after a prompt."),
+    "score": ("score:score", "Bits of each character of a text; the surprising places."),
     "bench": ("bench:bench", "Benchmark: train several models on one text with one budget; table and plot."),
     "compare": ("compare:compare", "Table of the runs."),
     "lesson": ("lesson:lesson", "Train all models of the lesson, from three characters to the LSTM."),

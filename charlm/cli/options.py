@@ -217,6 +217,13 @@ device_option = option(
     help="Device to compute on.",
     group="Optimiser",
 )
+unknown_option = option(
+    "--unknown",
+    type=click.Choice(["error", "skip", "map"]),
+    default="error",
+    show_default=True,
+    help="Treatment of prompt characters that are not in the model's vocabulary.",
+)
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

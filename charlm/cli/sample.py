@@ -15,7 +15,15 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option, say
+from charlm.cli.options import (
+    choose_checkpoint,
+    device_option,
+    folder_option,
+    json_option,
+    own_model_option,
+    say,
+    unknown_option,
+)
 from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.generation import defaults
 
@@ -58,13 +66,7 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
 )
 @click.option("--new", is_flag=True, help="With --lines: leave out the lines of the training text.")
 @click.option("--copies", is_flag=True, help="Report how much of the sample is copied from the training text.")
-@click.option(
-    "--unknown",
-    type=click.Choice(["error", "skip", "map"]),
-    default="error",
-    show_default=True,
-    help="Treatment of prompt characters that are not in the model's vocabulary.",
-)
+@unknown_option
 @model_use_options
 @own_model_option
 @folder_option

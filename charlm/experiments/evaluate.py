@@ -50,7 +50,7 @@ def evaluate_models(
         CharlmError: a text, an option or a model that cannot be used.
     """
     corpus = read_text(models[0], sources, announce)
-    part, first, stop = _bounds(models[0], corpus, part, is_other=bool(sources))
+    part, first, stop = part_bounds(models[0], corpus, part, is_other=bool(sources))
     ids = to_device_if_fits(corpus.ids, models[0].model.model.device)
     text = TextRange(ids, first, stop, corpus.vocab.bos_id)
     report: dict[str, Any] = {
@@ -75,8 +75,18 @@ def evaluate_models(
     return report
 
 
-def _bounds(trained: TrainedModel, text: Corpus, part: str | None, is_other: bool) -> tuple[str, int, int]:
-    """Return the part to evaluate on, by default the test part or else the validation part, and its bounds."""
+def part_bounds(trained: TrainedModel, text: Corpus, part: str | None, is_other: bool) -> tuple[str, int, int]:
+    """Return the part to evaluate on, by default the test part or else the validation part, and its bounds.
+
+    Args:
+        trained: the model.
+        text: its training text, or another one.
+        part: "train", "valid", "test" or "all"; None for the default.
+        is_other: the text is not the training text; by default all of it is used.
+
+    Raises:
+        UsageError: there is no such part.
+    """
     if part == "all" or (part is None and is_other):
         return "all", 0, len(text.ids)
     for name in [part] if part else ["test", "valid"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from charlm.data import named_texts
+from charlm.data.byte_stream import ByteStream
 from charlm.data.corpus import Corpus, make_corpus
 from charlm.data.feeds import to_device_if_fits
 from charlm.errors import CharlmError, UsageError
@@ -56,23 +57,36 @@ class DynamicOptions:
         return self.rate is not None and self.decay is not None
 
 
-def read_text(trained: TrainedModel, sources: Sequence[str], announce: Announce) -> Corpus:
+def sources_of(trained: TrainedModel, sources: Sequence[str]) -> Sequence[str]:
+    """Return the given texts, or else the names of the training text.
+
+    Raises:
+        UsageError: the model was trained on standard input.
+    """
+    names: Sequence[str] = sources or trained.model.metadata.recipe["corpus"]
+    if not sources and "-" in names:
+        raise UsageError(f"{trained.path}: trained on standard input; name the text with --corpus")
+    return names
+
+
+def read_text(
+    trained: TrainedModel, sources: Sequence[str], announce: Announce, stream: ByteStream | None = None
+) -> Corpus:
     """Read a text with a model's vocabulary: other texts, or the training text with the split of the training.
 
     Args:
         trained: the model.
         sources: names, files or folders; empty for the training text.
         announce: receives a warning if the training text has changed.
+        stream: the bytes of the text, if it is open already.
 
     Raises:
         CharlmError: the text is missing or cannot be used.
     """
     model, recipe, metadata = trained.model, trained.model.metadata.recipe, trained.model.metadata
-    if not sources and "-" in recipe["corpus"]:
-        raise UsageError(f"{trained.path}: trained on standard input; name the text with --corpus")
-    names = sources or recipe["corpus"]
+    names = sources_of(trained, sources)
     text = make_corpus(
-        named_texts.open_texts(names),
+        named_texts.open_texts(names) if stream is None else stream,
         " + ".join(names),
         "standard" if sources else recipe["split"],
         metadata.is_bytes,

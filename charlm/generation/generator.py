@@ -142,6 +142,16 @@ class TextGenerator:
         order = np.argsort(-probs[1:], kind="stable").tolist()
         return {self.vocab.symbols[i]: float(probs[i + 1]) for i in order}
 
+    def next(self, prompt: str = "", top: int = 10, unknown: str = "error") -> dict[str, float]:
+        """Return the most probable next characters with their probabilities; see `probs`.
+
+        Args:
+            prompt: the text so far.
+            top: number of characters at most.
+            unknown: see `preprocess`.
+        """
+        return dict(islice(self.probs(prompt, unknown).items(), top))
+
     def _texts(
         self, context_ids: list[int], seeds: range, params: SamplingParams, length: int, stops: Sequence[str]
     ) -> Iterator[Iterator[str]]:

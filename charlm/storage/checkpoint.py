@@ -32,6 +32,7 @@ FORMAT = 2  # files of format 1 are upgraded by `migration`
 KEY = "charlm"
 # A file begins with the length of its header (8 bytes) and our metadata entry, whose JSON begins with the hash.
 _HASH_AT = 8 + len(b'{"__metadata__":{"charlm":"{\\"sha256\\":\\"')
+_START = b'{"__metadata__":{"charlm"'
 _NO_HASH = "0" * 64
 
 
@@ -129,6 +130,15 @@ def save(
     atomic_write(path, data)
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a file begins as a checkpoint of charlm does."""
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.read(_HASH_AT)[8:].startswith(_START)
+    except OSError:
+        return False
+
+
 def _to_torch(data: bytes) -> dict[str, Tensor]:
     from safetensors.torch import load as load_tensors
 
@@ -170,7 +180,7 @@ def parse(
     """
     data = bytearray(content)
     digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
-    if not bytes(data[8:_HASH_AT]).startswith(b'{"__metadata__":{"charlm"'):
+    if not bytes(data[8:_HASH_AT]).startswith(_START):
         raise CheckpointError(f"{path}: is not a charlm checkpoint")
     found, data[digits] = bytes(data[digits]), _NO_HASH.encode()
     if hashlib.sha256(data).hexdigest().encode() != found:

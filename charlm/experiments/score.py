@@ -1,0 +1,133 @@
+"""Scoring of texts by trained models: the text that a command line names, as each model reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from charlm.data import named_texts
+from charlm.data.byte_stream import ByteStream
+from charlm.data.encoding import decode_stream
+from charlm.data.feeds import to_device_if_fits
+from charlm.data.vocab import Codepoints
+from charlm.errors import InputNotFoundError, UsageError
+from charlm.evaluation.protocol import TextRange
+from charlm.experiments.evaluate import part_bounds
+from charlm.experiments.trained_models import Announce, TrainedModel, read_text, sources_of
+from charlm.inspection.scores import N_LIKELY, Block, score_blocks
+from charlm.storage import runs
+from charlm.storage.checkpoint import is_checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class TextToScore:
+    """A text, or a part of one, as several models read it.
+
+    Attributes:
+        models: that score it.
+        name: of the text.
+        part: "train", "valid", "test" or "all".
+        stream: bytes of the whole text.
+        ranges: its characters for each model.
+        is_bytes: the models' symbols are bytes.
+        lower: the models read lower case.
+    """
+
+    models: Sequence[TrainedModel]
+    name: str
+    part: str
+    stream: ByteStream
+    ranges: list[TextRange]
+    is_bytes: bool
+    lower: bool
+
+    def codepoints(self) -> Iterator[Codepoints]:
+        """Yield the characters to score, in blocks."""
+        position, first, stop = 0, self.ranges[0].first, self.ranges[0].stop
+        for block in decode_stream(self.stream, self.name, self.is_bytes, self.lower):
+            inside = block[max(0, first - position) : max(0, stop - position)]
+            position += len(block)
+            if len(inside):
+                yield inside
+
+    def blocks(self, n_likely: int = N_LIKELY) -> Iterator[Block]:
+        """Score the text; see `score_blocks`."""
+        return score_blocks([trained.model for trained in self.models], self.ranges, self.codepoints(), n_likely)
+
+
+def open_text(
+    models: Sequence[TrainedModel], sources: Sequence[str], part: str | None, announce: Announce
+) -> TextToScore:
+    """Open a text for scoring.
+
+    Args:
+        models: of one kind: all of bytes or all of characters, all in lower case or none.
+        sources: names, files, folders or "-"; empty for the text that the first model was trained on.
+        part: "train", "valid", "test" or "all"; None takes the held-out part, or all of another text.
+        announce: receives messages.
+
+    Raises:
+        CharlmError: a text, an option or a model that cannot be used.
+    """
+    first = models[0]
+    kinds = {(trained.model.metadata.is_bytes, bool(trained.model.metadata.recipe.get("lower"))) for trained in models}
+    if len(kinds) > 1:
+        raise UsageError("models of bytes and of characters, or of lower case and not, cannot score one text together")
+    stream = named_texts.open_texts(sources_of(first, sources))
+    ranges = []
+    for trained in models:
+        corpus = read_text(trained, sources, announce, stream)
+        if trained is first:
+            part, start, stop = part_bounds(first, corpus, part, is_other=bool(sources))
+            name = corpus.name
+        ids = to_device_if_fits(corpus.ids, trained.model.model.device)
+        ranges.append(TextRange(ids, start, stop, corpus.vocab.bos_id))
+    is_bytes, lower = kinds.pop()
+    return TextToScore(models, name, str(part), stream, ranges, is_bytes, lower)
+
+
+def split_arguments(arguments: Sequence[str], folder: Path) -> tuple[Sequence[str], str | None]:
+    """Split the arguments of `charlm score` into models and a text.
+
+    The last argument is a text if it is "-", or a file or folder that is neither a run nor a checkpoint.
+
+    Args:
+        arguments: as given.
+        folder: folder of the runs.
+    """
+    if not arguments:
+        return (), None
+    last = arguments[-1]
+    if last != "-":
+        path = Path(last)
+        if not path.exists() or is_checkpoint(path):
+            return arguments, None
+        if path.is_dir():
+            with suppress(InputNotFoundError):
+                runs.find_checkpoint(last, folder)
+                return arguments, None
+    return arguments[:-1], last
+
+
+def confusion(files: Sequence[str], source: str, winners: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Count, for each folder directly below `source`, how many of its files each model predicts best.
+
+    Args:
+        files: below `source`, or `source` itself.
+        source: a folder or a file.
+        winners: name of the best model of each file.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for file, winner in zip(files, winners, strict=True):
+        parts = Path(file).relative_to(source).parts if file != source else ()
+        row = counts.setdefault(parts[0] if len(parts) > 1 else ".", {})
+        row[winner] = row.get(winner, 0) + 1
+    return counts
+
+
+def parts_of(source: str) -> list[Path]:
+    """Return the files of a folder as `charlm score --by file` takes them, or the file itself."""
+    path = Path(source)
+    return sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]

@@ -1,0 +1,132 @@
+"""Score: bits, rank and the likeliest characters at each position of a text, for one model or several.
+
+The models read as in `evaluation.protocol`, so the bits of a part add up to those of `charlm eval`. Blocks of the text
+are scored one after the other, in constant memory.
+
+Shapes: N characters of a block, M models, K likeliest characters, V vocab_size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.data.vocab import Codepoints
+from charlm.evaluation.protocol import TextRange, eval_mode, scored_logits
+from charlm.generation.language_model import LanguageModel
+
+BLOCK_CHARS = 4096
+N_LIKELY = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of consecutive characters under one model.
+
+    Attributes:
+        bits: -log2 p(character), float64, (N,).
+        ranks: 1 for a character that got the highest probability, int64, (N,).
+        likely_ids: the likeliest characters except the unknown, the first one first, int64, (N, K).
+        likely_probs: their probabilities, float64, (N, K).
+    """
+
+    bits: NDArray[np.float64]
+    ranks: NDArray[np.int64]
+    likely_ids: NDArray[np.int64]
+    likely_probs: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Consecutive characters of a text with their scores.
+
+    Attributes:
+        offset: position of the first one in the text that is scored.
+        codepoints: code points or byte values, (N,).
+        scores: one per model.
+    """
+
+    offset: int
+    codepoints: Codepoints
+    scores: list[Scores]
+
+    def part(self, start: int, stop: int) -> Block:
+        """Return the characters from `start` to `stop`."""
+        inside = slice(start, stop)
+        scores = [
+            Scores(each.bits[inside], each.ranks[inside], each.likely_ids[inside], each.likely_probs[inside])
+            for each in self.scores
+        ]
+        return Block(self.offset + start, self.codepoints[inside], scores)
+
+
+def score_blocks(
+    models: Sequence[LanguageModel],
+    texts: Sequence[TextRange],
+    codepoints: Iterable[Codepoints],
+    n_likely: int = N_LIKELY,
+    block_chars: int = BLOCK_CHARS,
+) -> Iterator[Block]:
+    """Score a text with several models, block by block.
+
+    Args:
+        models: each with its own vocabulary.
+        texts: the text in the indices of each model, on its device.
+        codepoints: the same characters.
+        n_likely: K.
+        block_chars: N; the last block is shorter.
+    """
+    streams = [_cut(_scores(*pair, n_likely), block_chars) for pair in zip(models, texts, strict=True)]
+    offset = 0
+    for (chars,), *columns in zip(_cut(((block,) for block in codepoints), block_chars), *streams, strict=True):
+        yield Block(offset, chars, [Scores(*arrays) for arrays in columns])
+        offset += len(chars)
+
+
+def _scores(model: LanguageModel, text: TextRange, n_likely: int) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Yield the arrays of `Scores`, chunk by chunk as the model reads."""
+    chunks = scored_logits(model.model, text, model.metadata.n_context)
+    while True:
+        with eval_mode(model.model):  # not around `yield`: the caller's mode would change
+            try:
+                logits, targets = next(chunks)
+            except StopIteration:
+                return
+            arrays = _of_chunk(logits.float(), targets, n_likely)
+        yield arrays
+
+
+def _of_chunk(logits: Tensor, targets: Tensor, n_likely: int) -> tuple[NDArray[Any], ...]:
+    """Return the arrays of `Scores` from logits, (N, V), and targets, (N,)."""
+    nats = F.cross_entropy(logits, targets, reduction="none").double()
+    own = logits.gather(1, targets.unsqueeze(1))
+    before = (logits == own) & (torch.arange(logits.shape[1], device=logits.device) < targets.unsqueeze(1))
+    ranks = 1 + ((logits > own) | before).sum(dim=1)
+    log_probs, likely = logits.log_softmax(dim=1)[:, 1:].topk(min(n_likely, logits.shape[1] - 1))
+    return tuple(t.cpu().numpy() for t in (nats / math.log(2), ranks, likely + 1, log_probs.double().exp()))
+
+
+def _cut(chunks: Iterable[tuple[NDArray[Any], ...]], size: int) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Cut consecutive rows of arrays into blocks of `size` rows; the last one may be shorter."""
+    pending: list[tuple[NDArray[Any], ...]] = []
+    n = 0
+    for chunk in chunks:
+        pending.append(chunk)
+        n += len(chunk[0])
+        if n < size:
+            continue
+        joined = [np.concatenate(parts) for parts in zip(*pending, strict=True)]
+        for start in range(0, n - size + 1, size):
+            yield tuple(array[start : start + size] for array in joined)
+        rest = n % size
+        pending, n = [tuple(array[len(array) - rest :] for array in joined)], rest
+    if n:
+        yield tuple(np.concatenate(parts) for parts in zip(*pending, strict=True))
