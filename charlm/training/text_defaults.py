@@ -19,7 +19,7 @@ from charlm.recipes import DEFAULT_RECIPE
 LARGE = 400_000  # characters of the training part from which the defaults no longer depend on it
 FEW = 200  # below it, counting is the default
 MANY_SYMBOLS = 500  # from here on, counting is the default
-MIN_STEPS = 300  # optimiser steps of a network's training at least, unless this takes more than MAX_EPOCHS
+MIN_STEPS, MIN_EPOCHS = 300, 10  # of a network without counts at least
 MAX_EPOCHS = 100
 ABOUT_THE_TEXT = {"corpus", "split", "bytes", "lower", "min_count", "seed", "device", "save_steps", "save_minutes"}
 
@@ -42,42 +42,35 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
     architecture = models.find(start.model)
     if not architecture.uses_gradients or n >= LARGE:
         return start, "defaults of the model" if "model" in given else f"{DEFAULT_RECIPE} (default)"
-    values = _experts(n) if issubclass(architecture, CountingModel) else _network(start, n)
-    options = {k: v for k, v in values.pop("options").items() if k in models.options_of(start.model) and k not in given}
-    batch_size = start.batch_size if "batch_size" in given and start.batch_size else values["batch_size"]
     is_windowed = (start.feed or architecture.default_feed) == "windows"
-    length = 1 if is_windowed else start.bptt if "bptt" in given else values["bptt"]
-    n_steps = values.pop("n_steps")
-    per_epoch = max(1, n // (batch_size * length))
-    epochs = min(MAX_EPOCHS, max(values.pop("min_epochs"), -(-n_steps // per_epoch)))
-    values |= {"epochs": epochs}
-    if start.schedule in ("constant", "one-cycle", "cosine") and "epochs" not in given:
-        values["patience"] = max(3, epochs // 4)
-    if start.minutes is not None:
-        del values["epochs"]
-    changes = {name: value for name, value in values.items() if name not in given}
-    return start.replace(**changes, options=options), f"defaults for a text of {n:,} characters"
+    lanes = max(8, min(512, n // 16)) if is_windowed else max(1, min(32, n // 400))
+    values: dict[str, Any] = {"batch_size": lanes, "bptt": min(64, max(8, n // lanes // 2))}
+    n_steps, n_epochs = MIN_STEPS, MIN_EPOCHS
+    if issubclass(architecture, CountingModel):
+        n_steps, n_epochs = min(200, 60 + n // 40), 1
+        values["learning_rate"], options = _experts(n)
+    else:
+        options = _regularisation(n)
+    values = {k: v for k, v in values.items() if k not in given or getattr(start, k) is None}
+    options = {k: v for k, v in options.items() if k in models.options_of(start.model) and k not in given}
+    recipe = start.replace(**values, options=options)
+    assert recipe.batch_size is not None
+    per_epoch = max(1, n // (recipe.batch_size * (1 if is_windowed else recipe.bptt)))
+    if start.minutes is None and "epochs" not in given:
+        epochs = min(MAX_EPOCHS, max(n_epochs, -(-n_steps // per_epoch)))
+        stops = "patience" not in given and start.schedule in ("constant", "one-cycle", "cosine")
+        recipe = recipe.replace(epochs=epochs, **({"patience": max(3, epochs // 4)} if stops else {}))
+    return recipe, f"defaults for a text of {n:,} characters"
 
 
-def _experts(n: int) -> dict[str, Any]:
-    """Return the defaults of `lstm-ngram` for a training part of n characters."""
-    lanes = max(1, min(32, n // 400))
-    sizes = {"batch_size": lanes, "bptt": min(64, max(8, n // lanes // 2))}
-    if n < 4000:
-        strong = {"n_hidden": 32, "n_embed": 32, "head_dropout": 0.5, "input_dropout": 0.3}
-        return sizes | {"learning_rate": 4e-3, "n_steps": 60 + n // 40, "min_epochs": 2, "options": strong}
+def _experts(n: int) -> tuple[float, dict[str, Any]]:
+    """Return learning rate and options of `lstm-ngram` for a training part of n characters."""
     if n < 40_000:
-        medium = {"n_hidden": 64, "n_embed": 32, "head_dropout": 0.5, "input_dropout": 0.3}
-        return sizes | {"learning_rate": 4e-3, "n_steps": 200, "min_epochs": 2, "options": medium}
-    weak = {"n_hidden": 128, "n_embed": 64, "head_dropout": 0.4, "input_dropout": 0.2}
-    return sizes | {"learning_rate": 8e-3, "n_steps": 240, "min_epochs": 1, "options": weak}
+        return 4e-3, {"n_hidden": 64, "n_embed": 32, "head_dropout": 0.5, "input_dropout": 0.3}
+    return 8e-3, {"n_hidden": 128, "n_embed": 64, "head_dropout": 0.4, "input_dropout": 0.2}
 
 
-def _network(start: Recipe, n: int) -> dict[str, Any]:
-    """Return the defaults of any other network for a training part of n characters."""
-    is_windowed = (start.feed or models.find(start.model).default_feed) == "windows"
-    lanes = max(8, min(512, n // 16)) if is_windowed else max(1, min(32, n // 512))
-    length = min(64, max(8, n // lanes // 2))
+def _regularisation(n: int) -> dict[str, Any]:
+    """Return the options of any other network for a training part of n characters."""
     dropout = 0.5 if n < 100_000 else 0.3
-    options = {"head_dropout": dropout, "dropout": dropout / 2}
-    return {"batch_size": lanes, "bptt": length, "n_steps": MIN_STEPS, "min_epochs": 10, "options": options}
+    return {"head_dropout": dropout, "dropout": dropout / 2}

@@ -55,7 +55,12 @@ def test_what_is_given_stays(n):
 
 
 def test_a_time_limit_stays_the_only_limit():
-    assert chosen(2000, minutes=1.0).epochs is None
+    recipe = chosen(2000, minutes=1.0)
+    assert recipe.epochs is None and recipe.patience is None
+
+
+def test_a_batch_size_given_as_none_is_chosen_by_the_size_of_the_text():
+    assert chosen(2000, model="gru", batch_size=None).batch_size == 4
 
 
 def test_regularisation_grows_as_the_text_shrinks():
