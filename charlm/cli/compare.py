@@ -40,6 +40,8 @@ def compare(run: tuple[str, ...], wide: bool, folder: Path, as_json: bool) -> No
     tables = [table(head, [[_cells(row)[i] for i in columns] for row in group]) for _, group in tasks]
     print("\n\n".join(f"{task}\n{text}" for (task, _), text in zip(tasks, tables, strict=True)))
     print("train, valid, test: bits per character; acc: next-character accuracy (test, else valid)", file=sys.stderr)
+    if read := {n for row in rows for part in ("valid", "test") if (n := row[f"{part}_chars"]) is not None}:
+        print(f"*: of the first {' or '.join(f'{n:,}' for n in sorted(read))} characters of the part", file=sys.stderr)
     if left_out := [HEAD[i] for i in range(KEPT, len(HEAD)) if i not in columns]:
         print(f"without {', '.join(left_out)}: --wide and --json show all that was measured", file=sys.stderr)
     if len(tasks) > 1:
@@ -65,7 +67,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
     def bits(part: str) -> str:
         nats = row[f"{part}_nats"]
-        return "-" if nats is None else f"{nats_to_bits(nats):.3f}"
+        return "-" if nats is None else f"{nats_to_bits(nats):.3f}{'*' * (row.get(f'{part}_chars') is not None)}"
 
     def count(n: int | None) -> str:
         return "-" if n is None else f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.0f}k"

@@ -97,6 +97,7 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     from charlm.storage import checkpoint
     from charlm.storage.weights import weights_of
     from charlm.training.groups import layer_groups, rate_factors
+    from charlm.training.summary import coverage
 
     path = choose_checkpoint(run, folder)
     model, metadata = checkpoint.load(path)
@@ -131,6 +132,7 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     for part in ("train", "valid", "test"):
         if f"{part}_nats" in metadata.result:
             nats = metadata.result[f"{part}_nats"]
-            print(f"{part + ':':11} {nats_to_bits(nats):.4f} bits ({nats:.4f} nats) per {unit[:-1]}")
+            read = coverage(metadata.result, part)
+            print(f"{part + ':':11} {nats_to_bits(nats):.4f} bits ({nats:.4f} nats) per {unit[:-1]}{read}")
     print(f"versions:   {', '.join(f'{name} {version}' for name, version in metadata.versions.items())}\n")
     print(table(["weights", "shape"], [[n, "x".join(map(str, w.shape))] for n, w in weights.items()]))

@@ -140,7 +140,7 @@ def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
 def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
     """Print a sample on stdout and the scores on stderr, or the result as JSON on stdout."""
     from charlm.recipe import Recipe
-    from charlm.training.summary import bits, verdict, wrapped
+    from charlm.training.summary import bits, coverage, verdict, wrapped
 
     result = model.metadata.result
     if as_json:
@@ -149,12 +149,14 @@ def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> 
     print(model.sample(length=400, temperature=0.8, seed=seed).strip())
     lines = [
         f"trained on {result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}",
-        f"bits per character, each part read once from its start: {bits(result)}",
+        wrapped(f"bits per character, each part read once from its start: {bits(result)}"),
     ]
     if (sentence := verdict(result, Recipe().replace(**model.metadata.recipe))) is not None:
         lines.append(wrapped(sentence))
     where = "" if str(run.parent) == "checkpoints" else f" --checkpoints {shlex.quote(str(run.parent))}"
     name = run.name if not where and not run.name.startswith("-") else str(run)
+    if coverage(result, "valid") or coverage(result, "test"):
+        lines.append(wrapped(f"all of a part: charlm eval {shlex.quote(name)} --part valid (or test)"))
     lines += ["", f"charlm sample {shlex.quote(name)}", f"charlm compare{where}"]
     lines.append(f"tensorboard --logdir {shlex.quote(str(run.parent))}")
     print("\n" + "\n".join(lines), file=sys.stderr)

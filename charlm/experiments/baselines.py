@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from charlm.data.corpus import Corpus
+from charlm.training.trainer import FINAL_CHARS
 
 
-def baselines(corpus: Corpus) -> list[dict[str, Any]]:
+def baselines(corpus: Corpus, max_chars: int = FINAL_CHARS) -> list[dict[str, Any]]:
     """Return one row a baseline, with nats per character of the validation and the test part.
 
     uniform: ln V. unigram: add-one frequencies of the training part. xz: compressed size of the text up to the end
     of the part, minus that of the text up to its beginning.
+
+    Args:
+        corpus: the text.
+        max_chars: characters of each part that are read at most, as in the final evaluation of a training.
     """
     n_symbols = len(corpus.vocab)
     counts = np.bincount(corpus.part("train"), minlength=n_symbols) + 1
@@ -26,9 +31,10 @@ def baselines(corpus: Corpus) -> list[dict[str, Any]]:
         first, stop = corpus.bounds[part]
         if first == stop:
             continue
+        stop = min(stop, first + max_chars)
         key = f"{part}_nats"
         uniform[key] = math.log(n_symbols)
-        unigram[key] = float(-np.log(frequencies[corpus.part(part)]).mean())
+        unigram[key] = float(-np.log(frequencies[corpus.ids[first:stop]]).mean())
         n_bytes = _xz_bytes(corpus, stop) - _xz_bytes(corpus, first)
         xz[key] = n_bytes * 8 * math.log(2) / (stop - first)
     return rows

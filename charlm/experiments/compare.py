@@ -12,7 +12,7 @@ from charlm.errors import CharlmError, DataError
 from charlm.storage import runs
 
 NUMBERS = ("train_nats", "valid_nats", "test_nats", "valid_accuracy", "test_accuracy")  # of a result
-COUNTS = ("n_parameters", "peak_bytes")
+COUNTS = ("n_parameters", "peak_bytes", "valid_chars", "test_chars")  # chars: of a part that was not read in full
 
 
 def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from charlm.data.corpus import Corpus
 from charlm.errors import CheckpointError, DataError, OutputError
-from charlm.evaluation.protocol import evaluate_feed
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel
@@ -272,14 +271,7 @@ def _result(trainer: Trainer) -> dict[str, Any]:
         if isinstance(curve, callbacks.ValidationCurve) and curve.nats and not state.interrupted:
             result |= {"best_epoch": curve.best_epoch, "last_epoch": curve.epochs[-1], "outcome": curve.outcome}
     if not state.interrupted:
-        first, stop = trainer.corpus.bounds["test"]
-        scores = {"test": trainer.score("test")} if first < stop else {}
-        if trainer.has_valid:
-            scores = {"valid": trainer.score("valid")} | scores
-        else:
-            scores = {"train": evaluate_feed(state.model, state.feed)} | scores
-        for part, score in scores.items():
-            result |= {f"{part}_nats": score.nats_per_char, f"{part}_accuracy": score.accuracy}
+        result |= trainer.final_scores()
     if (peak := peak_memory()) is not None:
         result["peak_bytes"] = peak
     return result

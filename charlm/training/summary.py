@@ -106,9 +106,16 @@ def wrapped(text: str) -> str:
 
 
 def bits(result: dict[str, Any]) -> str:
-    """Return the final losses in bits per character."""
+    """Return the final losses in bits per character, and how much of a long part was read."""
     parts = [part for part in ("valid", "test", "train") if f"{part}_nats" in result]
-    return ", ".join(f"{part} {nats_to_bits(result[f'{part}_nats']):.3f}" for part in parts)
+    return ", ".join(f"{part} {nats_to_bits(result[f'{part}_nats']):.3f}{coverage(result, part)}" for part in parts)
+
+
+def coverage(result: dict[str, Any], part: str) -> str:
+    """Return how much of a part was read for its final loss, in brackets; empty if it was read in full."""
+    if (n := result.get(f"{part}_chars")) is None:
+        return ""
+    return f" (first {n:,} of {result[f'{part}_part_chars']:,} characters)"
 
 
 def _row(title: str, text: str) -> str:

@@ -42,6 +42,7 @@ N_LANES = 32  # at most, for validation while training
 LANE_CHARS = 1024  # of the validation part in each lane at least
 MAX_VALID_CHARS = 1 << 16  # of the validation part that are read at most while training
 SKETCH_CHARS = 1 << 14  # the same within an epoch
+FINAL_CHARS = 250_000  # of a part that are read at most after the training, the first ones
 VALID_EVERY = 100_000  # characters between two validations within an epoch at least
 MAX_VALID_PER_EPOCH = 10
 
@@ -192,6 +193,34 @@ class Trainer:
         n_context = self.recipe.n_context if self.recipe.feed == "windows" else None
         text = TextRange(self.ids, *self.corpus.bounds[part], self.corpus.vocab.bos_id)
         return evaluate(self.state.model, text, n_context, n_lanes, max_chars)
+
+    def final_scores(self, max_chars: int = FINAL_CHARS) -> dict[str, Any]:
+        """Evaluate the validation and the test part, as far as they exist, each from its start.
+
+        Without a validation part, the training feed is evaluated instead.
+
+        Args:
+            max_chars: characters of each part that are read at most.
+
+        Returns:
+            `valid_nats` and `valid_accuracy`; of a longer part also `valid_chars`, which were read, and
+            `valid_part_chars`, its length. The same for "test" or "train".
+        """
+        first, stop = self.corpus.bounds["test"]
+        scores = {}
+        if self.has_valid:
+            scores["valid"] = self.score("valid", max_chars=max_chars)
+        else:
+            scores["train"] = evaluate_feed(self.state.model, self.state.feed)
+        if first < stop:
+            scores["test"] = self.score("test", max_chars=max_chars)
+        found: dict[str, Any] = {}
+        for part, score in scores.items():
+            found |= {f"{part}_nats": score.nats_per_char, f"{part}_accuracy": score.accuracy}
+            first, stop = self.corpus.bounds[part]
+            if part != "train" and stop - first > max_chars:
+                found |= {f"{part}_chars": score.n_chars, f"{part}_part_chars": stop - first}
+        return found
 
     def validate(self, max_chars: int = MAX_VALID_CHARS) -> EvalResult:
         """Evaluate the validation part, or lanes spread over a long one, on rank 0, for all processes."""

@@ -242,6 +242,16 @@ def test_compare_shows_training_loss_accuracy_and_memory(call):
     assert shown["train"] == f"{nats_to_bits(row['train_nats']):.3f}" and shown["acc"] == f"{row['test_accuracy']:.1%}"
 
 
+def test_compare_marks_losses_of_the_beginning_of_a_part(call, home):
+    with (home / "checkpoints" / "first" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"result": {"test_nats": math.log(4), "test_chars": 250_000}}) + "\n")
+    out, err = call("compare first second")
+    assert out.count("*") == 1 and "  2.000*" in out
+    assert "*: of the first 250,000 characters of the part\n" in err
+    rows = {row["run"]: row["test_chars"] for row in json.loads(call("compare first second --json")[0])}
+    assert rows == {"first": 250_000, "second": None}
+
+
 def test_compare_fits_a_terminal_of_80_columns(call, home, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     name = "a-run-with-a-name-of-36-letters-alone"

@@ -1,9 +1,16 @@
-"""The sentence after a training."""
+"""What is said after a training: the final losses, and the sentence about them."""
+
+import math
 
 import pytest
+import torch
 
+from charlm.data.corpus import make_corpus
+from charlm.data.generated_texts import human_numbers
+from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.recipe import Recipe
-from charlm.training.summary import verdict
+from charlm.training.summary import bits, verdict
+from charlm.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(
@@ -24,3 +31,22 @@ def test_the_verdict_names_the_best_epoch_and_an_option(best, outcome, options, 
 
 def test_a_training_without_validation_has_no_verdict():
     assert verdict({}, Recipe()) is None
+
+
+def test_the_final_losses_of_a_long_part_are_those_of_its_first_characters():
+    trainer = Trainer.make(Recipe(model="ngram", device="cpu"), make_corpus(human_numbers("999").encode(), "numbers"))
+    trainer.state.model.fit_counts(trainer.train_ids)
+    (first, stop), whole = trainer.corpus.bounds["valid"], trainer.final_scores()
+    assert whole.keys() == {"valid_nats", "valid_accuracy", "test_nats", "test_accuracy"}
+    part = trainer.final_scores(max_chars=500)
+    text = TextRange(torch.from_numpy(trainer.corpus.ids), first, first + 500, trainer.corpus.vocab.bos_id)
+    assert part["valid_nats"] == evaluate(trainer.state.model, text).nats_per_char != whole["valid_nats"]
+    assert (part["valid_chars"], part["valid_part_chars"]) == (500, stop - first)
+    assert trainer.final_scores(max_chars=stop - first) == whole  # the test part is as long
+
+
+def test_the_result_line_says_how_much_of_a_part_was_read():
+    result = {"valid_nats": math.log(2), "test_nats": math.log(4)}
+    assert bits(result) == "valid 1.000, test 2.000"
+    result |= {"valid_chars": 250_000, "valid_part_chars": 1_000_000}
+    assert bits(result) == "valid 1.000 (first 250,000 of 1,000,000 characters), test 2.000"
