@@ -2,7 +2,8 @@
 
 A text goes through these files, in this order:
 
-    named_texts.py    a name, file or folder to a stream of bytes; generated_texts.py: texts without a file
+    named_texts.py    a name, file or folder to a stream of bytes; generated_texts.py and
+                      synthetic_texts.py: texts without a file
     byte_stream.py    a stream of bytes that can be read repeatedly
     encoding.py       bytes to code points
     vocab.py          code points to indices and back
