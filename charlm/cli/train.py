@@ -93,9 +93,9 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         except KeyboardInterrupt as error:  # a second signal, or one during the final evaluation
             if not (run / "last.safetensors").is_file():
                 raise
-            _exit_interrupted(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
+            _exit_interrupted(run, choices, error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if model.metadata.result["interrupted"]:
-            _exit_interrupted(run, choices.model, model.metadata.result["signal"])
+            _exit_interrupted(run, choices, model.metadata.result["signal"])
         if distributed.is_main_process():
             _print_result(model, run, as_json, choices.seed)
 
@@ -169,17 +169,19 @@ def _print_header(source: str, run: Path, trainer: Trainer) -> None:
     print(header(trainer, source, run), end="\n\n", file=sys.stderr)
 
 
-def _exit_interrupted(run: Path, model: str, number: int) -> NoReturn:
+def _exit_interrupted(run: Path, choices: Recipe, number: int) -> NoReturn:
     """Print the command that continues an interrupted run, and exit with the code of the signal."""
     from charlm import models
+    from charlm.data.corpus import has_held_out
     from charlm.training import distributed
 
     if distributed.is_main_process():
-        command, action = ("train --resume", "resumes")
-        if not models.find(model).uses_gradients:  # counting was finished, evaluation was not
-            command, action = ("eval", "evaluates the model")
-        own = f" --model {shlex.quote(model)}" if ":" in model else ""
-        say(f"interrupted; `charlm {command} {shlex.quote(str(run))}{own}` {action}")
+        command, rest, action = "train --resume", "", "resumes"
+        if not models.find(choices.model).uses_gradients:  # counting was finished, evaluation was not
+            command, action = "eval", "evaluates the model"
+            rest = "" if has_held_out(choices.split) else " --part train"
+        own = f" --model {shlex.quote(choices.model)}" if ":" in choices.model else ""
+        say(f"interrupted; `charlm {command} {shlex.quote(str(run))}{rest}{own}` {action}")
     raise SystemExit(128 + number)
 
 

@@ -70,6 +70,11 @@ class Corpus:
         return self.ids[first:stop]
 
 
+def has_held_out(split: str) -> bool:
+    """Return whether a split has a validation or a test part."""
+    return SPLITS[split][0] < 1
+
+
 def split_bounds(n: int, split: str) -> dict[str, tuple[int, int]]:
     """Return the first and one-past-last position of each part of a text of `n` characters."""
     cuts = [0, *(round(n * share) for share in np.cumsum(SPLITS[split])[:-1]), n]
