@@ -39,7 +39,7 @@ def compare(run: tuple[str, ...], wide: bool, folder: Path, as_json: bool) -> No
     tasks = [(task, list(group)) for task, group in groupby(rows, key=lambda row: row["ground"])]
     tables = [table(head, [[_cells(row)[i] for i in columns] for row in group]) for _, group in tasks]
     print("\n\n".join(f"{task}\n{text}" for (task, _), text in zip(tasks, tables, strict=True)))
-    print("train, valid, test: bits per character; acc: next-character accuracy (test, else valid)", file=sys.stderr)
+    print("train, valid, test: bits per character; acc: accuracy (of test, else of valid)", file=sys.stderr)
     if read := {n for row in rows for part in ("valid", "test") if (n := row[f"{part}_chars"]) is not None}:
         print(f"*: of the first {' or '.join(f'{n:,}' for n in sorted(read))} characters of the part", file=sys.stderr)
     if left_out := [HEAD[i] for i in range(KEPT, len(HEAD)) if i not in columns]:

@@ -39,7 +39,7 @@ def lesson(
 ) -> None:
     """See the command's help."""
     from charlm.evaluation.metrics import nats_to_bits
-    from charlm.experiments.lesson import STEPS, ladder_recipes, protocol_recipes, train_ladder, train_protocol
+    from charlm.experiments.lesson import QUICK, STEPS, ladder_recipes, protocol_recipes, train_ladder, train_protocol
 
     changes = {"corpus": [corpus]} | {key: value for key, value in given.items() if value is not None}
     ladder = ladder_recipes(steps, quick, changes)
@@ -49,15 +49,17 @@ def lesson(
     report: list[dict[str, Any]] = []
     cells = []
     for row in train_ladder(ladder, folder, _announce):
-        report.append(row | ({"quick": True} if quick else {}))
+        is_shorter = quick and bool(QUICK[row["step"]])
+        report.append(row | ({"quick": is_shorter} if quick else {}))
         published, ours = row["published_nats"], row["nats"]
         numbers = [f"{published:.4f}", f"{ours:.4f}", f"{ours - published:+.4f}", f"{row['seconds']:.0f}"]
-        cells.append([row["step"], STEPS[row["step"]].description, *numbers])
-        print("{}: published {}, ours {} ({}), {} s".format(row["step"], *numbers), file=sys.stderr)
+        cells.append([row["step"] + "*" * is_shorter, STEPS[row["step"]].description, *numbers])
+        line = "{}: nats per character: published {}, ours {} ({}), {} s".format(row["step"], *numbers)
+        print(line + ", shorter than the lesson's" * is_shorter, file=sys.stderr)
     if not as_json:
         print("The lesson's own protocols, nats per character (char3: on the training windows)")
         if quick:
-            print("QUICK: fewer windows (loop, concat, rnn) or epochs (gru) than the lesson")
+            print("QUICK: * has fewer windows (loop, concat, rnn) or epochs (gru) than the lesson")
         print()
         print(table(["step", "architecture x feed", "published", "ours", "difference", "sec"], cells), flush=True)
 

@@ -149,6 +149,7 @@ def test_the_lesson_estimates_the_time_of_each_step_and_quick_is_marked(call):
     assert re.search(r"^  char3 +(seconds|\d+ seconds)$", err, re.MULTILINE)
     assert err.index("in all") < err.index("training lesson-char3")
     assert "QUICK" in out and "The one protocol" not in out
+    assert "gru* " in out and "char3 " in out
 
 
 def test_the_lesson_and_the_one_protocol_as_json(call):
