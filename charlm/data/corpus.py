@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ SPLITS: dict[str, tuple[float, float, float]] = {
 }
 
 MIN_CHARS = 100
+MAX_MEASURED = 1 << 24  # characters whose lines are measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,13 @@ class Corpus:
         """Return the indices of one part: "train", "valid" or "test"."""
         first, stop = self.bounds[name]
         return self.ids[first:stop]
+
+    @cached_property
+    def longest_line(self) -> int | None:
+        """Length of the longest line in the last 16 million symbols of the training part; None without line breaks."""
+        ids, line_break = self.part("train")[-MAX_MEASURED:], self.vocab.bos_id
+        breaks = np.flatnonzero(ids == line_break) if line_break else []
+        return int(np.diff(breaks, prepend=-1, append=len(ids)).max()) - 1 if len(breaks) else None
 
 
 def has_held_out(split: str) -> bool:

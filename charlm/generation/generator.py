@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from charlm.data.vocab import FLUSH, Vocab
 from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
 from charlm.generation import defaults
+from charlm.generation.line_limit import LineLimit
 from charlm.generation.numpy_engine import make_engine
 from charlm.generation.sampler import (
     SamplingParams,
@@ -159,14 +160,19 @@ class TextGenerator:
         for i in range(0, len(seeds), MAX_BATCH):
             batch = seeds[i : i + MAX_BATCH]
             if len(batch) == 1:
-                streams = [generate_ids(self.stepper(), context_ids, uniform_stream(batch[0]), params, n_context)]
+                uniform, limit = uniform_stream(batch[0]), self._line_limit(context_ids)
+                streams = [generate_ids(self.stepper(), context_ids, uniform, params, n_context, limit)]
             else:
-                uniform = uniform_streams(batch)
-                steps = generate_ids(self.stepper(len(batch)), context_ids, uniform, params, n_context)
+                uniforms, limit = uniform_streams(batch), self._line_limit(context_ids, len(batch))
+                steps = generate_ids(self.stepper(len(batch)), context_ids, uniforms, params, n_context, limit)
                 streams = transpose_iter((step.tolist() for step in steps), len(batch))
             for ids in streams:
                 chars = map(self.vocab.decoder(), chain(islice(ids, length), [FLUSH]))
                 yield _until(stops, chars) if stops else chars
+
+    def _line_limit(self, context_ids: Sequence[int], n_texts: int | None = None) -> LineLimit | None:
+        longest = self.metadata.longest_line
+        return None if longest is None else LineLimit(self.vocab, longest, context_ids, n_texts)
 
     def stream(self, prompt: str = "", length: int = defaults.LENGTH, **options: Any) -> Iterator[str]:
         """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""

@@ -12,6 +12,7 @@ from charlm.data.corpus import Corpus
 from charlm.data.vocab import Vocab
 from charlm.errors import DataError, UsageError
 from charlm.generation.generator import TextGenerator
+from charlm.generation.line_limit import max_line
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
 
 MAX_ITEM = 200  # characters
@@ -82,18 +83,19 @@ def sample_items(
         raise DataError("the model's text has no line breaks, so it is not a list of items; leave out --lines")
     ids, end = vocab.encode(model.preprocess(prompt, unknown)).tolist(), vocab.bos_id
     uniform = uniform_stream(secrets.randbits(63) if seed is None else seed)
-    stepper, found = model.stepper(), dict[str, None]()
+    longest, stepper, found = model.metadata.longest_line, model.stepper(), dict[str, None]()
+    max_item = MAX_ITEM if longest is None else min(MAX_ITEM, max_line(longest))
     for _ in range(MAX_DRAWS * n_items):
         stepper.reset()
         drawn = generate_ids(stepper, [end] * (n_context or 1) + ids, uniform, params, n_context)
         item = list(ids)
-        for index in islice(drawn, MAX_ITEM + 1):
+        for index in islice(drawn, max_item + 1):
             if index == end:
                 break
             item.append(index)
         check_items([vocab.decode(item)], "a line of the model")
         for line in _lines(vocab, item):
-            if line not in known:
+            if line not in known and len(item) <= max_item:  # a longer one has no end
                 found[line] = None
         if len(found) == n_items:
             check_items(list(found), "the model")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import CharlmError, UsageError, did_you_mean
 from charlm.generation import defaults
+from charlm.generation.line_limit import LineLimit
 
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
@@ -173,6 +174,7 @@ def generate_ids(
     uniform: Iterable[Any],
     params: SamplingParams,
     n_context: int | None = None,
+    line_limit: LineLimit | None = None,
 ) -> Iterator[Any]:
     """Yield one character index per uniform number.
 
@@ -184,6 +186,7 @@ def generate_ids(
         uniform: one number per step, or (B,) for B texts.
         params: how to choose.
         n_context: characters in a window; None for a model that carries a state.
+        line_limit: of these texts; None for lines of any length.
 
     Yields:
         the index, or those of B texts, (B,).
@@ -196,6 +199,8 @@ def generate_ids(
     read: list[Any] = list(context_ids) if n_context is None else list(context_ids)[-n_context:]
     for number in uniform:
         index = params.sample(stepper.read(read), number)
+        if line_limit is not None:
+            index = line_limit.apply(index)
         yield index
         if n_context is None:
             read = [index]

@@ -6,8 +6,10 @@ in the line so far. With each letter
 
     b <- (b FACTOR + letter + 1) mod MODULUS
 
-and the contexts are b, b xor h(v), b xor h(v xor h(u)), and l, where h(x) = (x MULTIPLIER mod 2^64) / 2^20. All are
-below 2^44, so collisions among a million contexts are rare.
+In a run of r >= 2 blanks, b = -r mod MODULUS instead; a line break before the run is its first character. So the length
+of an indentation is known, and a single blank or line break has b = 0. The contexts are b, b xor h(v),
+b xor h(v xor h(u)), and l, where h(x) = (x MULTIPLIER mod 2^64) / 2^20. All are below 2^44, so collisions among a
+million contexts are rare.
 
 Reference: h, multiplicative hashing, Knuth (1973), The Art of Computer Programming 3, section 6.4; MULTIPLIER, of MMIX.
 
@@ -22,14 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.data.vocab import BREAK, LETTER, OTHER
+from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
 from charlm.ngrams.levels import Ints
 
 N_WORD_LEVELS = 4  # b, v b, u v b, and l
 N_CONTEXTS = 2**44
 MODULUS, FACTOR = 2**44 - 17, 262_139  # products stay below 2^63
 MULTIPLIER = 6_364_136_223_846_793_005
-MAX_LENGTH = 255  # of a line; longer lines count as this long
+MAX_LENGTH = 255  # of a line, and of a run of blanks; longer ones count as this long
 
 
 def hash_mix(words: Any) -> Any:
@@ -57,25 +59,28 @@ def word_contexts(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | No
 
     Returns:
         contexts: b, v b, u v b, and l, int64, (4, B, T).
-        state: b, v, u and l, int64, (B, 4).
+        state: b (-r in a run of blanks), v, u and l, int64, (B, 4).
     """
-    classes = char_classes[chars]
+    classes, column = char_classes[chars], np.arange(chars.shape[1])
     prefix, previous, second, length = np.zeros((4, len(chars)), np.int64) if state is None else state.T
-    prefixes = _prefixes(chars, classes == LETTER, prefix)
+    run_start = np.where(classes == BREAK, column, np.where(classes == BLANK, -MAX_LENGTH, column + 1))
+    run_start = np.maximum.accumulate(np.maximum(run_start, np.minimum(prefix, 0)[:, None]), axis=1)
+    prefixes = _prefixes(chars, classes == LETTER, np.maximum(prefix, 0))
+    prefixes = np.where(classes == LETTER, prefixes, -np.minimum(column - run_start + 1, MAX_LENGTH))
     # Up to two words end at each character: the one before it, and the character itself if it is a mark. Column 0 has
     # u and v of the state.
     ended = np.zeros((len(chars), 1 + chars.shape[1], 2), np.int64)
     ended[:, 0] = np.stack([second, previous], axis=1)
-    ended[:, 1:, 0] = np.where(classes == LETTER, 0, np.column_stack([prefix, prefixes[:, :-1]]))
+    ended[:, 1:, 0] = np.where(classes == LETTER, 0, np.column_stack([prefix, prefixes[:, :-1]]).clip(min=0))
     ended[:, 1:, 1] = np.where(classes == OTHER, chars + 1, 0)
     is_word = ended != 0
     is_word[:, 0] = True
     last, words = is_word.cumsum().reshape(is_word.shape)[:, 1:, 1] - 1, ended[is_word]
     previous, second = words[last], words[last - 1]
-    column = np.arange(chars.shape[1])
     last_break = np.maximum.accumulate(np.where(classes == BREAK, column, -1 - length[:, None]), axis=1)
     lengths = np.minimum(column - last_break, MAX_LENGTH)
     after = np.stack([part[:, -1] for part in (prefixes, previous, second, lengths)], axis=1)
+    prefixes = np.where(prefixes == -1, 0, prefixes % MODULUS)
     return np.stack([prefixes, *combine(prefixes, previous, second), lengths]), after
 
 
@@ -84,27 +89,31 @@ def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0,
     prefix, previous, second, length = state
     length = 0 if char_class == BREAK else min(length + 1, MAX_LENGTH)
     if char_class == LETTER:
-        prefix = add_letter(prefix, char)
+        prefix = add_letter(max(prefix, 0), char)
     else:
-        if prefix:
+        if prefix > 0:
             second, previous, prefix = previous, prefix, 0
         if char_class == OTHER:
-            second, previous = previous, char + 1
-    return [prefix, *combine(prefix, previous, second), length], [prefix, previous, second, length]
+            second, previous, prefix = previous, char + 1, 0
+        else:
+            prefix = -1 if char_class == BREAK else max(prefix - 1, -MAX_LENGTH)
+    begun = 0 if prefix == -1 else prefix % MODULUS
+    return [begun, *combine(begun, previous, second), length], [prefix, previous, second, length]
 
 
 def nearest_known(lengths: Ints) -> Ints:
     """Return for each length of a line, 0..MAX_LENGTH, the nearest of some lengths, the longer one of two, int64.
 
     Args:
-        lengths: ascending; if there are none, each length is returned itself.
+        lengths: ascending. A greater length is returned itself, as is every length if there are none.
     """
     every = np.arange(MAX_LENGTH + 1)
     if not len(lengths):
         return every
-    after = lengths.searchsorted(every)
-    below, above = lengths[np.maximum(after - 1, 0)], lengths[np.minimum(after, len(lengths) - 1)]
-    return np.where(np.abs(above - every) <= np.abs(every - below), above, below)
+    after = lengths.searchsorted(every).clip(max=len(lengths) - 1)
+    below, above = lengths[np.maximum(after - 1, 0)], lengths[after]
+    nearest = np.where(np.abs(above - every) <= np.abs(every - below), above, below)
+    return np.where(every > lengths[-1], every, nearest)
 
 
 def _prefixes(ids: Ints, is_letter: NDArray[np.bool_], prefix: Ints) -> Ints:

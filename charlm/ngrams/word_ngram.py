@@ -15,14 +15,8 @@ and b do not determine whether a line ends or a blank follows. The length l of t
     p_word(w) = p(w | u, v, b)                                              for any other w
 
 with white the sum of p(w | u, v, b) over all white space w. A length that no white space followed in the text is
-replaced by the nearest one. A line longer than the longest of the N lines counted, L, is as likely as a failure after N
-successes, e = 1 / (N + 1) (Laplace's rule of succession), but at least 0.001:
-
-    p_word(w) = white * (e p(w | l) + (1 - e) [w is the line break])        for white space w, L < l <= 1.3 L
-    p_word(w) = 1e-6 p_word(w) + (1 - 1e-6) [w is the line break]           for any w, 1.2 L < l <= 1.3 L
-
-A line of more than 1.3 L characters is of another kind of text, and its length is not used. The two experts are p_char
-and p_word.
+replaced by the nearest one, but not beyond the longest: nothing is known of longer lines. Within a run of blanks, b is
+its length (word_contexts.py). The two experts are p_char and p_word.
 
 References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
 discounts, Chen and Goodman (1998), TR-10-98, Harvard.
@@ -43,7 +37,6 @@ from charlm.ngrams.char_ngram import Contexts, InterpolatedNGram
 from charlm.ngrams.interpolation import Floats, discounts, interpolate
 from charlm.ngrams.levels import Ints, Level, merge_level
 from charlm.ngrams.word_contexts import (
-    MAX_LENGTH,
     N_CONTEXTS,
     N_WORD_LEVELS,
     nearest_known,
@@ -51,9 +44,6 @@ from charlm.ngrams.word_contexts import (
     word_contexts,
     word_contexts_step,
 )
-
-BREAK_WORDS, MAX_LINE = 1.2, 1.3  # times the longest line
-CONTINUE_LINE, CONTINUE_WORD = 1e-3, 1e-6  # lower limit of e; in place of e within words
 
 
 class InterpolatedWordNGram(InterpolatedNGram):
@@ -87,18 +77,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self._word_discounts = np.array([discounts(level.counts) for level in self.word_levels])
         self._is_white = self.char_classes >= BLANK
         self._class_of = self.char_classes.tolist()
-        keys, counts = self.word_levels[-1]
-        lengths, breaks = np.unique(keys // self.vocab_size), np.flatnonzero(self.char_classes == BREAK)[:1]
-        n_lines = counts[np.isin(keys % self.vocab_size, breaks)].sum()
-        self._line_length = nearest_known(lengths)
-        self._break = np.zeros(self.vocab_size)  # the line break alone
-        self._break[breaks] = 1
-        # For each l, the probability that a line continues: at white space, and within a word.
-        self._continues, longest = np.ones((MAX_LENGTH + 1, 2)), lengths[-1] if n_lines else MAX_LENGTH
-        stop = min(int(MAX_LINE * longest), MAX_LENGTH - 1) + 1
-        self._continues[longest + 1 : stop, 0] = max(1 / (1 + n_lines), CONTINUE_LINE)
-        self._continues[int(BREAK_WORDS * longest) + 1 : stop, 1] = CONTINUE_WORD
-        self._line_length[stop:] = np.arange(stop, MAX_LENGTH + 1)
+        self._line_length = nearest_known(np.unique(self.word_levels[-1].keys // self.vocab_size))
 
     def count(self, ids: NDArray[np.integer[Any]], char_classes: NDArray[np.uint8] | None = None) -> None:
         """Count a text, replacing earlier counts; see `InterpolatedNGram.count`.
@@ -201,7 +180,4 @@ class InterpolatedWordNGram(InterpolatedNGram):
         by_space = interpolate(
             by_space, self.word_levels[-1:], known.tolist() if is_one else known, self._word_discounts[-1:]
         )
-        at_space, in_word = self._continues[length.ravel()].T[..., None]  # (M, 1)
-        by_space = at_space * by_space + (1 - at_space) * self._break
-        by_words = np.where(self._is_white, white * by_space, by_words)
-        return by_chars, in_word * by_words + (1 - in_word) * self._break
+        return by_chars, np.where(self._is_white, white * by_space, by_words)

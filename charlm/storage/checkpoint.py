@@ -48,7 +48,7 @@ class Metadata:
         is_bytes: the symbols are bytes.
         n_context: window length in characters; None for a model that carries its state.
         recipe: with all defaults filled in.
-        corpus: name, sha256 and n_chars of the text.
+        corpus: name, sha256, n_chars and longest_line of the text.
         counters: epoch, step, n_chars, seconds.
         result: valid_nats, test_nats and others, as far as known.
         versions: of charlm and torch.
@@ -87,11 +87,19 @@ class Metadata:
             raise ValueError(f"{len(set(self.symbols))} symbols for a vocab_size of {self.vocab_size}")
         if self.n_context is not None and not 1 <= self.n_context <= MAX_CONTEXT:
             raise ValueError(f"n_context is {self.n_context}")
+        if not isinstance(self.longest_line, (int, NoneType)):
+            raise ValueError(f"longest_line is {self.longest_line}")
 
     @property
     def vocab(self) -> Vocab:
         """The vocabulary."""
         return Vocab(self.symbols, self.is_bytes)
+
+    @property
+    def longest_line(self) -> int | None:
+        """Length of the longest line of the training part, in symbols; None in older files, and without line breaks."""
+        found: int | None = self.corpus.get("longest_line")
+        return found
 
 
 def save(

@@ -151,7 +151,12 @@ class Trainer:
             is_bytes=vocab.is_bytes,
             n_context=self.recipe.n_context if self.recipe.feed == "windows" else None,
             recipe=self.recipe.to_dict(),
-            corpus={"name": corpus.name, "sha256": corpus.sha256, "n_chars": len(corpus.ids)}
+            corpus={
+                "name": corpus.name,
+                "sha256": corpus.sha256,
+                "n_chars": len(corpus.ids),
+                "longest_line": corpus.longest_line,
+            }
             | ({"counts_kept": self.counts_kept} if self.counts_kept else {}),
             counters={
                 "epoch": state.epoch,

@@ -127,6 +127,7 @@ def test_an_index_without_probability_is_never_sampled(logits, options):
     assert params.sample(logits, np.array([smallest, largest])).tolist() == [first, last]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(2, 30), st.integers(0, 2**32))
 def test_many_texts_get_the_indices_that_each_gets_alone(n_texts, vocab_size, seed):
     generator = np.random.default_rng(seed)

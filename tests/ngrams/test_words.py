@@ -20,9 +20,10 @@ TEXTS = st.lists(st.integers(0, V - 1), min_size=ORDER, max_size=60)
 
 def contexts_of(text):
     """Return b, v b, u v b, and l, after each symbol."""
-    found, begun, before, further, length = [], (), (), (), 0
+    found, begun, before, further, length, run = [], (), (), (), 0, 0
     for symbol in text:
         length = 0 if CLASSES[symbol] == BREAK else length + 1
+        run = 0 if CLASSES[symbol] < BLANK else 1 if CLASSES[symbol] == BREAK else run + 1
         if CLASSES[symbol] == LETTER:
             begun = (*begun, symbol)
         else:
@@ -30,7 +31,8 @@ def contexts_of(text):
                 further, before, begun = before, begun, ()
             if CLASSES[symbol] == OTHER:
                 further, before = before, (symbol,)
-        found.append((begun, (before, begun), (further, before, begun), length))
+        prefix = run if run > 1 else begun
+        found.append((prefix, (before, prefix), (further, before, prefix), length))
     return found
 
 
@@ -61,17 +63,10 @@ class Reference:
         for (begun, both, three, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
             words = self.longer(2, three, self.longer(1, both, self.longer(0, begun, probs)))
             white = sum(p for p, kind in zip(words, CLASSES, strict=True) if kind >= BLANK)
-            n_lines, longest = sum(seen[5] for seen in self.after[3].values()), max(self.after[3], default=0)
-            is_long = n_lines and longest < length <= int(1.3 * longest)
-            nearest = min(self.after[3], key=lambda known: (abs(known - length), -known), default=length)
-            known = nearest if is_long or length <= longest or not n_lines else length
-            shares = self.longer(3, known, [p / white for p in words])
-            end = [float(kind == BREAK) for kind in CLASSES]
-            if is_long:
-                shares = [(q + n_lines * e) / (n_lines + 1) for q, e in zip(shares, end, strict=True)]
+            lengths = self.after[3]
+            nearest = min(lengths, key=lambda known: (abs(known - length), -known), default=length)
+            shares = self.longer(3, nearest if length < max(lengths, default=0) else length, [p / white for p in words])
             words = [white * q if kind >= BLANK else p for p, q, kind in zip(words, shares, CLASSES, strict=True)]
-            if is_long and length > int(1.2 * longest):
-                words = [1e-6 * p + (1 - 1e-6) * e for p, e in zip(words, end, strict=True)]
             found.append([probs, words])
         return np.array(found)
 
@@ -179,19 +174,21 @@ def test_the_length_of_a_line_is_counted_from_its_beginning_up_to_a_limit():
     assert contexts[3, 0].tolist() == [1, 2, 0, 0, *range(1, 256), *[255] * 45]
 
 
-def test_a_length_that_was_not_counted_is_replaced_by_the_nearest_one():
-    assert nearest_known(np.array([3, 6, 9])).tolist() == [3] * 5 + [6] * 3 + [9] * 248
+def test_a_length_that_was_not_counted_is_replaced_by_the_nearest_one_up_to_the_longest():
+    assert nearest_known(np.array([3, 6, 9])).tolist() == [3] * 5 + [6] * 3 + [9] * 2 + list(range(10, 256))
     assert nearest_known(np.array([], np.int64)).tolist() == list(range(256))
 
 
-def test_a_line_longer_than_all_lines_counted_ends_at_white_space_and_then_anywhere():
-    words = [2, 4] * 10
-    counts, longer = counted([*words[:-1], 5] * 50), np.array([words + words])
-    by_words = np.exp(counts.expert_log_probs(counts.read(longer)[0])[0].astype(np.float64))[:, 1]
-    ends = by_words[np.arange(40), 5].tolist()
-    assert max(ends[:18]) < 0.01  # position 18 is that of the 19th character, the last of a line
-    assert min(ends[18], ends[20]) > 0.95 and max(ends[19], ends[30], ends[39]) < 0.15
-    assert min(ends[22:24]) > 0.95
+def test_within_a_run_of_blanks_its_length_is_the_context_and_a_single_blank_is_none():
+    deep, flat, single = [5, 4, 4, 4, 4, 2], [5, 4, 4, 2], [5, 1, 4, 2]
+    contexts, _ = word_contexts(np.array([[*deep, *flat, *single]]), CLASSES)
+    begun = contexts[0, 0]
+    assert begun[:2].tolist() == [0, begun[7]] and begun[2] == begun[8] != begun[1]
+    assert len(set(begun[1:5].tolist())) == 4
+    assert begun[10] == begun[12] == 0
+    counts = counted([*deep, 3, *deep, 3, *deep])
+    by_words = np.exp(counts.expert_log_probs(counts.read(np.array([[5, *[4] * 4]]))[0])[0, :, 1])
+    assert by_words[1:4, 4].min() > 0.7 > 0.2 > by_words[4, 4]
 
 
 def test_contexts_stay_below_their_bound_in_a_very_long_word():
