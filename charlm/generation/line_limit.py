@@ -39,9 +39,7 @@ class LineLimit:
         n_texts: B; None for one text.
     """
 
-    def __init__(
-        self, vocab: Vocab, longest_line: int, context_ids: Sequence[int], n_texts: int | None = None
-    ) -> None:
+    def __init__(self, vocab: Vocab, longest_line: int, context_ids: Sequence[int], n_texts: int | None = None) -> None:
         self.line_break = vocab.bos_id
         limits = np.where(vocab.char_classes >= BLANK, longest_line, max_line(longest_line))
         self.limits: list[int] = limits.tolist()  # length of the line from which each symbol is replaced
