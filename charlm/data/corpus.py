@@ -75,8 +75,9 @@ class Corpus:
     def longest_line(self) -> int | None:
         """Length of the longest line in the last 16 million symbols of the training part; None without line breaks."""
         ids, line_break = self.part("train")[-MAX_MEASURED:], self.vocab.bos_id
-        breaks = np.flatnonzero(ids == line_break) if line_break else []
-        return int(np.diff(breaks, prepend=-1, append=len(ids)).max()) - 1 if len(breaks) else None
+        if not line_break or not len(breaks := np.flatnonzero(ids == line_break)):
+            return None
+        return int(np.diff(breaks, prepend=-1, append=len(ids)).max()) - 1
 
 
 def has_held_out(split: str) -> bool:
