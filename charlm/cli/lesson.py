@@ -54,8 +54,8 @@ def lesson(
         published, ours = row["published_nats"], row["nats"]
         numbers = [f"{published:.4f}", f"{ours:.4f}", f"{ours - published:+.4f}", f"{row['seconds']:.0f}"]
         cells.append([row["step"] + "*" * is_shorter, STEPS[row["step"]].description, *numbers])
-        line = "{}: nats per character: published {}, ours {} ({}), {} s".format(row["step"], *numbers)
-        print(line + ", shorter than the lesson's" * is_shorter, file=sys.stderr)
+        line = "{}: published {}, ours {} nats per character ({}), {} s"
+        print(line.format(cells[-1][0], *numbers), file=sys.stderr)
     if not as_json:
         print("The lesson's own protocols, nats per character (char3: on the training windows)")
         if quick:
@@ -88,7 +88,7 @@ def _estimate(ladder: dict[str, Recipe], further: dict[str, Recipe]) -> None:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 1:
+    if seconds < 2:
         return "seconds"
     if seconds < 90:
         return f"{seconds:.0f} seconds"
