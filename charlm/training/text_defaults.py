@@ -21,6 +21,8 @@ FEW = 200  # below it, counting is the default
 MANY_SYMBOLS = 500  # from here on, counting is the default
 MIN_STEPS, MIN_EPOCHS = 300, 10  # of a network without counts at least
 MAX_EPOCHS = 100
+DROPOUT = {"head_dropout": 0.25, "dropout": 0.25}  # of a network without counts that has none by its own defaults
+EXPERT_DROPOUT = {"head_dropout": 0.5, "input_dropout": 0.3}
 ABOUT_THE_TEXT = {"corpus", "split", "bytes", "lower", "min_count", "seed", "device", "save_steps", "save_minutes"}
 
 
@@ -46,13 +48,14 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
     lanes = max(8, min(512, n // 16)) if is_windowed else max(1, min(32, n // 400))
     values: dict[str, Any] = {"batch_size": lanes, "bptt": min(64, max(8, n // lanes // 2))}
     n_steps, n_epochs = MIN_STEPS, MIN_EPOCHS
+    own = models.options_of(start.model)
+    options: dict[str, Any] = {name: rate for name, rate in DROPOUT.items() if own.get(name) == 0}
     if issubclass(architecture, CountingModel):
+        n_hidden, values["learning_rate"] = (64, 4e-3) if n < 40_000 else (128, 8e-3)
         n_steps, n_epochs = min(200, 60 + n // 40), 1
-        values["learning_rate"], options = _experts(n)
-    else:
-        options = _regularisation(n)
+        options = {**EXPERT_DROPOUT, "n_hidden": n_hidden, "n_embed": n_hidden // 2}
     values = {k: v for k, v in values.items() if k not in given or getattr(start, k) is None}
-    options = {k: v for k, v in options.items() if k in models.options_of(start.model) and k not in given}
+    options = {k: v for k, v in options.items() if k not in given}
     recipe = start.replace(**values, options=options)
     assert recipe.batch_size is not None
     per_epoch = max(1, n // (recipe.batch_size * (1 if is_windowed else recipe.bptt)))
@@ -61,16 +64,3 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
         stops = "patience" not in given and start.schedule in ("constant", "one-cycle", "cosine")
         recipe = recipe.replace(epochs=epochs, **({"patience": max(3, epochs // 4)} if stops else {}))
     return recipe, f"defaults for a text of {n:,} characters"
-
-
-def _experts(n: int) -> tuple[float, dict[str, Any]]:
-    """Return learning rate and options of `lstm-ngram` for a training part of n characters."""
-    if n < 40_000:
-        return 4e-3, {"n_hidden": 64, "n_embed": 32, "head_dropout": 0.5, "input_dropout": 0.3}
-    return 8e-3, {"n_hidden": 128, "n_embed": 64, "head_dropout": 0.4, "input_dropout": 0.2}
-
-
-def _regularisation(n: int) -> dict[str, Any]:
-    """Return the options of any other network for a training part of n characters."""
-    dropout = 0.5 if n < 100_000 else 0.3
-    return {"head_dropout": dropout, "dropout": dropout / 2}

@@ -63,9 +63,14 @@ def test_a_batch_size_given_as_none_is_chosen_by_the_size_of_the_text():
     assert chosen(2000, model="gru", batch_size=None).batch_size == 4
 
 
-def test_regularisation_grows_as_the_text_shrinks():
-    rates = [chosen(n, model="gru").options.get("head_dropout", 0) for n in (2000, 200_000, 600_000)]
-    assert rates == sorted(rates, reverse=True) and len(set(rates)) == 3
+@pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
+def test_a_short_text_has_dropout_and_a_large_one_has_none(model):
+    rates = [chosen(n, model=model).options.get("head_dropout", 0) for n in (2000, 200_000, 600_000)]
+    assert rates == [0.25, 0.25, 0]
+
+
+def test_a_model_that_has_dropout_by_its_own_defaults_keeps_it():
+    assert not {"dropout", "head_dropout"} & chosen(5000, model="awd-lstm").options.keys()
 
 
 def test_defaults_name_only_options_that_the_model_has():
