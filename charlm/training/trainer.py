@@ -42,7 +42,7 @@ N_LANES = 32  # at most, for validation while training
 LANE_CHARS = 1024  # of the validation part in each lane at least
 MAX_VALID_CHARS = 1 << 16  # of the validation part that are read at most while training
 SKETCH_CHARS = 1 << 14  # the same within an epoch
-FINAL_CHARS = 250_000  # of a part that are read at most after the training, the first ones
+FINAL_CHARS = 125_000  # of a part that are read at most after the training, the first ones
 VALID_EVERY = 100_000  # characters between two validations within an epoch at least
 MAX_VALID_PER_EPOCH = 10
 
