@@ -19,10 +19,14 @@ from typing import NoReturn
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
+from charlm.cli.streams import standard_streams
 from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
+from charlm.messages import say
 from charlm.version import __version__
 
 COMPLETE = "_CHARLM_COMPLETE"  # environment variable by which a shell asks for completions
+PRINT_SAMPLES = {"sample", "train"}  # commands whose text goes to a file or pipe as it is
+TERMINATING = ("SIGTERM", "SIGHUP")  # the second when a terminal is closed
 
 COMMANDS = {  # name: (module:function, description)
     "train": ("train:train", "Train a model on a text."),
@@ -97,43 +101,51 @@ def cli() -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Raise `Interrupted` on SIGTERM, so that a command cleans up as after Ctrl-C."""
+    """Raise `Interrupted` on a terminating signal, so that a command cleans up as after Ctrl-C.
+
+    A signal that is ignored, as by `nohup`, stays ignored.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
+    is_main = threading.current_thread() is threading.main_thread()
+    numbers = [getattr(signal, name) for name in TERMINATING if is_main and hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    caught = [number for number in numbers if before[number] is signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, terminate)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in caught:
+            signal.signal(number, before[number])
 
 
 def _fail(message: str, code: int) -> NoReturn:
     if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(2)  # if rank 0 fails with the same error, torchrun ends this process before it repeats it
-    print(f"charlm: {' '.join(message.split())}", file=sys.stderr)
+    say(" ".join(message.split()))
     raise SystemExit(code)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; an error is one line on stderr."""
-    if instruction := os.environ.get(COMPLETE):
-        raise SystemExit(shell_complete(cli, {}, "charlm", COMPLETE, instruction))
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    with standard_streams(raw=not PRINT_SAMPLES.isdisjoint(given[:1])):
+        if instruction := os.environ.get(COMPLETE):
+            raise SystemExit(shell_complete(cli, {}, "charlm", COMPLETE, instruction))
+        _run([argument for argument in given if argument != "--debug"], debug="--debug" in given)
+    raise SystemExit(0)
+
+
+def _run(arguments: list[str], debug: bool) -> None:
     try:
-        with _terminable(), cli.make_context("charlm", [a for a in given if a != "--debug"]) as context:
+        with _terminable(), cli.make_context("charlm", arguments) as context:
             cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as error:
         raise SystemExit(error.exit_code) from None
-    except BrokenPipeError:  # the reader has closed the pipe, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(141) from None
     except Interrupted as error:
         _fail("terminated", 128 + error.number)
     except (KeyboardInterrupt, click.Abort):
@@ -161,4 +173,3 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if debug:
             raise
         _fail(f"{type(error).__name__}: {error}; --debug shows the traceback", 1)
-    raise SystemExit(0)

@@ -16,11 +16,11 @@ from charlm.cli.options import (
     json_option,
     option,
     read_text,
-    say,
     some_recipe_options,
     table,
 )
 from charlm.errors import CharlmError, UsageError
+from charlm.messages import say
 from charlm.recipe import Recipe
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")

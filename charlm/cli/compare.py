@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import folder_option, json_option, say, table
+from charlm.cli.options import folder_option, json_option, table
+from charlm.messages import say
 
 HEAD = ["run", "model", "state", "params", "train", "valid", "test", "acc", "MB", "sec", "chars", "char/s"]
 KEPT = 7  # columns that are kept on a narrow terminal

@@ -11,7 +11,8 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option, say
+from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option
+from charlm.messages import say
 
 NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on the text"
 

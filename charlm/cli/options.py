@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, fields
@@ -15,6 +14,7 @@ import click
 from charlm import recipes
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
 from charlm.errors import InputNotFoundError, UsageError
+from charlm.messages import say
 from charlm.recipe import DEVICES, GROUPS, Recipe
 
 if TYPE_CHECKING:
@@ -259,11 +259,6 @@ own_model_option = click.option(
     metavar="FILE.py:CLASS",
     help="Import this class, if the model's architecture is not in the package.",
 )
-
-
-def say(message: str) -> None:
-    """Print a message that does not end the command, on stderr."""
-    print(f"charlm: {message}", file=sys.stderr)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

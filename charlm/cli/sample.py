@@ -21,11 +21,11 @@ from charlm.cli.options import (
     folder_option,
     json_option,
     own_model_option,
-    say,
     unknown_option,
 )
 from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.generation import defaults
+from charlm.messages import say
 
 if TYPE_CHECKING:
     from charlm.generation.generator import TextGenerator
@@ -136,7 +136,7 @@ def sample(
         for i, pieces in enumerate(model.generate_many(num, prompt, length, seed=seed, stop=stops, **options)):
             if as_json:
                 texts.append("".join(pieces))
-                print(json.dumps({"prime": prompt, "text": texts[-1]}, ensure_ascii=False), flush=True)
+                print(json.dumps({"prime": prompt, "text": texts[-1]}), flush=True)
                 continue
             if i > 0:
                 print("-" * 20)

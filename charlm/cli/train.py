@@ -23,10 +23,10 @@ from charlm.cli.options import (
     option,
     read_text,
     recipe_options,
-    say,
     take_recipe,
 )
 from charlm.errors import Interrupted, UsageError
+from charlm.messages import say
 
 if TYPE_CHECKING:
     from charlm.data.corpus import Corpus
@@ -146,7 +146,8 @@ def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> 
     if as_json:
         print(json.dumps({"run": str(run), **result}))
         return
-    print(model.sample(length=400, temperature=0.8, seed=seed).strip())
+    if not sys.stdout.closed:  # a daemon has none and needs none
+        print(model.sample(length=400, temperature=0.8, seed=seed).strip())
     lines = [
         f"trained on {result['n_chars']:,} characters in {result['seconds']:.0f} s; files in {run}",
         wrapped(f"bits per character, each part read once from its start: {bits(result)}"),
@@ -181,7 +182,9 @@ def _exit_interrupted(run: Path, choices: Recipe, number: int) -> NoReturn:
             command, action = "eval", "evaluates the model"
             rest = "" if has_held_out(choices.split) else " --part train"
         own = f" --model {shlex.quote(choices.model)}" if ":" in choices.model else ""
-        say(f"interrupted; `charlm {command} {shlex.quote(str(run))}{rest}{own}` {action}")
+        hint = f"`charlm {command} {shlex.quote(str(run))}{rest}{own}` {action}"
+        is_saved = any((run / f"{name}.safetensors").is_file() for name in ("last", "best"))
+        say(f"interrupted; {hint if is_saved else f'nothing is saved in {run}; train again'}")
     raise SystemExit(128 + number)
 
 

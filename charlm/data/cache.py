@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import struct
-import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from charlm.data.named_texts import cache_folder
 from charlm.data.vocab import Ids, Vocab
 from charlm.errors import OutputError
 from charlm.files import fsync_dir
+from charlm.messages import say
 
 FORMAT = 3
 CLOCK_TICK = 0.02  # seconds; file systems resolve times to 0.01 or better
@@ -64,7 +64,7 @@ def load_or_encode(source: dict[str, Any], vocab_from: dict[str, Any], vocab: Vo
         if (found := _open(path, expected, vocab)) is not None:
             return found
     except OSError as error:
-        print(f"charlm: {path}: {error.strerror}; encoding the text again", file=sys.stderr)
+        say(f"{path}: {error.strerror}; encoding the text again")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _exclusive_lock(path.with_suffix(".lock")):
@@ -176,7 +176,7 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        print("charlm: another process is encoding this text; waiting for it", file=sys.stderr)
+        say("another process is encoding this text; waiting for it")
         lock.acquire()
     try:
         yield

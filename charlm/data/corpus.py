@@ -8,7 +8,6 @@ is never in memory as a whole.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +27,7 @@ from charlm.data.encoding import (
 )
 from charlm.data.vocab import Ids, Vocab
 from charlm.errors import DataError
+from charlm.messages import say
 
 MMAP_THRESHOLD = 1 << 24  # bytes; longer texts are encoded into a file
 HEAD_BYTES = 1 << 16  # of a file, from which its encoding is guessed
@@ -168,8 +168,7 @@ def _warn_of_utf16(stream: ByteStream, name: str) -> None:
         head = next(iter(ByteStream([part], HEAD_BYTES)), b"")
         if (found := utf16_or_32(head)) is not None:
             where = part if isinstance(part, Path) else name
-            message = f"{where}: has the NUL bytes of {found}, not UTF-8; convert it: iconv -f {found} -t UTF-8"
-            print(f"charlm: {message}", file=sys.stderr)
+            say(f"{where}: has the NUL bytes of {found}, not UTF-8; convert it: iconv -f {found} -t UTF-8")
 
 
 def _check_length(n: int, min_chars: int, name: str) -> None:

@@ -24,6 +24,7 @@ from charlm.data.byte_stream import ByteStream, read_pipe
 from charlm.data.generated_texts import human_numbers, python_docs
 from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean
 from charlm.files import atomic_write
+from charlm.messages import say
 
 TIMEOUT_SECONDS = 20
 BLOCK_BYTES = 1 << 16  # downloaded at a time
@@ -217,5 +218,5 @@ def download(text: NamedText, folder: Path) -> bytes:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / text.file, checked)
     except (OSError, OutputError) as error:  # the text can be used without the file
-        print(f"charlm: {text.file} could not be saved for the next run: {error}", file=sys.stderr)
+        say(f"{text.file} could not be saved for the next run: {error}")
     return checked

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from charlm.data.corpus import Corpus
 from charlm.errors import CheckpointError, DataError, OutputError
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
+from charlm.messages import say
 from charlm.models.base import CharModel
 from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
@@ -143,7 +143,12 @@ def _train(
     model.load_state_dict(weights, strict=False)  # counts are the same in all snapshots
     metadata.result = distributed.run_on_rank0(partial(_result, trainer))
     free_training_cache(model)
-    write(name, metadata)
+    try:
+        write(name, metadata)
+    except OutputError as error:
+        if not state.interrupted:
+            raise
+        _warn(f"not saved: {error}")  # a resumed run continues from the save before
     if folder is not None and distributed.is_main_process():
         try:
             with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
@@ -180,7 +185,7 @@ def _write_snapshot(
 
 def _warn(message: str) -> None:
     """Print a message on stderr about a problem that does not end the training."""
-    print(f"\ncharlm: {message}", file=sys.stderr)
+    say(message, start="\n")
 
 
 @contextmanager

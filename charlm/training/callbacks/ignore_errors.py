@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from charlm.messages import say
 from charlm.training.loop import HOOKS, Callback, TrainState
 
 
@@ -33,5 +34,5 @@ class IgnoreIOErrors(Callback):
         except OSError as error:
             self.failed = True
             name = type(self.logger).__name__
-            where = f"{error.filename}: " if error.filename else ""
-            print(f"\ncharlm: {name} is disabled, training continues: {where}{error.strerror}", file=sys.stderr)
+            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            say(f"{name} is disabled, training continues: {where}{error.strerror}", start="\n")

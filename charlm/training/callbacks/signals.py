@@ -20,16 +20,21 @@ def install_handlers(handlers: Mapping[str, Handler]) -> dict[str, Any]:
     """Install signal handlers and return the previous ones.
 
     Args:
-        handlers: by the signal's name. Signals that the platform does not have are left out. In a thread other than
-            the main one, which receives no signals, nothing is installed.
+        handlers: by the signal's name. Signals that the platform does not have are left out, and ignored ones (by
+            `nohup`, or in the background of a script) stay ignored. In a thread other than the main one, which
+            receives no signals, nothing is installed.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {name: signal.signal(getattr(signal, name), do) for name, do in handlers.items() if hasattr(signal, name)}
+    numbers = {name: getattr(signal, name) for name in handlers if hasattr(signal, name)}
+    caught = {name: number for name, number in numbers.items() if signal.getsignal(number) is not signal.SIG_IGN}
+    return {name: signal.signal(number, handlers[name]) for name, number in caught.items()}
 
 
 class StopOnSignal(Callback):
-    """SIGINT (Ctrl-C) and SIGTERM stop the training after the present step; a second signal stops it at once.
+    """SIGINT (Ctrl-C), SIGTERM and SIGHUP stop the training after the present step; a second signal stops it at once.
+
+    SIGHUP comes when the terminal is closed, from the shell and from the system: a second one is no other wish.
 
     Of several processes, one that receives a signal stops all of them. Place this callback last, so that the handlers
     are there until everything else has ended.
@@ -56,7 +61,7 @@ class StopOnSignal(Callback):
     def on_fit_start(self, state: TrainState) -> None:
         """Install the handlers."""
         self._pending = 0
-        self._previous = install_handlers({"SIGINT": self._receive, "SIGTERM": self._receive})
+        self._previous = install_handlers(dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP"), self._receive))
 
     def on_batch_end(self, state: TrainState) -> None:
         """Stop if a signal was received; `TrainState.synchronize` tells the other processes."""
@@ -69,6 +74,7 @@ class StopOnSignal(Callback):
         install_handlers(self._previous)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        is_second, self._pending = bool(self._pending), number
-        if is_second or self._may_raise:
+        is_repeated = self._pending == number == getattr(signal, "SIGHUP", None)
+        is_second, self._pending = bool(self._pending) and not is_repeated, number
+        if is_second or (self._may_raise and not is_repeated):
             raise Interrupted(number)
