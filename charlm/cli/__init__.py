@@ -107,7 +107,7 @@ def _terminable() -> Iterator[None]:
     """
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
+        raise Interrupted(signal.SIGTERM)
 
     is_main = threading.current_thread() is threading.main_thread()
     numbers = [getattr(signal, name) for name in TERMINATING if is_main and hasattr(signal, name)]

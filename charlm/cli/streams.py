@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import errno
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +18,6 @@ from charlm.errors import OutputError
 from charlm.messages import escaped, printable, say
 
 ESCAPE = "charlm.escape"  # name of the error handler of encodings
-LONE_RETURN = re.compile(r"\r(?!\n)")
 KEPT_ERRORS = ("ignore", "replace", "backslashreplace", "xmlcharrefreplace", "namereplace")  # chosen by the user
 
 
@@ -76,7 +74,7 @@ class _Output(_Stream):
             text, self._return = self._return + text, ""
             if text.endswith("\r"):
                 text, self._return = text[:-1], "\r"
-            text = "\r\n".join(map(printable, LONE_RETURN.sub(escaped("\r"), text).split("\r\n")))
+            text = "\r\n".join(map(printable, text.split("\r\n")))
         try:
             self._stream.write(self._encodable(text))
         except (OSError, ValueError) as error:

@@ -66,7 +66,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
             use(own_model)
 
     from charlm.training import distributed, launch
-    from charlm.training.callbacks import Progress, WarnOversubscription
+    from charlm.training.callbacks import IgnoreIOErrors, Progress, WarnOversubscription
     from charlm.training.session import train as train_model
     from charlm.training.text_defaults import fit_to_text
 
@@ -85,7 +85,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
             run, resumes = distributed.run_on_rank0(
                 partial(_run_folder, name, choices.model.rpartition(":")[2], folder)
             )
-        shown = [Progress(samples), WarnOversubscription()] if distributed.is_main_process() else []
+        shown = [Progress(samples), IgnoreIOErrors(WarnOversubscription())] if distributed.is_main_process() else []
         try:
             model = train_model(
                 choices, corpus, run, shown, _warn if resumes else None, partial(_print_header, source, run)

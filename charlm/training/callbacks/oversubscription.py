@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
+from tqdm import tqdm
 
-from charlm.messages import say
 from charlm.training.loop import Callback, TrainState
 
 FIRST, INTERVAL = 5.0, 300.0  # seconds of training before the first check, and the longest time between two checks
@@ -48,8 +49,8 @@ class WarnOversubscription(Callback):
         self._found = self._found + 1 if is_slow else 0
         if self._found == N_CHECKS:
             self._next = float("inf")
-            say(
-                f"another process occupies a core, which makes {n_threads} threads slower than one; "
+            tqdm.write(
+                f"charlm: another process occupies a core, which makes {n_threads} threads slower than one; "
                 "to speed up: Ctrl-C, then OMP_NUM_THREADS=1 charlm train --resume",
-                start="\n",
+                file=sys.stderr,
             )

@@ -34,7 +34,7 @@ def install_handlers(handlers: Mapping[str, Handler]) -> dict[str, Any]:
 class StopOnSignal(Callback):
     """SIGINT (Ctrl-C), SIGTERM and SIGHUP stop the training after the present step; a second signal stops it at once.
 
-    SIGHUP comes when the terminal is closed, from the shell and from the system: a second one is no other wish.
+    SIGHUP, of a terminal that is closed, counts as SIGTERM; it may come twice, from the shell and from the system.
 
     Of several processes, one that receives a signal stops all of them. Place this callback last, so that the handlers
     are there until everything else has ended.
@@ -74,7 +74,10 @@ class StopOnSignal(Callback):
         install_handlers(self._previous)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        is_repeated = self._pending == number == getattr(signal, "SIGHUP", None)
-        is_second, self._pending = bool(self._pending) and not is_repeated, number
-        if is_second or (self._may_raise and not is_repeated):
+        is_hangup = number == getattr(signal, "SIGHUP", None)
+        if is_hangup and self._pending:
+            return
+        number = signal.SIGTERM if is_hangup else number  # the number 1 of SIGHUP is True, a stop without a signal
+        is_second, self._pending = bool(self._pending), number
+        if is_second or self._may_raise:
             raise Interrupted(number)
