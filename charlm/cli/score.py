@@ -19,10 +19,10 @@ from charlm.cli.options import (
     folder_option,
     json_option,
     own_model_option,
-    say,
     table,
 )
 from charlm.errors import UsageError
+from charlm.messages import say
 
 if TYPE_CHECKING:
     from charlm.experiments.score import TextToScore

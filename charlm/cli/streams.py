@@ -30,6 +30,10 @@ class _Stream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal; a closed one is none."""
+        return not self._stream.closed and self._stream.isatty()
+
     def _discard(self) -> None:
         """Send what the buffer still holds to the null device: Python would fail at its end when it writes that."""
         with suppress(OSError, ValueError):
@@ -59,7 +63,7 @@ class _Output(_Stream):
     def __init__(self, stream: TextIO, raw: bool) -> None:
         super().__init__(stream)
         self.lacking = False
-        self._raw = raw and not (not stream.closed and stream.isatty())
+        self._raw = raw and not self.isatty()
         self._return = ""  # a carriage return at the end of a text, until it is known whether a line feed follows
 
     def write(self, text: str) -> int:
@@ -75,11 +79,15 @@ class _Output(_Stream):
             if text.endswith("\r"):
                 text, self._return = text[:-1], "\r"
             text = "\r\n".join(map(printable, text.split("\r\n")))
+        self.write_styled(text)
+        return n
+
+    def write_styled(self, text: str) -> None:
+        """Write a text with the command's own escape sequences; see `write`."""
         try:
             self._stream.write(self._encodable(text))
         except (OSError, ValueError) as error:
             self._fail(error)
-        return n
 
     def flush(self) -> None:
         """Write what the buffer holds; see `write`."""

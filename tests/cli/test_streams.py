@@ -38,6 +38,8 @@ COMMANDS = [
     "compare",
     "compare --json",
     "info made",
+    "score made",
+    "next made --prime Die",
     "models",
     "corpora",
     "recipes",
