@@ -106,7 +106,7 @@ def test_characters_that_an_encoding_lacks_are_escaped_with_one_note(encoding, h
         printed = out.read()
         if "--json" in line:
             assert printed.isascii() and json.loads(printed)
-        is_escaped = re.search(r"\\u[0-9a-f]{4}", printed) is not None and "--json" not in line
+        is_escaped = re.search(r"\\[uU][0-9a-f]{4}", printed) is not None and "--json" not in line
         note = f"charlm: standard output is {encoding}, which lacks characters"
         assert capsys.readouterr().err.count(note) == is_escaped
         if prompt in line:
