@@ -2,13 +2,14 @@
 
 python benchmarks/repetition.py RUN ... [--temperature 0.5] [--num 100] [--length 500]
 
-RUN is a run or a checkpoint file. A 15-gram is repeated if it stood in the 500 characters before it. The longest line
-is compared with that of the training text, which is found by the run's recipe.
+RUN is a run or a checkpoint file. A 15-gram is repeated if it stood in the 500 characters before it. The row "text" is
+the training part itself, in pieces of the same length; the text is found by the run's recipe.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +33,12 @@ def repeated(text: str) -> tuple[int, int]:
     return n_repeated, max(0, len(text) - N_GRAM + 1)
 
 
+def share_repeated(texts: Sequence[str]) -> float:
+    """Return the fraction of the n-grams of all texts that are repeated."""
+    n_repeated, n_grams = map(sum, zip(*map(repeated, texts), strict=True))
+    return n_repeated / n_grams
+
+
 def longest_line(text: str) -> int:
     """Return the length of the longest line."""
     return max(map(len, text.split("\n")))
@@ -47,17 +54,18 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=500)
     parser.add_argument("--checkpoints", type=Path, default=runs.FOLDER)
     given = parser.parse_args()
-    print(f"{'run':20} {'cache model':12} {'repeated':>9} {'longest line':>13} {'in the text':>12}")
+    print(f"{'run':20} {'cache model':12} {'repeated':>9} {'longest line':>13}")
     for name in given.run:
         model = LanguageModel.load(runs.find_checkpoint(name, given.checkpoints))
         part = training_text(model.metadata, "this benchmark").part("train")
-        in_text = longest_line(model.vocab.decode(part.tolist()))
+        text = model.vocab.decode(part.tolist())
+        pieces = [text[i : i + given.length] for i in range(0, len(text), given.length)]
+        print(f"{name:20} {'text':12} {share_repeated(pieces):9.2%} {longest_line(text):13}")
         for cache_model in CACHE_MODELS:
             options = {"temperature": given.temperature, "cache_model": cache_model, "seed": 0}
             texts = ["".join(text) for text in model.generate_many(given.num, "", given.length, **options)]
-            n_repeated, n_grams = map(sum, zip(*map(repeated, texts), strict=True))
             longest = max(map(longest_line, texts))
-            print(f"{name:20} {cache_model:12} {n_repeated / n_grams:9.2%} {longest:13} {in_text:12}")
+            print(f"{name:20} {cache_model:12} {share_repeated(texts):9.2%} {longest:13}", flush=True)
 
 
 if __name__ == "__main__":
