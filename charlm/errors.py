@@ -57,3 +57,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     words = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), list(words), n=1)
     return f"; did you mean {words[near[0]]!r}?" if near else ""
+
+
+def shown(value: object, width: int = 60) -> str:
+    """Return a value as code for a message, in one line and shortened."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no integer of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= width else f"{text[: width - 20]}...{text[-12:]} ({len(text):,} characters)"

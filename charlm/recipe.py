@@ -6,11 +6,11 @@ constructor are in the file's `[options]` table.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from charlm.errors import UsageError, did_you_mean
+from charlm.errors import UsageError, did_you_mean, shown
+from charlm.ranges import RANGES, checked
 
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -18,14 +18,13 @@ SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
 SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 GROUPS = ("Text", "Model", "Optimiser", "Schedule", "Regularisation", "Saving", "Output")  # of options
 DEVICES = ("auto", "cpu", "cuda", "mps")
-MAX_CONTEXT = 1 << 20  # characters of a window
+_KINDS = {"str": "a string, not empty", "bool": "true or false", "dict": "a table of named options"}
 
 
 def _key(
     default: Any,
     help: str,
     choices: tuple[str, ...] = (),
-    minimum: float | None = None,
     group: str = "Optimiser",
     flag: str | None = None,
 ) -> Any:
@@ -35,11 +34,10 @@ def _key(
         default: its value if nothing is said.
         help: description.
         choices: all values it can have.
-        minimum: lowest value.
         group: one of `GROUPS`, the heading of its option on the help page.
         flag: its option, if that has another name.
     """
-    meta = {"help": help, "choices": choices, "minimum": minimum, "group": group, "flag": flag}
+    meta = {"help": help, "choices": choices, "group": group, "flag": flag}
     return field(default=default, metadata=meta)
 
 
@@ -70,9 +68,7 @@ class Recipe:
     split: str = _key("standard", "Split into training, validation and test part.", SPLITS, group="Text")
     bytes: bool = _key(False, "Use bytes instead of characters as symbols.", group="Text")
     lower: bool = _key(False, "Convert the text to lower case.", group="Text")
-    min_count: int = _key(
-        1, "Minimum count of a character in the vocabulary; rarer ones are unknown.", minimum=1, group="Text"
-    )
+    min_count: int = _key(1, "Minimum count of a character in the vocabulary; rarer ones are unknown.", group="Text")
 
     feed: str | None = _key(
         None,
@@ -80,108 +76,81 @@ class Recipe:
         FEEDS,
         group="Text",
     )
-    n_context: int = _key(8, "Window length in characters (feed windows).", minimum=1, group="Text")
-    stride: int = _key(
-        1, "Characters between the starts of neighbouring windows (feed windows).", minimum=1, group="Text"
-    )
+    n_context: int = _key(8, "Window length in characters (feed windows).", group="Text")
+    stride: int = _key(1, "Characters between the starts of neighbouring windows (feed windows).", group="Text")
     bptt: int = _key(
         64,
         "Sequence length in characters for truncated backpropagation (feeds chunks, stream).",
-        minimum=1,
         group="Text",
     )
-    batch_size: int | None = _key(
-        None, "Sequences per batch. Default: 512 for windows, else 32.", minimum=1, group="Text"
-    )
+    batch_size: int | None = _key(None, "Sequences per batch. Default: 512 for windows, else 32.", group="Text")
 
     optimizer: str = _key("adam", "Optimiser, from torch.optim.", OPTIMIZERS)
-    learning_rate: float | None = _key(None, "Peak learning rate. Default: depends on the model.", minimum=0)
-    momentum: float = _key(
-        0.9, "Momentum (sgd, rmsprop); the one-cycle schedule varies that of sgd unless it is 0.", minimum=0
-    )
-    weight_decay: float = _key(
-        0.0, "Weight decay; decoupled for adamw, else L2 penalty.", minimum=0, group="Regularisation"
-    )
-    clip: float | None = _key(None, "Clip the gradient to this L2 norm.", minimum=0)
+    learning_rate: float | None = _key(None, "Peak learning rate. Default: depends on the model.")
+    momentum: float = _key(0.9, "Momentum (sgd, rmsprop); the one-cycle schedule varies that of sgd unless it is 0.")
+    weight_decay: float = _key(0.0, "Weight decay; decoupled for adamw, else L2 penalty.", group="Regularisation")
+    clip: float | None = _key(None, "Clip the gradient to this L2 norm.")
     label_smoothing: float = _key(
         0.0,
         "Label smoothing: probability mass distributed uniformly over all symbols.",
-        minimum=0,
         group="Regularisation",
     )
     ar: float = _key(
         0.0,
         "Activation regularisation: weight of the L2 penalty on features (AWD-LSTM: 2).",
-        minimum=0,
         group="Regularisation",
     )
     tar: float = _key(
         0.0,
         "Temporal activation regularisation: weight of the L2 penalty on their changes (AWD-LSTM: 1).",
-        minimum=0,
         group="Regularisation",
     )
     skip_nonfinite: bool = _key(False, "Skip steps with a non-finite gradient instead of stopping.")
     ema: float | None = _key(
         None,
         "Decay per step of an exponential moving average of the weights, used as the model.",
-        minimum=0,
         group="Regularisation",
     )
     freeze: tuple[str, ...] = _key((), "Layer groups that keep their weights: embed,layers.0 (commas).")
     unfreeze_epochs: float | None = _key(
-        None, "Gradual unfreezing: train the head first, and one group more every N epochs.", minimum=0
+        None, "Gradual unfreezing: train the head first, and one group more every N epochs."
     )
     group_rates: tuple[float, ...] = _key(
-        (), "Factors of the learning rate from embedding to head: 0.01,0.1,1 (commas).", minimum=0
+        (), "Factors of the learning rate from embedding to head: 0.01,0.1,1 (commas)."
     )
     schedule: str = _key("one-cycle", "Learning rate schedule.", SCHEDULES, group="Schedule")
-    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", minimum=0, group="Schedule")
-    hold_epochs: float = _key(0.0, "Epochs at the peak learning rate before the schedule.", minimum=0, group="Schedule")
+    warmup_epochs: float = _key(0.0, "Epochs of linear warm-up before the schedule.", group="Schedule")
+    hold_epochs: float = _key(0.0, "Epochs at the peak learning rate before the schedule.", group="Schedule")
     drop_epochs: tuple[float, ...] = _key(
-        (), "Epochs after which the learning rate is divided by 10 (schedule steps).", minimum=0, group="Schedule"
+        (), "Epochs after which the learning rate is divided by 10 (schedule steps).", group="Schedule"
     )
     n_cycles: int = _key(
-        4, "Number of cycles, each twice as long as the previous one (schedule restarts).", minimum=1, group="Schedule"
+        4, "Number of cycles, each twice as long as the previous one (schedule restarts).", group="Schedule"
     )
-    epochs: int | None = _key(10, "Epochs: passes over the training part.", minimum=1, group="Schedule")
+    epochs: int | None = _key(10, "Epochs: passes over the training part.", group="Schedule")
     minutes: float | None = _key(
-        None, "Time limit in minutes of training; replaces the limit in epochs.", minimum=0, group="Schedule"
+        None, "Time limit in minutes of training; replaces the limit in epochs.", group="Schedule"
     )
     patience: int | None = _key(
-        None, "Early stopping: epochs without improvement of the validation loss.", minimum=1, group="Schedule"
+        None, "Early stopping: epochs without improvement of the validation loss.", group="Schedule"
     )
 
-    save_steps: int | None = _key(None, "Save a checkpoint for resuming every N steps.", minimum=1, group="Saving")
-    save_minutes: float = _key(10.0, "Save a checkpoint for resuming every N minutes.", minimum=0, group="Saving")
+    save_steps: int | None = _key(None, "Save a checkpoint for resuming every N steps.", group="Saving")
+    save_minutes: float = _key(10.0, "Save a checkpoint for resuming every N minutes.", group="Saving")
 
-    seed: int = _key(0, "Seed of initial weights, order and dropout.", minimum=0)
+    seed: int = _key(0, "Seed of initial weights, order and dropout.")
     device: str = _key("auto", "Device; auto selects cuda, mps or cpu, in this order.", DEVICES)
     bf16: bool = _key(False, "Forward pass in bfloat16, on GPUs that support it.")
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Check every value, and convert it to its type."""
         for key in fields(self):
-            value, meta = getattr(self, key.name), key.metadata
-            if value is None or key.name == "options":
-                continue
-            if meta["choices"] and value not in meta["choices"]:
-                hint = did_you_mean(str(value), meta["choices"])
-                raise UsageError(f"{key.name} is {value!r}{hint}; it is one of: {', '.join(meta['choices'])}")
-            minimum = meta["minimum"]
-            for number in value if isinstance(value, tuple) else (value,):
-                if minimum is not None and not (minimum <= number < math.inf):
-                    raise UsageError(f"{key.name} is {number}; it must be at least {minimum} and finite")
-        if self.seed >= 2**64:
-            raise UsageError(f"seed is {self.seed}; it must be below 2**64")
-        if self.n_context > MAX_CONTEXT:
-            raise UsageError(f"n_context is {self.n_context}; it must be at most {MAX_CONTEXT}")
-        for name in ("label_smoothing", "ema"):
-            if (value := getattr(self, name)) is not None and value >= 1:
-                raise UsageError(f"{name} is {value}; it must be below 1")
-        for name in ("learning_rate", "clip", "minutes"):
-            if getattr(self, name) == 0:
-                raise UsageError(f"{name} is 0; it must be positive")
+            value = _typed(key.name, getattr(self, key.name), str(key.type))
+            object.__setattr__(self, key.name, value)  # the only assignment to a frozen instance
+            choices = key.metadata.get("choices")
+            if choices and value is not None and value not in choices:
+                hint = did_you_mean(value, choices)
+                raise UsageError(f"{key.name} must be one of {', '.join(choices)}, got {shown(value)}{hint}")
         if self.keep_counts and self.init_from is None:
             raise UsageError("keep_counts needs a trained model; name it with --from")
         if self.epochs is None and self.minutes is None:
@@ -193,17 +162,14 @@ class Recipe:
         Raises:
             UsageError: an unknown key, or a value of the wrong type or out of range.
         """
-        known = {key.name: key for key in fields(self)}
-        for name, value in changes.items():
+        known = [key.name for key in fields(self)]
+        for name in changes:
             if name not in known:
-                raise UsageError(f"no recipe key {name!r}{did_you_mean(name, known)}")
-            if name == "corpus" and isinstance(value, str):
-                value = [value]
-            changes[name] = _typed(name, value, known[name].type)
+                raise UsageError(f"no recipe key {shown(name)}{did_you_mean(name, known)}")
         if changes.get("minutes") is not None and "epochs" not in changes:
             changes["epochs"] = None
-        options = self.options | changes.pop("options", {})
-        return replace(self, options=options, **changes)
+        options = changes.pop("options", {})
+        return replace(self, options=self.options | _typed("options", options, "dict"), **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys that are not None, `options` last, in types of JSON and TOML."""
@@ -212,17 +178,25 @@ class Recipe:
         return values | {"options": self.options}
 
 
-def _typed(name: str, value: Any, annotation: Any) -> Any:
-    """Return `value` if it has the annotated type; convert int to float and list to tuple."""
-    wanted = str(annotation).split(" | ")
-    if value is None and "None" in wanted:
+def _typed(name: str, value: Any, annotation: str) -> Any:
+    """Return the value of a key as the annotated type, numbers within their range.
+
+    Raises:
+        UsageError: it has another type, or is out of range.
+    """
+    kind, _, rest = annotation.partition("[")
+    is_list = kind == "tuple"
+    kind = kind.removesuffix(" | None")
+    if value is None and annotation.endswith("None"):
         return None
-    if wanted[0].startswith("tuple") and isinstance(value, (list, tuple)):
-        element = str if "str" in wanted[0] else (int, float)
-        if all(isinstance(part, element) for part in value):
-            return tuple(value)
-    elif type(value).__name__ == wanted[0].split("[")[0]:
-        return value
-    elif wanted[0] == "float" and type(value) is int:
-        return float(value)
-    raise UsageError(f"{name} is {value!r}; it must be {wanted[0]}")
+    if name in RANGES and not is_list:
+        return checked(name, value)
+    values = list(value) if is_list and isinstance(value, (list, tuple)) else [value]
+    if name in RANGES:
+        return tuple(checked(name, number) for number in values)
+    element = rest.partition(",")[0] if is_list else kind
+    if any(type(part).__name__ != element or part == "" for part in values):
+        raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")
+    if element == "dict" and not all(isinstance(key, str) for key in value):
+        raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")
+    return tuple(values) if is_list else value

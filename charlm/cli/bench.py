@@ -12,6 +12,8 @@ import click
 from charlm.cli.completion import complete_models_and_recipes
 from charlm.cli.options import (
     GroupedCommand,
+    Name,
+    Number,
     folder_option,
     json_option,
     option,
@@ -34,10 +36,10 @@ HEAD = ["model", "params", "valid", "test", "sec", "train/s", "sample/s"]
     "characters, --minutes the same time; the defaults below are those of an architecture, a recipe keeps its own. "
     "The same command resumes an interrupted benchmark.",
 )
-@click.argument("model", nargs=-1, required=True, shell_complete=complete_models_and_recipes)
+@click.argument("model", nargs=-1, required=True, type=Name(), shell_complete=complete_models_and_recipes)
 @option(
     "--seeds",
-    type=click.IntRange(1),
+    type=Number("seeds"),
     default=3,
     show_default=True,
     help="Trainings per model, by seed.",
@@ -45,12 +47,13 @@ HEAD = ["model", "params", "valid", "test", "sec", "train/s", "sample/s"]
 )
 @option(
     "--parameters",
-    type=click.IntRange(1),
+    type=Number("parameters"),
     help="Match this number of parameters by the hidden sizes.",
     group="Model",
 )
 @option(
     "--name",
+    type=Name(),
     default="bench",
     show_default=True,
     help="Folder of the benchmark, in the folder of runs.",

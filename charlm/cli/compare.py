@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import folder_option, json_option, table
+from charlm.cli.options import Name, folder_option, json_option, table
 from charlm.messages import say
 
 HEAD = ["run", "model", "state", "params", "train", "valid", "test", "acc", "MB", "sec", "chars", "char/s"]
@@ -20,7 +20,7 @@ KEPT = 7  # columns that are kept on a narrow terminal
 
 
 @click.command(help="Table of all runs, or of the named runs; the best run comes first.")
-@click.argument("run", nargs=-1, shell_complete=complete_runs)
+@click.argument("run", type=Name(), nargs=-1, shell_complete=complete_runs)
 @click.option("--wide", is_flag=True, help="Print all columns, also if they are wider than the terminal.")
 @folder_option
 @json_option

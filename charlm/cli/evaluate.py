@@ -11,7 +11,7 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option
+from charlm.cli.options import Name, choose_checkpoint, device_option, folder_option, json_option, own_model_option
 from charlm.messages import say
 
 NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on the text"
@@ -21,8 +21,10 @@ NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on 
     help="Bits per character of the trained model RUN, on the test part of its own text or on another text. Several "
     "models are evaluated one by one and as a mixture. Without RUN: the newest finished run, else the built-in model."
 )
-@click.argument("run", nargs=-1, shell_complete=complete_runs)
-@click.option("--corpus", multiple=True, help="Another text: name, file, folder or - (standard input). Repeatable.")
+@click.argument("run", type=Name(), nargs=-1, shell_complete=complete_runs)
+@click.option(
+    "--corpus", type=Name(), multiple=True, help="Another text: name, file, folder or - (standard input). Repeatable."
+)
 @click.option(
     "--part",
     type=click.Choice(["train", "valid", "test", "all"]),

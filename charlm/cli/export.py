@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import folder_option, own_model_option
+from charlm.cli.options import FilePath, Name, folder_option, own_model_option
 from charlm.errors import OutputError, UsageError
 from charlm.files import atomic_write, check_replaceable
 
@@ -17,8 +17,8 @@ from charlm.files import atomic_write, check_replaceable
     help="Copy a checkpoint (of RUN, or a file) to FILE.safetensors, without the state of its training; or write it as "
     "a page, FILE.html, that runs the model in a browser, without a network."
 )
-@click.argument("run", shell_complete=complete_runs)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("run", type=Name(), shell_complete=complete_runs)
+@click.argument("file", type=FilePath(path_type=Path, dir_okay=False))
 @click.option("--half", is_flag=True, help="Store the weights in float16: half the size.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @own_model_option

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs
-from charlm.cli.options import MODEL_FLAGS, choose_checkpoint, folder_option, json_option, own_model_option, table
+from charlm.cli.options import MODEL_FLAGS, Name, choose_checkpoint, folder_option, json_option, own_model_option, table
 
 
 @click.command(help="List the architectures, or show the formula and options of NAME.")
-@click.argument("name", required=False, shell_complete=complete_models)
+@click.argument("name", type=Name(), required=False, shell_complete=complete_models)
 @json_option
 def models(name: str | None, as_json: bool) -> None:
     """See the command's help."""
@@ -70,7 +70,7 @@ def corpora(as_json: bool) -> None:
 
 
 @click.command(help="List the built-in recipes, or print the keys of NAME as TOML.")
-@click.argument("name", required=False, shell_complete=complete_recipes)
+@click.argument("name", type=Name(), required=False, shell_complete=complete_recipes)
 def recipes(name: str | None) -> None:
     """See the command's help."""
     from charlm.recipes import description, load, names, to_toml
@@ -85,7 +85,7 @@ def recipes(name: str | None) -> None:
     help="Show the contents of a checkpoint: RUN is a run or a file. "
     "[default: the newest finished run, else the built-in model]"
 )
-@click.argument("run", required=False, shell_complete=complete_runs)
+@click.argument("run", type=Name(), required=False, shell_complete=complete_runs)
 @own_model_option
 @folder_option
 @json_option

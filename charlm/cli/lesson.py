@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import folder_option, json_option, some_recipe_options, table
+from charlm.cli.options import Name, Number, folder_option, json_option, some_recipe_options, table
 from charlm.recipe import Recipe
 
 
@@ -29,8 +29,10 @@ from charlm.recipe import Recipe
 @click.option(
     "--protocol/--no-protocol", default=None, help="Second table: the protocol. [default: unless --steps or --quick]"
 )
-@click.option("--corpus", default="nietzsche", show_default=True, help="Text; published results are for the default.")
-@click.option("--epochs", type=click.IntRange(1), help="Epochs. [default: those of the lesson]")
+@click.option(
+    "--corpus", type=Name(), default="nietzsche", show_default=True, help="Text; published results are for the default."
+)
+@click.option("--epochs", type=Number("epochs"), help="Epochs. [default: those of the lesson]")
 @some_recipe_options("seed", "device")
 @folder_option
 @json_option

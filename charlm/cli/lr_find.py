@@ -11,7 +11,9 @@ import click
 
 from charlm.cli.options import (
     RECIPE_KEYS,
+    FilePath,
     GroupedCommand,
+    Number,
     folder_option,
     given_keys,
     json_option,
@@ -36,18 +38,22 @@ USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
     help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`.",
 )
 @recipe_options(*USED)
-@option("--lowest", default=1e-5, show_default=True, help="First learning rate.", group="Schedule")
-@option("--highest", default=1.0, show_default=True, help="Last learning rate.", group="Schedule")
-@option("--n-steps", type=click.IntRange(20), default=200, show_default=True, help="Training steps.", group="Schedule")
-@option("--plot", "png", type=click.Path(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
+@option(
+    "--lowest", type=Number("lowest"), default=1e-5, show_default=True, help="First learning rate.", group="Schedule"
+)
+@option(
+    "--highest", type=Number("highest"), default=1.0, show_default=True, help="Last learning rate.", group="Schedule"
+)
+@option("--n-steps", type=Number("n_steps"), default=200, show_default=True, help="Training steps.", group="Schedule")
+@option("--plot", "png", type=FilePath(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
 @folder_option
 @json_option
 def lr_find(
     lowest: float, highest: float, n_steps: int, png: Path | None, folder: Path, as_json: bool, **given: Any
 ) -> None:
     """See the command's help."""
-    if not 0 < lowest < highest < float("inf"):
-        raise click.UsageError(f"--lowest {lowest} must be above 0 and below --highest {highest}, which must be finite")
+    if lowest >= highest:
+        raise click.UsageError(f"--lowest {lowest} must be below --highest {highest}")
     if png is not None and png.suffix != ".png":
         raise click.UsageError(f"--plot {png}: the file name must end in .png")
     base, keys = given.get("base"), given_keys(given)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from charlm.cli.options import Number
 from charlm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,10 +28,10 @@ def model_use_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--weights", callback=_numbers, help="Mixture weights, as 0.7,0.3. [default: fitted on validation text]"
         ),
         click.option(
-            "--segment-len", "--piece", type=int, help="Characters between two --dynamic steps. [default: 32]"
+            "--segment-len", type=Number("segment_len"), help="Characters between two --dynamic steps. [default: 32]"
         ),
-        click.option("--decay", type=float, help="Decay towards the trained weights in each --dynamic step."),
-        click.option("--rate", type=float, help="Learning rate of --dynamic."),
+        click.option("--decay", type=Number("decay"), help="Decay towards the trained weights in each --dynamic step."),
+        click.option("--rate", type=Number("rate"), help="Learning rate of --dynamic."),
         click.option(
             "--dynamic",
             type=click.Choice(["sgd", "rms"]),

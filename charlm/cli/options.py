@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from charlm import recipes
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
 from charlm.errors import InputNotFoundError, UsageError
 from charlm.messages import say
+from charlm.ranges import RANGES, checked
 from charlm.recipe import DEVICES, GROUPS, Recipe
 
 if TYPE_CHECKING:
@@ -24,16 +26,15 @@ Command = Callable[..., Any]
 
 # Options of more than one architecture; any other option is given with -o.
 MODEL_OPTIONS = [
-    ("--n-embed", int, "Embedding size.", "Model"),
-    ("--n-hidden", int, "Hidden size of each layer.", "Model"),
-    ("--n-layers", int, "Number of layers.", "Model"),
-    ("--dropout", float, "Dropout rate between layers.", "Regularisation"),
-    ("--head-dropout", float, "Dropout rate before the head.", "Regularisation"),
-    ("--init", str, "Initial recurrent weights: uniform or identity.", "Model"),
+    ("--n-embed", "n_embed", "Embedding size.", "Model"),
+    ("--n-hidden", "n_hidden", "Hidden size of each layer.", "Model"),
+    ("--n-layers", "n_layers", "Number of layers.", "Model"),
+    ("--dropout", "dropout", "Dropout rate between layers.", "Regularisation"),
+    ("--head-dropout", "dropout", "Dropout rate before the head.", "Regularisation"),
+    ("--init", None, "Initial recurrent weights: uniform or identity.", "Model"),
 ]
 MODEL_FLAGS = [flag for flag, *_ in MODEL_OPTIONS] + ["--tied"]
 RECIPE_KEYS = tuple(key.name for key in fields(Recipe) if key.name != "options")
-_TYPES = {"int": int, "float": float, "str": str}
 _COMPLETE = {"model": complete_models, "corpus": complete_texts, "init_from": complete_runs}
 
 
@@ -61,20 +62,52 @@ class GroupedCommand(click.Command):
 option = partial(click.option, cls=GroupedOption)
 
 
+class Number(click.ParamType):  # type: ignore[type-arg]
+    """A number in the range of an option of `charlm.ranges.RANGES`."""
+
+    def __init__(self, name: str) -> None:
+        self.option, self.range = name, RANGES[name]
+        self.name = "integer" if self.range.kind is int else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        with suppress(ValueError):
+            value = self.range.kind(value)
+        flag = param.opts[0] if param is not None else self.option
+        return checked(flag, value, self.range)
+
+
+class Name(click.ParamType):  # type: ignore[type-arg]
+    """A name or a path: any text that is not empty."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        if not value:
+            self.fail("must not be empty; leave out the option, or name something", param, ctx)
+        return value
+
+
+class FilePath(click.Path):
+    """A path that is not empty."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        return super().convert(Name().convert(value, param, ctx) if isinstance(value, str) else value, param, ctx)
+
+
 class _CommaList(click.ParamType):  # type: ignore[type-arg]
     """Values of one type, separated by commas."""
 
     name = "list"
 
-    def __init__(self, element: Callable[[str], Any]) -> None:
+    def __init__(self, element: click.ParamType[Any]) -> None:
         self.element = element
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[Any]:
         """Return the values."""
-        try:
-            return [self.element(part.strip()) for part in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers separated by commas", param, ctx)
+        return [self.element.convert(part.strip(), param, ctx) for part in value.split(",")]
 
 
 def recipe_options(*names: str) -> Callable[[Command], Command]:
@@ -85,7 +118,8 @@ def recipe_options(*names: str) -> Callable[[Command], Command]:
     """
 
     def add(command: Command) -> Command:
-        for flag, kind, help, group in reversed(MODEL_OPTIONS):
+        for flag, name, help, group in reversed(MODEL_OPTIONS):
+            kind = Name() if name is None else Number(name)
             command = option(flag, type=kind, help=f"{help} [default: the model's]", group=group)(command)
         command = option("--tied/--untied", default=None, help="Embedding and head share weights.", group="Model")(
             command
@@ -96,7 +130,9 @@ def recipe_options(*names: str) -> Callable[[Command], Command]:
         )
         command = some_recipe_options(*names)(command)
         help = f"Base recipe: a name or a TOML file. [default: {recipes.DEFAULT_RECIPE}, unless --model is given]"
-        return option("--recipe", "base", help=help, group="Model", shell_complete=complete_recipes)(command)
+        return option("--recipe", "base", type=Name(), help=help, group="Model", shell_complete=complete_recipes)(
+            command
+        )
 
     return add
 
@@ -111,6 +147,7 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
             has_default = default not in (None, (), MISSING) and key.name != "model"  # the default recipe has another
             help = key.metadata["help"] + (f" [default: {default}]" if has_default else "")
             annotation = str(key.type)
+            kind = Number(key.name) if key.name in RANGES else Name()
             rest = {"help": help, "group": key.metadata["group"], "shell_complete": _COMPLETE.get(key.name)}
             if annotation == "bool":
                 name = flag.removeprefix("--")
@@ -119,12 +156,11 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
                 added = option(flag, type=click.Choice(key.metadata["choices"]), **rest)
             elif "(commas)" in key.metadata["help"]:
                 rest["help"] = help.replace(" (commas)", "")
-                added = option(flag, type=_CommaList(str if "str" in annotation else float), **rest)
+                added = option(flag, type=_CommaList(kind), **rest)
             elif annotation.startswith("tuple"):
-                element = str if "str" in annotation else float
-                added = option(flag, type=element, multiple=True, **rest | {"help": help + " Repeatable."})
+                added = option(flag, type=kind, multiple=True, **rest | {"help": help + " Repeatable."})
             else:
-                added = option(flag, key.name, type=_TYPES[annotation.split(" | ")[0]], **rest)
+                added = option(flag, key.name, type=kind, **rest)
             command = added(command)
         return command
 
@@ -203,7 +239,7 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
 folder_option = option(
     "--checkpoints",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(path_type=Path, file_okay=False),
     default="checkpoints",
     show_default=True,
     help="Folder of the runs.",

@@ -16,6 +16,8 @@ import click
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
 from charlm.cli.options import (
+    Name,
+    Number,
     choose_checkpoint,
     device_option,
     folder_option,
@@ -41,16 +43,24 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
     "the built-in model] Several models are sampled as a mixture. With --dynamic the weights are first updated on the "
     "prompt."
 )
-@click.argument("run", nargs=-1, shell_complete=complete_runs)
+@click.argument("run", nargs=-1, type=Name(), shell_complete=complete_runs)
 @click.option("--prime", default="", help="Prompt: the text to continue.")
-@click.option("--prime-file", help="Prompt from a file, after that of --prime; - is standard input.")
-@click.option("--length", type=click.IntRange(0), default=defaults.LENGTH, show_default=True, help="Characters.")
+@click.option("--prime-file", type=Name(), help="Prompt from a file, after that of --prime; - is standard input.")
+@click.option("--length", type=Number("length"), default=defaults.LENGTH, show_default=True, help="Characters.")
 @click.option(
-    "--temperature", default=defaults.TEMPERATURE, show_default=True, help="Softmax temperature; 0 is greedy sampling."
+    "--temperature",
+    type=Number("temperature"),
+    default=defaults.TEMPERATURE,
+    show_default=True,
+    help="Softmax temperature; 0 is greedy sampling.",
 )
-@click.option("--top-k", type=int, help="Sample from the k most probable characters.")
-@click.option("--top-p", type=float, help="Nucleus sampling: from the fewest characters with this total probability.")
-@click.option("--min-p", type=float, help="Sample from characters with at least this fraction of the top probability.")
+@click.option("--top-k", type=Number("top_k"), help="Sample from the k most probable characters.")
+@click.option(
+    "--top-p", type=Number("top_p"), help="Nucleus sampling: from the fewest characters with this total probability."
+)
+@click.option(
+    "--min-p", type=Number("min_p"), help="Sample from characters with at least this fraction of the top probability."
+)
 @click.option(
     "--cache-model",
     type=click.Choice(defaults.CACHE_MODELS),
@@ -58,12 +68,10 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
     show_default=True,
     help="Text that cache models (of lstm-ngram) read: the prompt alone, also the sampled text, or none.",
 )
-@click.option("--seed", type=click.IntRange(0), help="Random seed; the same seed gives the same text.")
-@click.option("--num", type=click.IntRange(1), default=1, show_default=True, help="Number of texts.")
+@click.option("--seed", type=Number("seed"), help="Random seed; the same seed gives the same text.")
+@click.option("--num", type=Number("n_texts"), default=1, show_default=True, help="Number of texts.")
 @click.option("--stop", multiple=True, help=r"End the text before this string; \n is a line break. Repeatable.")
-@click.option(
-    "--lines", type=click.IntRange(1), help="Sample this many different items of a text with one item a line."
-)
+@click.option("--lines", type=Number("lines"), help="Sample this many different items of a text with one item a line.")
 @click.option("--new", is_flag=True, help="With --lines: leave out the lines of the training text.")
 @click.option("--copies", is_flag=True, help="Report how much of the sample is copied from the training text.")
 @unknown_option

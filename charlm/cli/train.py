@@ -17,6 +17,7 @@ from charlm.cli.completion import complete_runs
 from charlm.cli.options import (
     RECIPE_KEYS,
     GroupedCommand,
+    Name,
     folder_option,
     given_keys,
     json_option,
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     "The defaults below are those for a long text; without a recipe, the size of the text decides the others.",
 )
 @recipe_options(*RECIPE_KEYS)
-@option("--name", help="Name of the run. [default: the model's name, numbered]", group="Saving")
+@option("--name", type=Name(), help="Name of the run. [default: the model's name, numbered]", group="Saving")
 @option(
     "--resume",
+    type=Name(),
     help="Resume an interrupted or killed run; its result is the same to the bit.",
     group="Saving",
     shell_complete=complete_runs,

@@ -33,6 +33,7 @@ from charlm.evaluation.metrics import nats_per_char
 from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, per_char_nll
 from charlm.models.base import CharModel
 from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
+from charlm.ranges import checked
 
 SEGMENT_LEN = 32
 MIN_COUNT_INTERVAL = 64  # minimum number of characters between two updates of n-gram counts
@@ -65,12 +66,8 @@ class DynamicConfig:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        if not 0 <= self.rate < math.inf:
-            raise UsageError(f"rate must be at least 0 and finite, got {self.rate}")
-        if not 0 <= self.decay <= 1:
-            raise UsageError(f"decay must be from 0 to 1, got {self.decay}")
-        if self.segment_len < 1:
-            raise UsageError(f"segment_len must be at least 1, got {self.segment_len}")
+        for name in ("rate", "decay", "segment_len"):
+            checked(name, getattr(self, name))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.plots import figure
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
+from charlm.ranges import checked
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.storage.transfer import resolve_recipe
@@ -154,9 +155,12 @@ def run_benchmark(
         one row a run: entry, model, seed, result, and characters per second in training and sampling.
 
     Raises:
+        UsageError: the last seed is out of range.
         OutputError: a run's folder holds something else, or a run with another recipe or text.
         KeyboardInterrupt: the user interrupted a training; finished runs are kept.
     """
+    for entry in entries.values():
+        checked("seed", entry.seed + n_seeds - 1)
     for i in range(n_seeds):
         for name, entry in entries.items():
             if i > 0 and is_ngram(entry.model):

@@ -26,6 +26,7 @@ from charlm.generation.sampler import (
     uniform_stream,
     uniform_streams,
 )
+from charlm.ranges import checked
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
@@ -111,9 +112,8 @@ class TextGenerator:
             UsageError: an option out of range.
         """
         params = SamplingParams(**sampling)
-        if n_texts < 1:
-            raise UsageError(f"n_texts must be at least 1, got {n_texts}")
-        first = secrets.randbits(63) if seed is None else seed
+        n_texts, length = checked("n_texts", n_texts), checked("length", length)
+        first = secrets.randbits(63) if seed is None else checked("seed", seed)
         uniform_stream(first + n_texts - 1)  # raises if the largest seed is out of range
         stops = [text for text in ([stop] if isinstance(stop, str) else stop) if text]
         seeds = range(first, first + n_texts)

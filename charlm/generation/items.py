@@ -14,6 +14,7 @@ from charlm.errors import DataError, UsageError
 from charlm.generation.generator import TextGenerator
 from charlm.generation.line_limit import max_line
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
+from charlm.ranges import checked
 
 MAX_ITEM = 200  # characters
 MAX_DRAWS = 50  # lines sampled for each item asked for
@@ -76,6 +77,7 @@ def sample_items(
         UsageError: an option out of range.
         DataError: the text of the model does not have one item a line, or too few different items were sampled.
     """
+    n_items = checked("lines", n_items)
     vocab, n_context, params = model.vocab, model.metadata.n_context, SamplingParams(**sampling)
     if "\n" in prompt:
         raise UsageError("--lines samples whole lines; give a --prime without a line break")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from charlm.errors import CharlmError, UsageError, did_you_mean
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
+from charlm.ranges import checked
 
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
@@ -76,13 +77,10 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        if not 0 <= self.temperature < math.inf:
-            raise UsageError(f"temperature must be finite and at least 0 (greedy), got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
-        for name, value in (("top_p", self.top_p), ("min_p", self.min_p)):
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{name} must be above 0 and at most 1, got {value}")
+        checked("temperature", self.temperature)
+        for name, value in (("top_k", self.top_k), ("top_p", self.top_p), ("min_p", self.min_p)):
+            if value is not None:
+                checked(name, value)
         if self.cache_model not in defaults.CACHE_MODELS:
             hint = did_you_mean(str(self.cache_model), defaults.CACHE_MODELS)
             raise UsageError(
@@ -163,9 +161,7 @@ def uniform_streams(seeds: Iterable[int]) -> Iterator[Numbers]:
 
 
 def _generator(seed: int) -> np.random.Generator:
-    if not 0 <= seed < 2**64:
-        raise UsageError(f"seed must be at least 0 and below 2**64, got {seed}")
-    return np.random.Generator(np.random.PCG64(seed))
+    return np.random.Generator(np.random.PCG64(checked("seed", seed)))
 
 
 def generate_ids(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from charlm.errors import UsageError, did_you_mean
+from charlm.errors import UsageError, did_you_mean, shown
 from charlm.models.awd_lstm import AWDLSTM
 from charlm.models.base import CharModel, State
 from charlm.models.char3 import Char3
@@ -34,6 +34,7 @@ from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
+from charlm.ranges import checked, model_option
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of", "use"]
 __all__ += ["AWDLSTM", "GRU", "LSTM", "RNN", "Char3", "Concat", "GRUScratch", "LSTMNGram", "LSTMScratch", "Loop"]
@@ -154,14 +155,10 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
             hint = did_you_mean(key, known) or f"; it has: {', '.join(known)}"
             raise UsageError(f"model {name} has no option {key!r}{hint}")
         default = known[key]
-        wanted = (int, float) if isinstance(default, float) else type(default)
-        if not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool):
-            raise UsageError(f"model {name}: {key} is {value!r}; it must be {type(default).__name__}")
-        minimum = 0 if isinstance(default, float) else 1
-        if not isinstance(value, (bool, str)) and not value >= minimum:
-            raise UsageError(f"model {name}: {key} is {value}; it must be at least {minimum}")
-        if "dropout" in key and not 0 <= value < 1:
-            raise UsageError(f"model {name}: {key} is {value}; it must be at least 0 and below 1")
+        if (numbers := model_option(key, default)) is not None:
+            options[key] = checked(key, value, numbers, f"model {name}: ")
+        elif not isinstance(value, type(default)):
+            raise UsageError(f"model {name}: {key} must be {type(default).__name__}, got {shown(value)}")
     model = find(name)(vocab_size, **options)
     model.name, model.config = canonical(name), known | options
     return model

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import DataError, UsageError
+from charlm.errors import DataError
 from charlm.ngrams.levels import Ints, Level, count_levels, merge_levels
+from charlm.ranges import checked
 
-MAX_ORDER = 32
 COUNTS = "counts."  # prefix of the names of counts in a checkpoint
 
 
@@ -33,13 +33,11 @@ class Trie:
         levels: the k-grams of length 1, ..., n; empty before `count` or `load`.
 
     Raises:
-        UsageError: the order is too high.
+        UsageError: the order is out of range.
     """
 
     def __init__(self, vocab_size: int, order: int, continuation: bool) -> None:
-        if order > MAX_ORDER:
-            raise UsageError(f"order must be at most {MAX_ORDER}, got {order}")
-        self.vocab_size, self.order, self.continuation = vocab_size, order, continuation
+        self.vocab_size, self.order, self.continuation = vocab_size, checked("order", order), continuation
         self.levels = [Level.empty()] * order
 
     @property
