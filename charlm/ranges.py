@@ -11,7 +11,8 @@ from typing import Any
 from charlm.errors import UsageError, shown
 
 MAX_COUNT = 2**53  # integers up to here are exact in JSON
-MAX_NUMBER = 1e30  # with room for a product of two numbers before float32 overflows at 3e38
+MAX_NUMBER = 1e18  # the product of two such numbers fits into float32
+MAX_RATE = 1e30  # also in float32 after a factor of 1000
 MAX_CONTEXT = 1 << 20  # characters of a window
 MAX_SIZE = 2**31 - 1  # of one axis of a weight
 
@@ -53,7 +54,7 @@ class Range:
     def bounds(self, number: float) -> str:
         """Describe the bounds; an upper one that only keeps numbers representable, if `number` is above it."""
         low = f"{'above' if self.above else 'at least'} {self.minimum}"
-        if self.maximum in (MAX_COUNT, MAX_NUMBER) and not number > self.maximum:
+        if self.maximum in (MAX_COUNT, MAX_NUMBER, MAX_RATE) and not number > self.maximum:
             return f"{low} and finite" if number != number else low
         high = f"{self.maximum:g}" if self.kind is float else f"{self.maximum:,}"
         if self.maximum >= 2**32 and self.kind is int:
@@ -63,6 +64,7 @@ class Range:
 
 _number = partial(Range, maximum=MAX_NUMBER, kind=float)
 _fraction = partial(Range, maximum=1, kind=float)
+_rate = _number(maximum=MAX_RATE, above=True)
 _positive = Range(1)
 _size = Range(1, MAX_SIZE)
 
@@ -74,7 +76,7 @@ RANGES = {
     "bptt": _positive,
     "batch_size": _positive,
     # optimiser
-    "learning_rate": _number(above=True),
+    "learning_rate": _rate,
     "momentum": _fraction(below=True),
     "weight_decay": _number(),
     "clip": _number(above=True),
@@ -103,8 +105,8 @@ RANGES = {
     "order": Range(1, 32),  # of n-grams
     "dropout": _fraction(below=True),
     # learning-rate range test, benchmark
-    "lowest": _number(above=True),
-    "highest": _number(above=True),
+    "lowest": _rate,
+    "highest": _rate,
     "n_steps": Range(20, 10**6),
     "seeds": Range(1, 10**6),
     "parameters": _positive,
@@ -117,7 +119,7 @@ RANGES = {
     "top_p": _fraction(above=True),
     "min_p": _fraction(above=True),
     # dynamic evaluation
-    "rate": _number(),
+    "rate": _number(maximum=1e38),
     "decay": _fraction(),
     "segment_len": Range(1, MAX_CONTEXT),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,7 +72,8 @@ def evaluate_models(
     if dynamic is not None:
         if not dynamic.is_complete:
             _check_held_out(models, corpus, text, "--rate and --decay")
-        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, announce)
+        limit = report["nats_per_char"] + math.log(models[0].model.model.vocab_size)
+        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
     return report
 
 
@@ -129,14 +131,19 @@ def _evaluate_dynamic(
     text: TextRange,
     weights: list[float],
     options: DynamicOptions,
+    limit: float,
     announce: Announce,
 ) -> dict[str, Any]:
-    """Return the result of dynamic evaluation: each model is adapted separately; their probabilities are mixed."""
+    """Return the result of dynamic evaluation: each model is adapted separately; their probabilities are mixed.
+
+    Raises:
+        CharlmError: the loss of a model is above `limit`, nats per character: its weights diverged.
+    """
     configs, nats = [], []
     for trained in models:
         model, config = trained.model, dynamic_config(trained, options, announce)
         row = dynamic_nll(model.model, text, config, model.metadata.n_context)
-        if not row.isfinite().all():
+        if not row.mean() <= limit:  # also NaN
             raise CharlmError(f"{trained.path}: the weights diverged at --rate {config.rate:g}; use a lower --rate")
         configs.append(config)
         nats.append(row)

@@ -85,10 +85,10 @@ def resolve_recipe(base: str | None, changes: Mapping[str, Any], folder: Path | 
         CheckpointError: the file is damaged or not a checkpoint.
         UsageError: an invalid key or value, or a model that was trained on standard input without a text here.
     """
-    from_base = recipes.read_toml(base) if base else {}
+    from_base = {} if base is None else recipes.read_toml(base)
     given = {**from_base, **changes}
     if "init_from" not in given:
-        return (recipes.load(base) if base else recipes.default(changes)).replace(**changes)
+        return (recipes.default(changes) if base is None else recipes.load(base)).replace(**changes)
     name = given.pop("init_from")
     for keys in (from_base, changes):
         Recipe().replace(**{"init_from": name, **keys})  # checks each value before the run is read

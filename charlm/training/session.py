@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 
 from charlm.data.corpus import Corpus
-from charlm.errors import CheckpointError, DataError, OutputError
+from charlm.errors import CharlmError, CheckpointError, DataError, OutputError
+from charlm.evaluation.metrics import nats_to_bits
 from charlm.files import atomic_write, exclusive_lock, fsync_dir
 from charlm.generation.language_model import LanguageModel
 from charlm.messages import say
@@ -33,6 +35,8 @@ from charlm.training.resume import restore, snapshot
 from charlm.training.timer import peak_memory
 from charlm.training.trainer import Trainer
 
+DIVERGED = "diverged"  # the outcome of a training
+WORSE_THAN_UNIFORM = 1.1  # times its loss: diverged; an untrained network is less than 1.1 times worse
 SAVE_BEST_SECONDS = 5.0  # between two writes of "best" while training
 Snapshots = dict[str, tuple[Metadata, dict[str, Tensor]]]  # metadata and weights of "best" and "last"
 
@@ -66,6 +70,7 @@ def train(
         UsageError, DataError: invalid combinations of options, or of options and text.
         OutputError: the folder exists or cannot be written.
         CheckpointError: there is no training to resume.
+        CharlmError: the training diverged.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus, resumes=resume is not None, run=folder)
@@ -158,7 +163,24 @@ def _train(
                 (folder / kept_counts.COPY).unlink(missing_ok=True)
         except OSError as error:
             _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
+    if metadata.result.get("outcome") == DIVERGED:
+        raise CharlmError(_diverged(metadata.result, recipe, len(trainer.corpus.vocab), folder))
     return LanguageModel(model.eval(), metadata)
+
+
+def _diverged(result: dict[str, Any], recipe: Recipe, vocab_size: int, folder: Path | None) -> str:
+    """Return the message of a training that ended worse than it began."""
+    bits, uniform = nats_to_bits(_held_out_nats(result)), math.log2(vocab_size)
+    kept = "" if folder is None else f"; the checkpoint is kept in {folder}"
+    return (
+        f"the training diverged to {bits:.4g} bits per character, worse than a uniform guess with {uniform:.2f}: "
+        f"lower --learning-rate (now {recipe.learning_rate:g}); `charlm lr-find` suggests one{kept}"
+    )
+
+
+def _held_out_nats(result: dict[str, Any]) -> float:
+    """Return the loss on the validation part, or else on the training part, nats per character."""
+    return float(result["valid_nats"] if "valid_nats" in result else result["train_nats"])
 
 
 def _warn_truncated(used: Tensor, ids: Tensor) -> None:
@@ -277,6 +299,10 @@ def _result(trainer: Trainer) -> dict[str, Any]:
             result |= {"best_epoch": curve.best_epoch, "last_epoch": curve.epochs[-1], "outcome": curve.outcome}
     if not state.interrupted:
         result |= trainer.final_scores()
+        if state.model.uses_gradients:
+            limit = WORSE_THAN_UNIFORM * math.log(len(trainer.corpus.vocab))
+            if not min(_held_out_nats(result), float(state.sum_nats) / max(1, state.n_chars)) <= limit:  # also NaN
+                result["outcome"] = DIVERGED
     if (peak := peak_memory()) is not None:
         result["peak_bytes"] = peak
     return result

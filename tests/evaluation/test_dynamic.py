@@ -186,7 +186,7 @@ def test_dropout_is_off(ids):
 
 
 def test_diverged_weights_give_infinite_nats(ids):
-    config = DynamicConfig(1e300, 0.0, segment_len=8)
+    config = DynamicConfig(1e38, 0.0, segment_len=8)
     assert evaluate_dynamic(small("gru"), TextRange(ids, 0, 90), config).nats == math.inf
 
 
@@ -272,12 +272,12 @@ def test_a_model_that_has_nothing_cannot_learn(ids):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rate": -1.0}, "rate must be at least 0 and finite, got -1"),
+        ({"rate": -1.0}, "rate must be at least 0, got -1"),
         ({"rate": math.inf}, "got inf"),
         ({"rate": math.nan}, "got nan"),
-        ({"decay": 1.1}, "decay must be from 0 to 1, got 1.1"),
+        ({"decay": 1.1}, "decay must be at least 0 and at most 1, got 1.1"),
         ({"decay": math.nan}, "got nan"),
-        ({"segment_len": 0}, "segment_len must be at least 1, got 0"),
+        ({"segment_len": 0}, "segment_len must be at least 1 and at most 1,048,576, got 0"),
     ],
 )
 def test_values_out_of_range_are_a_usage_error(values, message):

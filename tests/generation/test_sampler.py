@@ -84,7 +84,7 @@ def test_probabilities_are_those_computed_by_hand(options, expected):
 @settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=2, max_size=20),
-    st.sampled_from([0, 1e-9, 0.3, 1, 3, 1e300]),
+    st.sampled_from([0, 1e-9, 0.3, 1, 3, 1e18]),
     st.none() | st.integers(1, 30),
     st.none() | st.floats(1e-6, 1),
     st.none() | st.floats(1e-6, 1),
