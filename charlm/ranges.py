@@ -114,6 +114,7 @@ RANGES = {
     "length": Range(0),
     "n_texts": _positive,
     "lines": _positive,
+    "top": Range(0),
     "temperature": _number(),
     "top_k": _positive,
     "top_p": _fraction(above=True),

@@ -8,7 +8,15 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import choose_checkpoint, folder_option, json_option, own_model_option, unknown_option
+from charlm.cli.options import (
+    Name,
+    Number,
+    choose_checkpoint,
+    folder_option,
+    json_option,
+    own_model_option,
+    unknown_option,
+)
 
 BAR_CHARS = 40  # of a probability of 1
 
@@ -16,9 +24,9 @@ BAR_CHARS = 40  # of a probability of 1
 @click.command(
     "next", help="The most probable next characters after a prompt, by the trained model RUN (a run or a checkpoint)."
 )
-@click.argument("run", required=False, shell_complete=complete_runs)
+@click.argument("run", type=Name(), required=False, shell_complete=complete_runs)
 @click.option("--prime", default="", help="Prompt: the text so far.")
-@click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Number of characters.")
+@click.option("--top", type=Number("top"), default=10, show_default=True, help="Number of characters.")
 @unknown_option
 @own_model_option
 @folder_option

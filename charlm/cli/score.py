@@ -14,6 +14,9 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.options import (
+    FilePath,
+    Name,
+    Number,
     choose_checkpoint,
     device_option,
     folder_option,
@@ -36,16 +39,18 @@ SHOWN_CHARS = 4000  # of the text, in a terminal
     "argument is the text, if it is - (standard input), a folder or a file that is no checkpoint; else --corpus names "
     "it, or it is the test part of the model's own text. With several RUNs, the best one is named."
 )
-@click.argument("arguments", nargs=-1, metavar="[RUN]... [FILE|-]", shell_complete=complete_runs)
-@click.option("--corpus", multiple=True, help="The text: name, file, folder or - (standard input). Repeatable.")
+@click.argument("arguments", type=Name(), nargs=-1, metavar="[RUN]... [FILE|-]", shell_complete=complete_runs)
+@click.option(
+    "--corpus", type=Name(), multiple=True, help="The text: name, file, folder or - (standard input). Repeatable."
+)
 @click.option(
     "--part",
     type=click.Choice(["train", "valid", "test", "all"]),
     help="Part of the text. [default: test; all of another text]",
 )
-@click.option("--top", type=click.IntRange(0), default=10, show_default=True, help="Number of surprising places.")
+@click.option("--top", type=Number("top"), default=10, show_default=True, help="Number of surprising places.")
 @click.option("--by", type=click.Choice(["line", "file"]), help="A row for each line, or for each file of a folder.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the coloured text as a page.")
+@click.option("--html", type=FilePath(path_type=Path, dir_okay=False), help="Write the coloured text as a page.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a row of CSV for each character.")
 @own_model_option
 @folder_option
