@@ -54,7 +54,9 @@ class Range:
     def bounds(self, number: float) -> str:
         """Describe the bounds; an upper one that only keeps numbers representable, if `number` is above it."""
         low = f"{'above' if self.above else 'at least'} {self.minimum}"
-        if self.maximum in (MAX_COUNT, MAX_NUMBER, MAX_RATE) and not number > self.maximum:
+        if (
+            self.maximum == MAX_COUNT or self.maximum >= MAX_NUMBER and self.kind is float
+        ) and not number > self.maximum:
             return f"{low} and finite" if number != number else low
         high = f"{self.maximum:g}" if self.kind is float else f"{self.maximum:,}"
         if self.maximum >= 2**32 and self.kind is int:
