@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from charlm.errors import UsageError, did_you_mean, shown
-from charlm.ranges import RANGES, checked
+from charlm.options.ranges import RANGES, checked
 
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")

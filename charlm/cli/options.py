@@ -16,7 +16,7 @@ from charlm import recipes
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
 from charlm.errors import InputNotFoundError, UsageError
 from charlm.messages import say
-from charlm.ranges import RANGES, checked
+from charlm.options.ranges import RANGES, checked
 from charlm.recipe import DEVICES, GROUPS, Recipe
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ option = partial(click.option, cls=GroupedOption)
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]
-    """A number in the range of an option of `charlm.ranges.RANGES`."""
+    """A number in the range of an option of `charlm.options.ranges.RANGES`."""
 
     def __init__(self, name: str) -> None:
         self.option, self.range = name, RANGES[name]

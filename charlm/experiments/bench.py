@@ -23,7 +23,7 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.plots import figure
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
-from charlm.ranges import checked
+from charlm.options.ranges import checked
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.storage.transfer import resolve_recipe

@@ -26,7 +26,7 @@ from charlm.generation.sampler import (
     uniform_stream,
     uniform_streams,
 )
-from charlm.ranges import checked
+from charlm.options.ranges import checked
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 

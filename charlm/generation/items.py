@@ -14,7 +14,7 @@ from charlm.errors import DataError, UsageError
 from charlm.generation.generator import TextGenerator
 from charlm.generation.line_limit import max_line
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
-from charlm.ranges import checked
+from charlm.options.ranges import checked
 
 MAX_ITEM = 200  # characters
 MAX_DRAWS = 50  # lines sampled for each item asked for

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from charlm.errors import CharlmError, UsageError, did_you_mean
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
-from charlm.ranges import checked
+from charlm.options.ranges import checked
 
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it

@@ -34,7 +34,7 @@ from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
-from charlm.ranges import checked, model_option
+from charlm.options.ranges import checked, model_option
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of", "use"]
 __all__ += ["AWDLSTM", "GRU", "LSTM", "RNN", "Char3", "Concat", "GRUScratch", "LSTMNGram", "LSTMScratch", "Loop"]

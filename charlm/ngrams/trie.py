@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import DataError
 from charlm.ngrams.levels import Ints, Level, count_levels, merge_levels
-from charlm.ranges import checked
+from charlm.options.ranges import checked
 
 COUNTS = "counts."  # prefix of the names of counts in a checkpoint
 

@@ -19,7 +19,7 @@ import safetensors
 from charlm.data.vocab import N_CODE_POINTS, Vocab
 from charlm.errors import CheckpointError, InputNotFoundError, UsageError
 from charlm.files import atomic_write
-from charlm.ranges import MAX_CONTEXT
+from charlm.options.ranges import MAX_CONTEXT
 from charlm.storage import migration
 
 if TYPE_CHECKING:  # reading a file for the numpy generator needs no torch
