@@ -11,6 +11,7 @@ from charlm.data import named_texts
 from charlm.data.corpus import Corpus, make_corpus
 from charlm.errors import DataError, UsageError
 from charlm.generation.language_model import LanguageModel
+from charlm.options.arguments import checked_name, checked_path, checked_text
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.storage.kept_counts import known_vocab
@@ -35,9 +36,9 @@ def load(name: str | Path | None = None, device: str = "cpu", model: str | None 
         UsageError: the device is not available, or the model's architecture was not imported.
     """
     if model is not None:
-        models.use(model)
-    path = runs.find_checkpoint(None if name is None else str(name))
-    return LanguageModel.load(path, choose_device(device))
+        models.use(checked_text("model", model))
+    path = runs.find_checkpoint(None if name is None else str(checked_path("name", name)))
+    return LanguageModel.load(path, choose_device(checked_text("device", device)))
 
 
 def read_corpus(options: Recipe, text: str | None = None, run: Path | None = None) -> Corpus:
@@ -66,8 +67,20 @@ def read_corpus(options: Recipe, text: str | None = None, run: Path | None = Non
     return corpus
 
 
+def _names(corpus: object) -> list[str]:
+    """Return the argument `corpus` of `train` as a list of names.
+
+    Raises:
+        UsageError: it is neither a name nor a list of names, or empty.
+    """
+    listed = list(corpus) if isinstance(corpus, (list, tuple)) else [corpus]
+    if not listed:
+        raise UsageError("corpus is an empty list; name a text, or leave it out")
+    return [checked_name("corpus", name) for name in listed]
+
+
 def train(
-    corpus: str | Path | Sequence[str | Path] = (),
+    corpus: str | Path | Sequence[str | Path] | None = None,
     base: str | Path | Recipe | None = None,
     folder: str | Path | None = None,
     text: str | None = None,
@@ -90,25 +103,27 @@ def train(
     Raises:
         CharlmError: an invalid option or text; the message gives the remedy.
     """
-    names = [str(name) for name in ([corpus] if isinstance(corpus, str | Path) else corpus)]
+    if corpus is not None and text is not None:
+        raise UsageError("corpus and text are both given; leave out one of them")
+    if corpus is not None:
+        changes["corpus"] = _names(corpus)
     if text is not None:
-        if names:
-            raise UsageError("corpus and text are both given; leave out one of them")
-        names = ["-"]  # like standard input: a text that cannot be read again
-    if names:
-        changes["corpus"] = names
-    models.use(str(changes.get("model", "")))
+        checked_text("text", text)
+        changes["corpus"] = ["-"]  # like standard input: a text that cannot be read again
+    if isinstance(changes.get("model"), str):
+        models.use(changes["model"])
+    folder = None if folder is None else checked_path("folder", folder)
     without_base = base is None
     if isinstance(base, Recipe):
         base = base.replace(**changes)
         if base.init_from is not None and not base.corpus:
             base = base.replace(corpus=resolve_recipe(None, {"init_from": base.init_from}).corpus)
     else:
-        base = resolve_recipe(None if base is None else str(base), changes)
+        base = resolve_recipe(None if base is None else str(checked_path("base", base)), changes)
     options = base if base.corpus else base.replace(corpus=[named_texts.DEFAULT_TEXT])
     with launch.process_group():
         with distributed.rank0_first():
             data = read_corpus(options, text)
         if without_base:
             options, _ = fit_to_text(options, {*changes, *changes.get("options", {})}, data)
-        return session.train(options, data, None if folder is None else Path(folder))
+        return session.train(options, data, folder)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_WORD = 80  # characters that are compared with known words
+
 
 class CharlmError(Exception):
     """Base class. The message is one line: what is wrong, where, and the remedy."""
@@ -55,7 +57,7 @@ class Interrupted(KeyboardInterrupt):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean X?" for the most similar known word in any case, or an empty string."""
     words = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), list(words), n=1)
+    near = difflib.get_close_matches(word[:MAX_WORD].lower(), list(words), n=1)
     return f"; did you mean {words[near[0]]!r}?" if near else ""
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from charlm.errors import UsageError, did_you_mean, shown
-from charlm.options.ranges import RANGES, checked
+from charlm.options.arguments import checked_choice
+from charlm.options.ranges import RANGES, checked, plain_number
 
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -147,10 +148,8 @@ class Recipe:
         for key in fields(self):
             value = _typed(key.name, getattr(self, key.name), str(key.type))
             object.__setattr__(self, key.name, value)  # the only assignment to a frozen instance
-            choices = key.metadata.get("choices")
-            if choices and value is not None and value not in choices:
-                hint = did_you_mean(value, choices)
-                raise UsageError(f"{key.name} must be one of {', '.join(choices)}, got {shown(value)}{hint}")
+            if (choices := key.metadata.get("choices")) and value is not None:
+                checked_choice(key.name, value, choices)
         if self.keep_counts and self.init_from is None:
             raise UsageError("keep_counts needs a trained model; name it with --from")
         if self.epochs is None and self.minutes is None:
@@ -199,4 +198,6 @@ def _typed(name: str, value: Any, annotation: str) -> Any:
         raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")
     if element == "dict" and not all(isinstance(key, str) for key in value):
         raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")
+    if element == "dict":
+        return {key: plain_number(part) for key, part in value.items()}
     return tuple(values) if is_list else value

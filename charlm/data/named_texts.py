@@ -22,12 +22,13 @@ from tqdm import tqdm
 from charlm.data import synthetic_texts
 from charlm.data.byte_stream import ByteStream, read_pipe
 from charlm.data.generated_texts import human_numbers, python_docs
-from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean
+from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean, shown
 from charlm.files import atomic_write
 from charlm.messages import say
 
 TIMEOUT_SECONDS = 20
 BLOCK_BYTES = 1 << 16  # downloaded at a time
+MAX_NAME = 255  # characters; file systems allow no longer names
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,9 @@ def _parts(source: str, texts: Mapping[str, NamedText]) -> Sequence[Path | bytes
     path = Path(source)
     if not _exists(path):
         hint = did_you_mean(source, texts)
+        if len(source) > MAX_NAME or not source.isprintable():
+            source = shown(source)
+            hint = "; a text itself is charlm.train(text=...) in Python, or standard input with --corpus -"
         raise InputNotFoundError(f"{source}: no such file or folder, and no text of `charlm corpora`{hint}")
     if path.is_dir():
         files = sorted(file for file in path.rglob("*.txt") if file.is_file())

@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from charlm.data.vocab import FLUSH, Vocab
-from charlm.errors import CheckpointError, DataError, UsageError, did_you_mean
+from charlm.errors import CheckpointError, DataError, UsageError
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
 from charlm.generation.numpy_engine import make_engine
@@ -22,10 +22,12 @@ from charlm.generation.sampler import (
     SamplingParams,
     Stepper,
     generate_ids,
+    sampling_params,
     transpose_iter,
     uniform_stream,
     uniform_streams,
 )
+from charlm.options.arguments import checked_choice, checked_text
 from charlm.options.ranges import checked
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
@@ -71,10 +73,8 @@ class TextGenerator:
             DataError: there are such characters, and `unknown` is "error".
             UsageError: `unknown` has another value.
         """
-        if unknown not in UNKNOWN:
-            raise UsageError(
-                f"unknown must be one of {', '.join(UNKNOWN)}, got {unknown!r}{did_you_mean(unknown, UNKNOWN)}"
-            )
+        checked_choice("unknown", unknown, UNKNOWN)
+        text = checked_text("text", text)
         text = text if self.vocab.is_bytes else text.removeprefix("\ufeff")
         text = text.lower() if self.metadata.recipe.get("lower") else text
         missing = "" if unknown == "map" else self.vocab.unknown(text)
@@ -89,7 +89,7 @@ class TextGenerator:
         self,
         n_texts: int,
         prompt: str = "",
-        length: int = defaults.LENGTH,
+        length: int | None = defaults.LENGTH,
         *,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
@@ -101,7 +101,7 @@ class TextGenerator:
         Args:
             n_texts: number of texts.
             prompt: the text so far.
-            length: number of characters (or bytes) to sample.
+            length: number of characters (or bytes) to sample; None for endless text.
             seed: of the first text; None draws one.
             stop: end before this text, or any of these, would appear.
             unknown: see `preprocess`.
@@ -111,16 +111,16 @@ class TextGenerator:
             DataError: a character of `prompt` is not in the vocabulary.
             UsageError: an option out of range.
         """
-        params = SamplingParams(**sampling)
-        n_texts, length = checked("n_texts", n_texts), checked("length", length)
+        params = sampling_params(sampling)
+        n_texts, length = checked("n_texts", n_texts), None if length is None else checked("length", length)
         first = secrets.randbits(63) if seed is None else checked("seed", seed)
         uniform_stream(first + n_texts - 1)  # raises if the largest seed is out of range
-        stops = [text for text in ([stop] if isinstance(stop, str) else stop) if text]
+        stops = _checked_stops(stop)
         seeds = range(first, first + n_texts)
         return self._texts(self._context_ids(prompt, unknown), seeds, params, length, stops)
 
     def _context_ids(self, prompt: str, unknown: str) -> list[int]:
-        ids: list[int] = self.vocab.encode(self.preprocess(prompt, unknown)).tolist()
+        ids: list[int] = self.vocab.encode(self.preprocess(checked_text("prompt", prompt), unknown)).tolist()
         return [self.vocab.bos_id] * (self.metadata.n_context or 1) + ids
 
     def probs(self, prompt: str = "", unknown: str = "error") -> dict[str, float]:
@@ -154,7 +154,7 @@ class TextGenerator:
         return dict(islice(self.probs(prompt, unknown).items(), top))
 
     def _texts(
-        self, context_ids: list[int], seeds: range, params: SamplingParams, length: int, stops: Sequence[str]
+        self, context_ids: list[int], seeds: range, params: SamplingParams, length: int | None, stops: Sequence[str]
     ) -> Iterator[Iterator[str]]:
         n_context = self.metadata.n_context
         for i in range(0, len(seeds), MAX_BATCH):
@@ -174,13 +174,21 @@ class TextGenerator:
         longest = self.metadata.longest_line
         return None if longest is None else LineLimit(self.vocab, longest, context_ids, n_texts)
 
-    def stream(self, prompt: str = "", length: int = defaults.LENGTH, **options: Any) -> Iterator[str]:
+    def stream(self, prompt: str = "", length: int | None = defaults.LENGTH, **options: Any) -> Iterator[str]:
         """Yield a text as it is sampled, without `prompt`; see `generate_many` for options and errors."""
         return next(self.generate_many(1, prompt, length, **options))
 
     def sample(self, prompt: str = "", length: int = defaults.LENGTH, **options: Any) -> str:
         """Return a text, without `prompt`; see `generate_many` for options and errors."""
+        if length is None:
+            raise UsageError("length must be an integer, got None; endless text is stream(length=None)")
         return "".join(self.stream(prompt, length, **options))
+
+
+def _checked_stops(stop: object) -> list[str]:
+    """Return the texts of the argument `stop` that are not empty."""
+    listed = stop if isinstance(stop, (list, tuple, set, frozenset)) else [stop]
+    return [text for part in listed if (text := checked_text("stop", part))]
 
 
 def _until(stops: Sequence[str], chars: Iterable[str]) -> Iterator[str]:

@@ -13,7 +13,8 @@ from charlm.data.vocab import Vocab
 from charlm.errors import DataError, UsageError
 from charlm.generation.generator import TextGenerator
 from charlm.generation.line_limit import max_line
-from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
+from charlm.generation.sampler import generate_ids, sampling_params, uniform_stream
+from charlm.options.arguments import checked_text
 from charlm.options.ranges import checked
 
 MAX_ITEM = 200  # characters
@@ -78,8 +79,8 @@ def sample_items(
         DataError: the text of the model does not have one item a line, or too few different items were sampled.
     """
     n_items = checked("lines", n_items)
-    vocab, n_context, params = model.vocab, model.metadata.n_context, SamplingParams(**sampling)
-    if "\n" in prompt:
+    vocab, n_context, params = model.vocab, model.metadata.n_context, sampling_params(sampling)
+    if "\n" in checked_text("prompt", prompt):
         raise UsageError("--lines samples whole lines; give a --prime without a line break")
     if vocab.unknown("\n"):
         raise DataError("the model's text has no line breaks, so it is not a list of items; leave out --lines")

@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
-from charlm.errors import UsageError
+from charlm.errors import UsageError, shown
 from charlm.evaluation.protocol import TextRange, eval_mode, per_char_nll
 from charlm.generation.language_model import LanguageModel
 from charlm.models.base import CharModel, State
@@ -90,8 +91,10 @@ def check_compatible(models: Sequence[LanguageModel]) -> None:
     """Check that models encode a text in the same way.
 
     Raises:
-        UsageError: they do not.
+        UsageError: they do not, or there is none.
     """
+    if not isinstance(models, (list, tuple)) or not models or not all(isinstance(m, LanguageModel) for m in models):
+        raise UsageError("models must be a list of language models, at least one")
     first = models[0]
     for i, model in enumerate(models[1:], start=2):
         for what, differs in (
@@ -137,6 +140,8 @@ def normalized(weights: Sequence[float], n_models: int) -> list[float]:
     Raises:
         UsageError: not one weight per model, a weight below 0, or none above 0.
     """
+    if not isinstance(weights, (list, tuple)) or not all(isinstance(weight, Real) for weight in weights):
+        raise UsageError(f"weights must be a list of numbers, got {shown(weights)}")
     total = sum(weights)
     if len(weights) != n_models:
         raise UsageError(f"weights must be one per model: got {len(weights)} for {n_models} models")

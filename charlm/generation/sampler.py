@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from charlm.errors import CharlmError, UsageError, did_you_mean
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
+from charlm.options.arguments import checked_choice
 from charlm.options.ranges import checked
 
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
@@ -81,11 +82,7 @@ class SamplingParams:
         for name, value in (("top_k", self.top_k), ("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None:
                 checked(name, value)
-        if self.cache_model not in defaults.CACHE_MODELS:
-            hint = did_you_mean(str(self.cache_model), defaults.CACHE_MODELS)
-            raise UsageError(
-                f"cache_model must be one of {', '.join(defaults.CACHE_MODELS)}, got {self.cache_model!r}{hint}"
-            )
+        checked_choice("cache_model", self.cache_model, defaults.CACHE_MODELS)
 
     def unnormalized_probs(self, logits: Numbers) -> Numbers:
         """Return numbers proportional to the probabilities, float64, (..., V). Index 0, the unknown, gets 0.
@@ -136,6 +133,20 @@ class SamplingParams:
             index = sums.searchsorted(uniform * sums[-1], "right")
             return int(index) if isinstance(uniform, float) else index
         return (sums <= (uniform * sums[:, -1])[:, None]).sum(axis=1)
+
+
+def sampling_params(options: Mapping[str, Any]) -> SamplingParams:
+    """Return the parameters of keyword arguments.
+
+    Raises:
+        UsageError: an unknown name, or a value out of range.
+    """
+    known = [key.name for key in fields(SamplingParams)]
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+            raise UsageError(f"no sampling option {name!r}{hint}")
+    return SamplingParams(**options)
 
 
 def uniform_stream(seed: int) -> Iterator[float]:

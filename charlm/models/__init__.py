@@ -34,6 +34,7 @@ from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
+from charlm.options.arguments import checked_text
 from charlm.options.ranges import checked, model_option
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of", "use"]
@@ -91,7 +92,7 @@ def find(name: str) -> type[CharModel]:
     Raises:
         UsageError: there is no such architecture, whatever its case, or `name` is code that no user has named.
     """
-    if (key := canonical(name)) in MODELS:
+    if (key := canonical(checked_text("model", name))) in MODELS:
         return MODELS[key]
     if name in (packages := installed()):
         MODELS[name] = import_installed(packages[name])
@@ -104,7 +105,7 @@ def find(name: str) -> type[CharModel]:
     hint = did_you_mean(name, MODELS)
     if (other := OTHER_NAMES.get(name.lower())) is not None:
         hint = f"; here it is called {other!r}"
-    raise UsageError(f"no model {name!r}{hint}; `charlm models` lists them")
+    raise UsageError(f"no model {shown(name)}{hint}; `charlm models` lists them")
 
 
 def canonical(name: str) -> str:

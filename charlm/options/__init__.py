@@ -1,1 +1,1 @@
-"""Options: ranges.py, the table of the types and ranges of all numeric options."""
+"""Options: ranges.py, the types and ranges of all numeric options; arguments.py, checks of the others."""

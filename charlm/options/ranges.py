@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from charlm.errors import UsageError, shown
@@ -162,3 +162,10 @@ def checked(name: str, value: Any, found: Range | None = None, where: str = "") 
     if not found.contains(number):
         raise UsageError(f"{where}{name} must be {found.bounds(number)}, got {shown(value)}")
     return number
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number, also one of numpy, as int or float; any other value as it is."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return operator.index(value) if isinstance(value, Integral) else float(value)

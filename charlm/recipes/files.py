@@ -6,10 +6,10 @@ import json
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
-from charlm.errors import DataError, InputNotFoundError, UsageError, did_you_mean
+from charlm.errors import DataError, InputNotFoundError, UsageError, did_you_mean, shown
+from charlm.options.arguments import checked_path
 from charlm.recipe import Recipe
 
 FORMAT = 2  # of the recipe in a run's folder
@@ -44,17 +44,19 @@ def load(name_or_path: str) -> Recipe:
 
 def read_toml(name_or_path: str) -> dict[str, Any]:
     """Read the keys of a recipe, in the current format but otherwise unchecked; see `load`."""
+    path = checked_path("recipe", name_or_path)
+    name_or_path = str(path)
     if name_or_path in names():
         text = resources.files("charlm.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     else:
         try:
-            with Path(name_or_path).open(encoding="utf-8-sig") as file:
+            with path.open(encoding="utf-8-sig") as file:
                 text = file.read(MAX_FILE_CHARS + 1)
         except UnicodeDecodeError as error:
             raise DataError(f"recipe {name_or_path}: not UTF-8 at offset {error.start}") from None
         except OSError as error:
             hint = did_you_mean(name_or_path, names()) or "; see `charlm recipes`"
-            raise InputNotFoundError(f"no recipe {name_or_path!r}: {error.strerror}{hint}") from None
+            raise InputNotFoundError(f"no recipe {shown(name_or_path)}: {error.strerror}{hint}") from None
     if len(text) > MAX_FILE_CHARS:
         raise DataError(f"recipe {name_or_path}: longer than {MAX_FILE_CHARS:,} characters; this is not a recipe")
     try:

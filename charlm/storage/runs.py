@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import InputNotFoundError, did_you_mean
+from charlm.errors import InputNotFoundError, did_you_mean, shown
 from charlm.files import is_locked
+from charlm.options.arguments import checked_path
 
 FOLDER = Path("checkpoints")
 METRICS = "metrics.jsonl"
@@ -41,10 +42,10 @@ def find_run(name: str, folder: Path = FOLDER) -> Path:
         InputNotFoundError: there is no such run.
     """
     for path in (Path(name), folder / name):
-        if (path / METRICS).is_file():
+        if _is_file(path / METRICS):
             return path
     known = [run.name for run in all_runs(folder)]
-    raise InputNotFoundError(f"no run {name!r} in {folder}{did_you_mean(name, known)}")
+    raise InputNotFoundError(f"no run {shown(name)} in {folder}{did_you_mean(name, known)}")
 
 
 def is_finished(run: Path) -> bool:
@@ -75,7 +76,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
     Raises:
         InputNotFoundError: there is no such run or file.
     """
-    if name is not None and Path(name).is_file():
+    if name is not None and _is_file(checked_path("the name of a model", name)):
         return Path(name)
     if name is None:
         for run in reversed(all_runs(folder)):
@@ -86,13 +87,20 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
     if name in (None, "nietzsche") and packaged_model().is_file():
         return packaged_model()
     known = [run.name for run in all_runs(folder)] + ["nietzsche"]
-    what = f"no run or checkpoint {name!r}{did_you_mean(name, known)}" if name else f"no run in {folder}"
+    what = f"no run or checkpoint {shown(name)}{did_you_mean(name, known)}" if name else f"no run in {folder}"
     raise InputNotFoundError(f"{what}; see `charlm compare`")
 
 
 def _checkpoint(run: Path) -> Path | None:
     files = (run / "best.safetensors", run / "last.safetensors")
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if _is_file(file)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # e.g. the name is too long
+        return False
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from charlm import models
 from charlm.data.feeds import Chunks, Feed, RandomSubset, Stream, Windows, random_split
-from charlm.errors import UsageError
+from charlm.errors import UsageError, shown
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed
 from charlm.training.groups import layer_groups, rate_factors
@@ -30,7 +30,7 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = available[0]
     if name not in available:
-        raise UsageError(f"device {name!r} is not available; available: {', '.join(available)}")
+        raise UsageError(f"device {shown(name)} is not available; available: {', '.join(available)}")
     return distributed.rank_device(torch.device(name))
 
 
