@@ -206,9 +206,7 @@ def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
 
 def _training_speed(run: Path) -> float:
     """Return the median of the training speeds that a run logged (its mean speed if it logged none), char/s."""
-    lines = (run / runs.METRICS).read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    speeds = [float(row["chars_per_second"]) for row in rows if "chars_per_second" in row]
+    speeds = [float(row["chars_per_second"]) for row in runs.log_of(run) if "chars_per_second" in row]
     result = runs.result_of(run)
     return statistics.median(speeds or [float(result["n_chars"] / max(result["seconds"], 1e-9))])
 

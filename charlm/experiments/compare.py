@@ -21,25 +21,28 @@ def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], N
     Args:
         names: runs; empty for all runs in the folder.
         folder: folder of the runs.
-        announce: receives a message for each unreadable run in the folder, which is left out.
+        announce: receives a message for each unreadable run in the folder, which is left out, and for each log with
+            damaged lines, which are left out.
 
     Raises:
         InputNotFoundError: a named run does not exist.
-        DataError: a named run cannot be read.
+        DataError: the recipe of a named run cannot be read.
     """
-    rows = [_row(runs.find_run(name, folder)) for name in names]
+    rows = [_row(runs.find_run(name, folder), announce) for name in names]
     for run in [] if names else runs.all_runs(folder):
         try:
-            rows.append(_row(run))
+            rows.append(_row(run, announce))
         except DataError as error:
             announce(f"left out: {error}")
     return sorted(rows, key=lambda row: (", standard" not in row["ground"], row["ground"], _nats(row)))
 
 
-def _row(run: Path) -> dict[str, Any]:
+def _row(run: Path, announce: Callable[[str], None]) -> dict[str, Any]:
     try:
         keys = recipes.read_toml(str(run / "recipe.toml"))
-        log, result = runs.log_of(run), runs.result_of(run)
+        (log, n_damaged), result = runs.read_log(run), runs.result_of(run)
+        if n_damaged:
+            announce(f"{run / runs.METRICS}: cannot be read or has damaged lines ({n_damaged}); they are left out")
         numbers = {key: None if result.get(key) is None else float(result[key]) for key in NUMBERS}
         if numbers["train_nats"] is None:
             numbers["train_nats"] = _train_nats(log)
@@ -67,7 +70,7 @@ def _train_nats(log: Sequence[dict[str, Any]]) -> float | None:
     best, found, last = math.inf, None, None
     nats, n_chars, n_before = 0.0, 0, 0  # sum and number since the last validation; characters before
     for row in log:
-        if "train_nats" in row:
+        if "train_nats" in row and "n_chars" in row:
             last, n_new = float(row["train_nats"]), int(row["n_chars"]) - n_before
             nats, n_chars, n_before = nats + last * n_new, n_chars + n_new, n_before + n_new
         if "valid_nats" in row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -156,8 +155,7 @@ def _train(
         _warn(f"not saved: {error}")  # a resumed run continues from the save before
     if folder is not None and distributed.is_main_process():
         try:
-            with (folder / runs.METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": time.time(), "result": metadata.result}) + "\n")
+            runs.append_result(folder, metadata.result)
             callbacks.write_final_scores(folder, metadata.result)
             if not state.interrupted:
                 (folder / kept_counts.COPY).unlink(missing_ok=True)

@@ -207,28 +207,50 @@ def test_compare_skips_an_incomplete_line_of_metrics(call, home):
     assert len(json.loads(call("compare --json")[0])) == 3
 
 
-def test_compare_leaves_out_an_unreadable_run_with_a_message(call, home):
+def test_compare_leaves_out_a_run_without_a_readable_recipe_with_a_message(call, home):
     (home / "checkpoints" / "spoilt").mkdir()
-    for metrics, recipe in (
-        (b"", b""),
-        (b"[1]", b'model = "gru"\nsplit = "all"'),
-        (b"\xff", b'model = "gru"\nsplit = "all"'),
-    ):
-        (home / "checkpoints" / "spoilt" / "metrics.jsonl").write_bytes(metrics)
+    (home / "checkpoints" / "spoilt" / "metrics.jsonl").write_bytes(b"")
+    for recipe in (b"", b'split = "all"', b"model = "):
         (home / "checkpoints" / "spoilt" / "recipe.toml").write_bytes(recipe)
         out, err = call("compare --json")
         assert len(json.loads(out)) == 3
         assert err.startswith("charlm: left out: checkpoints/spoilt: cannot read its recipe or metrics: ")
 
 
-def test_a_log_with_values_of_a_wrong_type_costs_its_run_alone(call, home):
-    for n, bad in enumerate(({"valid_nats": "low"}, {"seconds": "long"}, {"n_chars": None}, {"n_parameters": []})):
-        shutil.copytree(home / "checkpoints" / "first", home / "checkpoints" / f"bad-{n}")
-        with (home / "checkpoints" / f"bad-{n}" / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"result": bad}) + "\n")
+BAD_LINES = {  # of metrics.jsonl
+    "cut in a character": '{"sample": "Ä'.encode()[:-1],
+    "no object": b"[1]",
+    "a number": b"1",
+    "deep": b"[" * 100_000,
+    "deep in an object": b'{"x": ' * 100_000,
+    "6,000 digits": b'{"valid_nats": ' + b"9" * 6000 + b"}",
+    "4,000 digits": b'{"valid_nats": ' + b"9" * 4000 + b', "train_nats": 1.0, "n_chars": ' + b"9" * 4000 + b"}",
+    "other bytes": b"\xff\x00",
+    "no measurement": b'{"valid_nats": "low", "n_chars": null, "train_nats": [], "step": {}}',
+    "endless": b'{"n_chars": 1e999, "seconds": -1e999, "step": NaN}',
+    "result": b'{"result": {"valid_nats": "low", "seconds": "long", "n_parameters": [], "peak_bytes": NaN}}',
+    "no result": b'{"result": 5}',
+}
+
+
+def test_a_damaged_log_costs_one_line_and_its_run_stays_with_what_is_known(call, home):
+    expected = json.loads(call("compare --json")[0])
+    for name, bad in BAD_LINES.items():
+        run = home / "checkpoints" / name
+        shutil.copytree(home / "checkpoints" / "first", run)
+        log = (run / "metrics.jsonl").read_bytes()
+        (run / "metrics.jsonl").write_bytes(bad + b"\n" + log + bad + b"\n")
     out, err = call("compare --json")
-    assert {row["run"] for row in json.loads(out)} == set(RUNS)
-    assert sorted(line.split(": ")[2] for line in err.splitlines()) == [f"checkpoints/bad-{n}" for n in range(4)]
+    rows = {row["run"]: row for row in json.loads(out)}
+    (first,) = (row for row in expected if row["run"] == "first")
+    for name in BAD_LINES:
+        assert rows[name] | {"run": "first"} == first
+    assert sorted(err.splitlines()) == sorted(
+        f"charlm: checkpoints/{name}/metrics.jsonl: cannot be read or has damaged lines (2); they are left out"
+        for name in BAD_LINES
+    )
+    (home / "checkpoints" / "first" / "metrics.jsonl").unlink()
+    assert json.loads(call("compare first --json")[0])[0]["model"] == first["model"]
 
 
 def test_compare_shows_training_loss_accuracy_and_memory(call):

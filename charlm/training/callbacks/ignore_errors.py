@@ -7,12 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
+from charlm.errors import OutputError
 from charlm.messages import say
 from charlm.training.loop import HOOKS, Callback, TrainState
 
 
 class IgnoreIOErrors(Callback):
-    """Wrap a logger: after its first OSError (a full disk), warn once and disable it.
+    """Wrap a logger: after its first OSError or OutputError (a full disk), warn once and disable it.
 
     Args:
         logger: a callback without `state_attrs`.
@@ -31,8 +32,10 @@ class IgnoreIOErrors(Callback):
             return
         try:
             call(state)
-        except OSError as error:
+        except (OSError, OutputError) as error:
             self.failed = True
             name = type(self.logger).__name__
-            where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-            say(f"{name} is disabled, training continues: {where}{error.strerror}", start="\n")
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = (f"{os.fsdecode(error.filename)}: " if error.filename else "") + str(error.strerror)
+            say(f"{name} is disabled, training continues: {reason}", start="\n")

@@ -15,6 +15,7 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.files import atomic_write
 from charlm.recipe import Recipe
 from charlm.recipes import differences, to_toml
+from charlm.storage.runs import parse_line
 from charlm.training.loop import Callback, TrainState
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ class JSONLinesLogger(Callback):
     def on_fit_start(self, state: TrainState) -> None:
         """Open the file; when resuming, remove the lines that will be measured again."""
         if state.step > 0:
-            lines = self.path.read_text("utf-8").splitlines(keepends=True)
-            atomic_write(self.path, "".join(line for line in lines if _is_before(line, state.step)).encode())
-        self._file = self.path.open("a", encoding="utf-8")
+            lines = self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else []
+            atomic_write(self.path, b"".join(line for line in lines if _is_before(line, state.step)))
+        self._file = self.path.open("a", encoding="ascii")
 
     def on_batch_end(self, state: TrainState) -> None:
         """Write a line if there are new values."""
@@ -103,7 +104,7 @@ class JSONLinesLogger(Callback):
                 "n_chars": state.n_chars,
                 "seconds": round(state.timer.seconds, 3),
             }
-            self._file.write(json.dumps(position | state.logs, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(position | state.logs) + "\n")
             self._file.flush()
 
     on_epoch_end = on_batch_end
@@ -113,12 +114,9 @@ class JSONLinesLogger(Callback):
         self._file.close()
 
 
-def _is_before(line: str, step: int) -> bool:
-    """Return whether a line was written up to a step; False for a result and for a truncated line."""
-    try:
-        return bool(json.loads(line)["step"] <= step)
-    except (ValueError, KeyError):
-        return False
+def _is_before(line: bytes, step: int) -> bool:
+    """Return whether a line was written up to a step; False for a result and for a damaged line."""
+    return bool(parse_line(line).get("step", step + 1) <= step)
 
 
 class TensorBoard(Callback):
