@@ -77,7 +77,9 @@ def bench(
     from charlm.experiments import bench as b
 
     changes = b.shared_keys(model, changes, say)
-    common, corpus = read_text(Recipe().replace(**changes))
+    choices = Recipe().replace(**changes)
+    choices.replace(seed=choices.seed + seeds - 1)  # the last seed is checked before the first training
+    common, corpus = read_text(choices)
     if common.split == "all":
         raise UsageError("split all has no held-out part to compare models on; use another --split")
 

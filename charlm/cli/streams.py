@@ -10,6 +10,7 @@ import codecs
 import errno
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO, cast
@@ -152,6 +153,12 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(ESCAPE, _escape)
 
 
+def _report_unless_reported(failed: threading.ExceptHookArgs) -> None:
+    """Leave out the traceback of an OSError: the thread of a logger hands it to the main thread, which reports it."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
+
+
 @contextmanager
 def standard_streams(raw: bool) -> Iterator[None]:
     """Replace the standard streams for a command by those of this module.
@@ -169,9 +176,11 @@ def standard_streams(raw: bool) -> Iterator[None]:
     stderr = before[2] or open(os.devnull, "w")
     output, log = _Output(stdout, raw), _Log(stderr)
     sys.stdin, sys.stdout, sys.stderr = stdin, cast(TextIO, output), cast(TextIO, log)
+    report, threading.excepthook = threading.excepthook, _report_unless_reported
     try:
         yield
     finally:
+        threading.excepthook = report
         output.finish()
         if output.lacking:
             say(f"standard output is {stdout.encoding}, which lacks characters: they are written as \\uXXXX; "

@@ -16,15 +16,41 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from charlm.errors import UsageError
 from charlm.training.distributed import all_reduce_max, local_rank
 
 _RUN, _PORT = "charlm/run", "charlm/port"  # keys in the store of `torchrun`
 
 
 def under_torchrun() -> bool:
-    """Return whether this is one of several processes that `torchrun` or a similar launcher started."""
-    is_launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-    return is_launched and int(os.environ["WORLD_SIZE"]) > 1
+    """Return whether this is one of several processes that `torchrun` or a similar launcher started.
+
+    Raises:
+        UsageError: one of the launcher's variables is no number, or this is none of the processes.
+    """
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return False
+    size = _number("WORLD_SIZE", 1, 1 << 31)
+    _number("MASTER_PORT", 0, 65535)
+    _number("RANK", 0, size - 1)
+    if "LOCAL_RANK" in os.environ:
+        _number("LOCAL_RANK", 0, size - 1)
+    return size > 1
+
+
+def _number(name: str, least: int, most: int) -> int:
+    """Return the number in an environment variable.
+
+    Raises:
+        UsageError: it is none, or out of bounds.
+    """
+    text = os.environ[name]
+    if not (text.isascii() and text.isdecimal() and len(text) < 12 and least <= int(text) <= most):
+        raise UsageError(
+            f"environment variable {name} is {text[:40]!r}, not a number from {least} to {most}; "
+            "start with torchrun, or unset it"
+        )
+    return int(text)
 
 
 @contextmanager

@@ -77,6 +77,7 @@ ERRORS = [
     (f"{TRAIN} --bytes --lower", 2, "--lower and --min-count need characters"),
     (f"{TRAIN} --bytes --min-count 2", 2, "--lower and --min-count need characters"),
     ("bench rnn --corpus good.txt --split all", 2, "split all has no held-out part"),
+    (f"bench gru --corpus nothere.txt --seed {2**64 - 1} --seeds 2", 2, f"seed is {2**64}; it must be below 2**64"),
     ("export made pipe --force", 74, "pipe: cannot be written: it is not a regular file"),
     ("eval --weights 5", 2, "--weights needs several models"),
     ("train --corpus latin1.txt", 65, "latin1.txt: not UTF-8: byte 0xe4 at offset 1;"),
@@ -280,3 +281,18 @@ def test_a_folder_without_permission_is_named(call, tmp_path):
     code, _, err = call(f"{TRAIN} --checkpoints {tmp_path}/runs")
     tmp_path.chmod(0o700)
     assert code == 74 and "Permission denied" in err
+
+
+LAUNCHER = [("WORLD_SIZE", "x"), ("WORLD_SIZE", "0"), ("WORLD_SIZE", "9" * 5000), ("RANK", "2"), ("RANK", "-1")]
+LAUNCHER += [("LOCAL_RANK", ""), ("MASTER_PORT", "1e3"), ("MASTER_PORT", "65536")]
+
+
+@pytest.mark.parametrize(("name", "value"), LAUNCHER, ids=[f"{name}={value[:9]}" for name, value in LAUNCHER])
+def test_a_launcher_variable_that_cannot_be_is_named(name, value, call, monkeypatch):
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"} | {name: value}
+    for key, text in launched.items():
+        monkeypatch.setenv(key, text)
+    for line in (TRAIN, "sample made"):
+        code, out, err = call(line)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"charlm: environment variable {name} is '{value[:40]}', not a number from")

@@ -3,6 +3,9 @@
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from charlm import files
 from charlm.data.corpus import make_corpus
 from charlm.errors import OutputError
 from charlm.recipe import Recipe
-from charlm.storage import checkpoint
+from charlm.storage import checkpoint, runs
 from charlm.training import session
 from charlm.training.callbacks import IgnoreIOErrors, JSONLinesLogger
 from charlm.training.loop import Callback
@@ -273,3 +276,88 @@ def test_logs_that_cannot_be_written_do_not_end_a_training(corpus, expected, tmp
     err = capsys.readouterr().err
     assert err.count("JSONLinesLogger is disabled, training continues: No space left on device") == 1
     assert "the result is in the checkpoint, but not here: No space left on device" in err
+
+
+class StopAt(Callback):
+    """Stop a training by a signal after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_batch_end(self, state):
+        state.stop = signal.SIGINT if state.step == self.step else state.stop
+
+
+CUT = '{"step": 1, "sample": "Ä'.encode()[:-1]
+DAMAGED = [None, CUT, b"\xff\xfe\n[1]\n" + b"[" * 100_000 + b"\n" + b'{"step": ' + b"9" * 6000 + b"}\n"]
+
+
+@pytest.mark.parametrize("log", DAMAGED, ids=["missing", "cut in a character", "nonsense"])
+def test_a_log_is_not_needed_to_resume(corpus, expected, tmp_path, log):
+    folder = tmp_path / "run"
+    session.train(RECIPE, corpus, folder, [StopAt(2)])
+    path = folder / "metrics.jsonl"
+    path.unlink()
+    if log is not None:
+        path.write_bytes(log)
+    assert runs.find_run(str(folder)) == folder
+    session.train(RECIPE, corpus, folder, resume=lambda differs: None)
+    torch.testing.assert_close(final_weights(folder), expected, rtol=0, atol=0)
+    assert runs.result_of(folder)["interrupted"] is False and runs.read_log(folder)[1] == 0
+
+
+def test_a_result_after_a_cut_line_is_on_a_line_of_its_own(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(CUT)
+    runs.append_result(tmp_path, {"test_nats": 1.0})
+    assert runs.result_of(tmp_path) == {"test_nats": 1.0} and runs.read_log(tmp_path)[1] == 1
+
+
+def test_a_signal_on_a_full_disk_is_reported_as_a_signal(disk, corpus, tmp_path, capsys):
+    class Fill(StopAt):
+        def on_batch_end(self, state):
+            if state.step == self.step:
+                disk(1, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), True)
+            super().on_batch_end(state)
+
+    folder = tmp_path / "run"
+    model = session.train(RECIPE, corpus, folder, [Fill(3)])
+    assert model.metadata.result["signal"] == signal.SIGINT
+    assert "not saved: " in capsys.readouterr().err
+    disk()
+    checkpoint.read(folder / "last.safetensors")
+
+
+LIMITED = """
+import os, resource, sys
+from charlm.cli import main
+line = "train --corpus human-numbers:60 --model gru --n-hidden 4 --n-embed 4 --epochs 1 --no-samples --name "
+def run(name):
+    try:
+        main([*line.split(), name])
+    except SystemExit as stop:
+        return stop.code
+run("before")  # imports all there is to import
+null = os.open(os.devnull, os.O_RDWR)
+for free in map(int, sys.argv[1:]):
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    while os.dup(null) < highest:
+        pass
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + free, before[1]))
+    code = run(f"free-{free}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    print(f"free {free}: {code}", file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="needs Linux")
+def test_with_few_open_files_a_training_ends_without_a_traceback(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(Path(files.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *"01234"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+    )
+    codes = dict(line.removeprefix("free ").split(": ") for line in done.stderr.splitlines() if line[:5] == "free ")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert set(codes) == set("01234") and codes["4"] == "0"
+    assert set(codes.values()) <= {"0", "66", "74"}
