@@ -12,7 +12,7 @@ from charlm.data import corpus, feeds
 from charlm.errors import DataError, InputNotFoundError, UsageError, shown
 from charlm.experiments.lesson import PROTOCOL, STEPS
 from charlm.recipe import Recipe
-from charlm.recipes.files import FORMAT
+from charlm.recipes.files import FORMAT, parse_option
 from charlm.training import schedules
 from charlm.training.setup import fill_defaults
 
@@ -56,6 +56,28 @@ def test_a_recipe_is_unchanged_by_writing_and_reading_toml(changes, tmp_path):
     (tmp_path / "r.toml").write_text(recipes.to_toml(made), "utf-8")
     assert recipes.load(str(tmp_path / "r.toml")) == made
     assert Recipe().replace(**made.to_dict()) == made
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ("order=1", ("order", 1)),
+        (" n-hidden = 8 ", ("n_hidden", 8)),
+        ("init=identity", ("init", "identity")),
+        ("init='a=b'", ("init", "a=b")),
+        ("order=" + "[" * 5000, ("order", "[" * 5000)),
+        ("order=" + "9" * 5000, ("order", "9" * 5000)),
+    ],
+    ids=shown,
+)
+def test_an_option_is_one_key_and_a_value(text, parsed):
+    assert parse_option(text) == parsed
+
+
+@pytest.mark.parametrize("text", ["order", "", "=1", " =1", "order=1\nmodel=2", "order=1\r\n\r\n"], ids=repr)
+def test_anything_but_one_key_and_a_value_is_refused(text):
+    with pytest.raises(UsageError, match="must be one KEY=VALUE"):
+        parse_option(text)
 
 
 def test_toml_contains_the_options_in_their_own_table():
@@ -165,8 +187,15 @@ def test_a_recipe_is_read_from_a_file_also_with_a_byte_order_mark(encoding, tmp_
         (b"epochs = 0", UsageError, "mine.toml: epochs must be at least 1, got 0"),
         (b"[options.more]\nx = 1\n[model]", UsageError, "model must be a string, not empty, got {}"),
         (b"model = \xff", DataError, "mine.toml"),
+        (b"epochs = " + b"9" * 5000, DataError, "mine.toml: has a number of thousands of digits"),
+        (b"drop_epochs = " + b"[" * 900 + b"]" * 900, DataError, "mine.toml: is nested 900 deep"),
+        (b".".join([b"a"] * 20_000) + b" = 1", DataError, "mine.toml: is nested 20,000 deep"),
+        (b'"a" . ' * 20_000 + b"a = 1", DataError, "mine.toml: is nested 20,001 deep"),
+        (b"drop_epochs = [true]", UsageError, "mine.toml: drop_epochs must be a number, got True"),
+        (b"epochs = true", UsageError, "mine.toml: epochs must be an integer, got True"),
+        (b"batch_size = 10000000000000000000000", UsageError, "mine.toml: batch_size must be at least 1"),
     ],
-    ids=str,
+    ids=shown,
 )
 def test_an_invalid_recipe_file_is_reported_with_its_name_and_the_error(content, error, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import MISSING, fields
@@ -14,10 +13,11 @@ import click
 
 from charlm import recipes
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
-from charlm.errors import InputNotFoundError, UsageError
+from charlm.errors import InputNotFoundError
 from charlm.messages import say
 from charlm.options.ranges import RANGES, checked
 from charlm.recipe import DEVICES, GROUPS, Recipe
+from charlm.recipes.files import parse_option
 
 if TYPE_CHECKING:
     from charlm.data.corpus import Corpus
@@ -169,7 +169,7 @@ def some_recipe_options(*names: str) -> Callable[[Command], Command]:
 
 def given_keys(given: dict[str, Any]) -> set[str]:
     """Return the recipe keys and the model options among the options of `recipe_options`, before `take_recipe`."""
-    pairs = {pair.partition("=")[0].strip().replace("-", "_") for pair in given["more"]}
+    pairs = {parse_option(pair)[0] for pair in given["more"]}
     return pairs | {name for name, value in given.items() if value not in (None, ()) and name not in ("base", "more")}
 
 
@@ -189,15 +189,7 @@ def take_recipe(given: dict[str, Any], folder: Path | None = None) -> Recipe:
         name = flag.removeprefix("--").replace("-", "_")
         if (value := given.pop(name)) is not None:
             options[name] = value
-    for pair in given.pop("more"):
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise UsageError(f"-o {pair}: must be KEY=VALUE")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        options[name.strip().replace("-", "_")] = value
+    options |= dict(map(parse_option, given.pop("more")))
     names = [key.name for key in fields(Recipe) if key.name in given]
     values = {name: given.pop(name) for name in names}
     changes = {name: value for name, value in values.items() if value is not None and value != ()}

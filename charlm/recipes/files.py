@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -18,6 +19,10 @@ RENAMED_OPTIONS = {  # since format 1: {model: {old: new}}
     "lstm-ngram": {"recent": "cache_model"},
 }
 MAX_FILE_CHARS = 1 << 20
+MAX_DEPTH = 8  # of nested lists and tables, and parts of a key
+_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
+_COMMENT = re.compile(r"#[^\n]*")
+_SEPARATORS = re.compile(r"[=,{}\[\]\n]")
 DEFAULT_RECIPE = "quick"  # if neither a recipe nor a model is given
 
 
@@ -60,13 +65,51 @@ def read_toml(name_or_path: str) -> dict[str, Any]:
     if len(text) > MAX_FILE_CHARS:
         raise DataError(f"recipe {name_or_path}: longer than {MAX_FILE_CHARS:,} characters; this is not a recipe")
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = _parse(text)
+    except ValueError as error:
         raise DataError(f"recipe {name_or_path}: {error}") from None
     version = values.pop("format", 1)  # recipes of format 1 lack this key; in those written by hand it is optional
     if version not in (1, FORMAT):
         raise DataError(f"recipe {name_or_path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
     return from_format_1(values) if version == 1 else values
+
+
+def parse_option(text: str) -> tuple[str, Any]:
+    """Return name and value of an option of a model, given as KEY=VALUE: a TOML value, or else a string.
+
+    Raises:
+        UsageError: it is not exactly one key and its value.
+    """
+    name, equals, value = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not (equals and name) or len(text.splitlines()) > 1:
+        raise UsageError(f"-o {shown(text)}: must be one KEY=VALUE; repeat -o for others")
+    try:
+        return name, _parse(f"value = {value}")["value"]
+    except ValueError:
+        return name, value.strip()
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Return the keys of a TOML text.
+
+    Raises:
+        ValueError: it is not valid, or nested more deeply or with longer numbers than any recipe.
+    """
+    depth = n_open = 0
+    bare = _COMMENT.sub("", _QUOTED.sub("x", text))
+    for char in bare:
+        n_open += (char in "[{") - (char in "]}")
+        depth = max(depth, n_open)
+    n_parts = max(part.count(".") + 1 for part in _SEPARATORS.split(bare))
+    if max(depth, n_parts) > MAX_DEPTH:
+        raise ValueError(f"is nested {max(depth, n_parts):,} deep; this is not a recipe")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python reads no integer of more than 4300 digits
+        raise ValueError("has a number of thousands of digits") from None
 
 
 def from_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
