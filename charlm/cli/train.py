@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import signal
 import sys
 from functools import partial
@@ -67,13 +66,17 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
 
             use(own_model)
 
+    from charlm.storage import runs
     from charlm.training import distributed, launch
     from charlm.training.callbacks import IgnoreIOErrors, Progress, WarnOversubscription
+    from charlm.training.run_folder import choose_folder
     from charlm.training.session import train as train_model
     from charlm.training.text_defaults import fit_to_text
 
     if resume is None and "-" in choices.corpus and launch.under_torchrun():
         raise UsageError("only one process can read standard input; give --corpus a file")
+    if name is not None and not launch.under_torchrun():  # before the text is read
+        runs.named_run(name, folder)
     with launch.process_group():
         with distributed.rank0_first():
             if resume is None:
@@ -85,7 +88,7 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         resumes = resume is not None
         if resume is None:
             run, resumes = distributed.run_on_rank0(
-                partial(_run_folder, name, choices.model.rpartition(":")[2], folder)
+                partial(choose_folder, name, choices.model.rpartition(":")[2], folder)
             )
         shown = [Progress(samples), IgnoreIOErrors(WarnOversubscription())] if distributed.is_main_process() else []
         try:
@@ -93,33 +96,13 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
                 choices, corpus, run, shown, _warn if resumes else None, partial(_print_header, source, run)
             )
         except KeyboardInterrupt as error:  # a second signal, or one during the final evaluation
-            if not (run / "last.safetensors").is_file():
+            if not (run / runs.LAST).is_file():
                 raise
             _exit_interrupted(run, choices, error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if model.metadata.result["interrupted"]:
             _exit_interrupted(run, choices, model.metadata.result["signal"])
         if distributed.is_main_process():
             _print_result(model, run, as_json, choices.seed)
-
-
-def _run_folder(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
-    """Return the folder of a new run, and whether it holds a checkpoint to resume from.
-
-    It does if `torchrun` restarted this process with the same command after a failure.
-    """
-    from charlm.storage import runs
-    from charlm.training import launch
-
-    if (restored := launch.restored_run()) is not None:
-        run = Path(restored)
-        resumes = (run / "last.safetensors").is_file()
-        if not resumes:
-            shutil.rmtree(run, ignore_errors=True)  # it failed before its first checkpoint
-        return run, resumes
-    run = folder / name if name else runs.new_run(model, folder)
-    if not run.exists():  # an existing folder is refused later, and must not be resumed after a restart
-        launch.publish_run(str(run.absolute()))
-    return run, False
 
 
 def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
@@ -133,7 +116,7 @@ def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
     from charlm.storage import runs
 
     run = runs.find_run(name, folder)
-    if runs.result_of(run).get("interrupted") is False:
+    if (run / runs.METRICS).is_file() and runs.result_of(run).get("interrupted") is False:
         raise UsageError(f"{run}: is finished; there is nothing to resume")
     choices = recipes.load(str(run / "recipe.toml"))
     return choices, read_corpus(choices, run=run), run

@@ -25,8 +25,6 @@ from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
 
-COPY = "start.safetensors"  # in the folder of a run that is not finished
-
 
 def source(choices: Recipe, run: Path | None = None) -> Path:
     """Return the file of the trained model whose counts are kept.
@@ -35,8 +33,8 @@ def source(choices: Recipe, run: Path | None = None) -> Path:
         choices: a recipe with `keep_counts`.
         run: folder of the run; it need not exist.
     """
-    if run is not None and (run / COPY).is_file():
-        return run / COPY
+    if run is not None and (run / runs.START).is_file():
+        return run / runs.START
     return runs.find_checkpoint(choices.init_from)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -10,14 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import InputNotFoundError, did_you_mean, shown
-from charlm.files import is_locked
+from charlm.errors import InputNotFoundError, OutputError, UsageError, did_you_mean, shown
+from charlm.files import LOCK, OWNER, is_locked
 from charlm.options.arguments import checked_path
 
 FOLDER = Path("checkpoints")
-METRICS = "metrics.jsonl"
+METRICS, RECIPE, BEST, LAST = "metrics.jsonl", "recipe.toml", "best.safetensors", "last.safetensors"
+START = "start.safetensors"  # the model that a training began with, while its counts are needed
 NUMBER = re.compile(r"^n_|^(epoch|step|seconds|time)$|_(nats|accuracy|bytes|chars|per_second)$")  # keys of numbers
 MAX_NUMBER = 1 << 63
+MAX_NAME_BYTES = 255  # of a file system
+_UNSAVED = re.compile(  # files that a training writes before its first save
+    r"\.lock|\.owner\.json|\..*\.tmp|recipe\.toml|metrics\.jsonl|start\.safetensors|events\.out\.tfevents\..*"
+)
 
 
 def packaged_model() -> Path:
@@ -33,12 +39,72 @@ def all_runs(folder: Path = FOLDER) -> list[Path]:
 
 
 def new_run(name: str, folder: Path = FOLDER) -> Path:
-    """Return an unused folder for a run: the name, with a number appended if it is taken."""
-    path, n = folder / name, 1
-    while path.exists():
-        n += 1
-        path = folder / f"{name}-{n}"
-    return path
+    """Create a folder for a run: the name, with the next number appended if it is taken.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
+    for n in itertools.count(1):
+        path = folder / (name if n == 1 else f"{name}-{n}")
+        try:
+            path.mkdir(parents=True)  # fails for all but one of several processes
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be created: {error.strerror}") from None
+    raise AssertionError
+
+
+def named_run(name: str, folder: Path = FOLDER) -> Path:
+    """Return the unused folder of a run with a name.
+
+    Raises:
+        UsageError: the name is not that of one folder.
+        OutputError: the folder is used.
+    """
+    if name in (".", "..") or {"/", "\\"} & set(name) or not name.isprintable():
+        raise UsageError(f"--name {shown(name)}: must be the name of one folder, without / and control characters")
+    if not 1 <= len(os.fsencode(name)) <= MAX_NAME_BYTES:
+        raise UsageError(f"--name {shown(name)}: must have from 1 to {MAX_NAME_BYTES} bytes")
+    check_unused(folder / name)
+    return folder / name
+
+
+def check_unused(run: Path) -> None:
+    """Check that a folder does not exist, or holds nothing but what a training wrote before its first save.
+
+    Raises:
+        OutputError: it holds anything else.
+    """
+    try:
+        found = {path.name for path in run.iterdir()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"{run}: cannot be created: {error.strerror}") from None
+    if any(not _UNSAVED.fullmatch(name) for name in found):
+        raise OutputError(f"{run}: exists already; choose another --name, or remove it")
+
+
+def clear(run: Path, keep_start: bool = False) -> bool:
+    """Remove what a training wrote, except for the lock; return whether there was anything.
+
+    Args:
+        run: its folder.
+        keep_start: keep `START`, too.
+    """
+    kept = {LOCK, OWNER} | ({START} if keep_start else set())
+    found = [path for path in run.iterdir() if path.name not in kept and path.is_file()]
+    for path in found:
+        path.unlink()
+    return bool(found)
+
+
+def has_content(run: Path) -> bool:
+    """Return whether a run folder holds weights or measurements."""
+    metrics = run / METRICS
+    return any((run / name).is_file() for name in (BEST, LAST)) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
 def find_run(name: str, folder: Path = FOLDER) -> Path:
@@ -48,7 +114,7 @@ def find_run(name: str, folder: Path = FOLDER) -> Path:
         InputNotFoundError: there is no such run.
     """
     for path in (Path(name), folder / name):
-        if _is_file(path / METRICS) or _is_file(path / "last.safetensors"):  # a log may be missing
+        if any(_is_file(path / file) for file in (METRICS, RECIPE, LAST)):  # a log may be missing
             return path
     known = [run.name for run in all_runs(folder)]
     raise InputNotFoundError(f"no run {shown(name)} in {folder}{did_you_mean(name, known)}")
@@ -98,7 +164,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
 
 
 def _checkpoint(run: Path) -> Path | None:
-    files = (run / "best.safetensors", run / "last.safetensors")
+    files = (run / BEST, run / LAST)
     return next((file for file in files if _is_file(file)), None)
 
 

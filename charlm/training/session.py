@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,23 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.errors import CharlmError, CheckpointError, DataError, OutputError
 from charlm.evaluation.metrics import nats_to_bits
-from charlm.files import atomic_write, exclusive_lock, fsync_dir
+from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
 from charlm.messages import say
 from charlm.models.base import CharModel
 from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
 from charlm.recipes import to_toml
-from charlm.storage import checkpoint, kept_counts, runs
+from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.weights import set_weights
 from charlm.training import callbacks, distributed, setup
 from charlm.training.counting import count
 from charlm.training.loop import Callback, TrainState, fit
 from charlm.training.resume import restore, snapshot
+from charlm.training.run_folder import run_folder
 from charlm.training.timer import peak_memory
 from charlm.training.trainer import Trainer
 
@@ -58,7 +58,7 @@ def train(
         folder: run folder for weights, metrics.jsonl, TensorBoard events and the recipe; None writes nothing.
         extra: further callbacks, after the recipe's; those without `state_attrs` need not be on all processes.
         resume: resume the run in `folder`, which must have the same recipe and text; called with the differences that
-            `restore` returns. None starts a new run: the folder must not exist.
+            `restore` returns. A run without a saved state begins anew. None starts a new run in an unused folder.
         announce: called on rank 0 before anything is counted or trained.
 
     Returns:
@@ -72,11 +72,12 @@ def train(
         CharlmError: the training diverged.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
-        trainer = Trainer.make(recipe, corpus, resumes=resume is not None, run=folder)
-        with _run_folder(folder, is_new=resume is None):
+        has_state = resume is not None and models.find(recipe.model).uses_gradients  # else it is counted again
+        with run_folder(folder, is_new=resume is None, resumes=has_state) as resumes:
+            trainer = Trainer.make(recipe, corpus, resumes, run=folder)
             if announce is not None and distributed.is_main_process():
                 announce(trainer)
-            return _train(trainer, folder, extra, resume)
+            return _train(trainer, folder, extra, resume if resumes else None)
 
 
 def _train(
@@ -121,7 +122,7 @@ def _train(
     if folder is not None and resume is None and distributed.is_main_process():
         atomic_write(folder / "recipe.toml", to_toml(recipe).encode())
         if trainer.start is not None and model.uses_gradients:
-            checkpoint.save(folder / kept_counts.COPY, *trainer.start)
+            checkpoint.save(folder / runs.START, *trainer.start)
     trainer.start = None  # frees its memory
     all_callbacks = [
         *trainer.callbacks,
@@ -158,7 +159,7 @@ def _train(
             runs.append_result(folder, metadata.result)
             callbacks.write_final_scores(folder, metadata.result)
             if not state.interrupted:
-                (folder / kept_counts.COPY).unlink(missing_ok=True)
+                (folder / runs.START).unlink(missing_ok=True)
         except OSError as error:
             _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
     if metadata.result.get("outcome") == DIVERGED:
@@ -208,42 +209,6 @@ def _warn(message: str) -> None:
     say(message, start="\n")
 
 
-@contextmanager
-def _run_folder(folder: Path | None, is_new: bool) -> Iterator[None]:
-    """Create the run folder if the run is new, and hold its lock; rank 0 only.
-
-    A new folder is removed again if the training fails before anything was learned, so that its name stays free.
-
-    Raises:
-        OutputError: it exists, cannot be created, or another process trains in it.
-    """
-    if folder is None or not distributed.is_main_process():
-        yield
-        return
-    try:
-        if is_new:
-            folder.mkdir(parents=True)
-            fsync_dir(folder.parent)
-    except FileExistsError:
-        raise OutputError(f"{folder}: exists already; choose another --name, or remove it") from None
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be created: {error.strerror}") from None
-    try:
-        with exclusive_lock(folder):
-            yield
-    except (Exception, KeyboardInterrupt):
-        if is_new and not _has_content(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _has_content(folder: Path) -> bool:
-    """Return whether a run folder holds weights or measurements."""
-    metrics = folder / runs.METRICS
-    weights = [path for path in folder.glob("*.safetensors") if path.name != kept_counts.COPY]
-    return bool(weights) or (metrics.is_file() and metrics.stat().st_size > 0)
-
-
 def _resume(
     trainer: Trainer, folder: Path, listed: Sequence[Callback], report: Callable[[list[str]], None]
 ) -> Snapshots:
@@ -253,7 +218,7 @@ def _resume(
         CheckpointError: the last checkpoint does not belong to this training.
         DataError: the text has changed.
     """
-    metadata, tensors = checkpoint.read(folder / "last.safetensors")
+    metadata, tensors = checkpoint.read(folder / runs.LAST)
     weights = {key: tensor for key, tensor in tensors.items() if "/" not in key}
     if metadata.corpus["sha256"] != trainer.corpus.sha256:
         raise DataError(f"{trainer.corpus.name}: the text has changed since {folder} was trained on it")

@@ -16,7 +16,7 @@ from charlm.models import build
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.trie import widened
 from charlm.recipe import Recipe
-from charlm.storage import checkpoint, kept_counts
+from charlm.storage import checkpoint, runs
 from charlm.training import session
 from charlm.training.loop import Callback
 
@@ -153,4 +153,4 @@ def test_an_interrupted_training_resumes_to_the_bit_without_the_model_it_began_w
     assert more.counters["step"] == whole.counters["step"] > 7
     assert found.keys() == wanted.keys() and all(torch.equal(wanted[name], found[name]) for name in wanted)
     assert more.corpus == whole.corpus and whole.corpus["counts_kept"][0]["n_chars"] == len(FIRST)
-    assert not (tmp_path / "more" / kept_counts.COPY).exists()
+    assert not (tmp_path / "more" / runs.START).exists()
