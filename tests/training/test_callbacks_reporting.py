@@ -26,7 +26,7 @@ from charlm.training.callbacks import (
 )
 from charlm.training.loop import fit
 
-VOCAB = Vocab(map(ord, "a b"))
+VOCAB = Vocab(map(ord, " ab"))
 DEFAULTS = Recipe(model="rnn")
 RECIPE = DEFAULTS.replace(learning_rate=0.01, corpus="mine.txt", options={"n_hidden": 8})
 
