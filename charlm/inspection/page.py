@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import UsageError
 from charlm.generation.generator import TextGenerator
+from charlm.generation.line_limit import LineLimit
 from charlm.generation.numpy_recurrent import InputLayer, RecurrentLayers, RecurrentStepper
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
 from charlm.inspection.embedding import principal_components
@@ -53,7 +54,9 @@ def model_page(model: TextGenerator, title: str) -> str:
         "symbols": metadata.vocab.codepoints.tolist(),
         "is_bytes": metadata.is_bytes,
         "lower": bool(metadata.recipe.get("lower")),
+        "unit": "byte" if metadata.is_bytes else "character",
         "model": model_spec(stepper, model),
+        "line_limit": _line_limit(model),
         "embedding": [
             [point, *map(float, place)]
             for point, place in zip(metadata.vocab.codepoints.tolist(), coordinates.round(4), strict=True)
@@ -140,6 +143,14 @@ def _log_probs(stepper: RecurrentStepper, ids: Sequence[int], n_context: int | N
     shifted = logits - logits.max(axis=-1, keepdims=True)
     result: NDArray[Any] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
+
+
+def _line_limit(model: TextGenerator) -> dict[str, Any] | None:
+    longest = model.metadata.longest_line
+    if longest is None:
+        return None
+    limit = LineLimit(model.vocab, longest, [model.vocab.bos_id])
+    return {"limits": limit.limits, "longest": longest, "line_break": limit.line_break}
 
 
 def _summary(model: TextGenerator) -> str:

@@ -68,7 +68,7 @@ def test_the_page_of_a_score_shows_text_and_predictions(call, tmp_path, open_pag
     (tmp_path / "a.txt").write_text(MISPRINT + "</script><b>&amp;", "utf-8")
     call(f"score counts net {tmp_path / 'a.txt'} --html {tmp_path / 'a.html'}")
     page, events = open_page(tmp_path / "a.html")
-    assert page.inner_text("#text").startswith("one\ntwo\nthree\ntwenty-sxven")
+    assert page.text_content("#text").startswith("one\ntwo\nthree\ntwenty-sxven")
     assert page.query_selector_all("#text b") == []
     assert len(page.query_selector_all("#totals tr")) == 2
     page.focus("#text")

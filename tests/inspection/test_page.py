@@ -54,6 +54,12 @@ def write(model, folder, title="a page"):
     return path
 
 
+def press(page, button):
+    """Press a button and wait for the end of what it starts."""
+    page.click(button)
+    page.wait_for_selector("#stop:disabled")
+
+
 def python_logits(model, text):
     """Return the logits before each character of a text and after the last one, (N + 1, V)."""
     n_context = model.metadata.n_context
@@ -85,7 +91,7 @@ def test_a_seed_gives_the_text_of_python(tmp_path, open_page):
     page, _ = open_page(write(model, tmp_path))
     for seed, temperature, top_p in [(0, 1.0, 1.0), (2**64 - 1, 0.5, 0.8), (7, 0.0, 1.0)]:
         script = f"""() => {{
-          restart(); readText("supposing", "");
+          restart(); for (const id of encode("supposing")) model.read(id);
           const draw = uniformStream({seed}n), ids = [];
           for (let i = 0; i < 200; i++) {{
             const options = {{ temperature: {temperature}, topP: {top_p} }};
@@ -106,9 +112,8 @@ def test_the_packaged_model_writes_in_a_page_that_makes_no_request(tmp_path, ope
     page, events = open_page(path)
     page.fill("#input", "supposing")
     page.fill("#length", "100")
-    page.click("#write")
-    page.wait_for_selector("#stop:disabled")
-    assert page.inner_text("#text") == "supposing" + model.sample("supposing", 100, seed=1, temperature=0.7)
+    press(page, "#write")
+    assert page.text_content("#text") == "supposing" + model.sample("supposing", 100, seed=1, temperature=0.7)
     page.click("#text")
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
@@ -117,11 +122,97 @@ def test_the_packaged_model_writes_in_a_page_that_makes_no_request(tmp_path, ope
     assert events == [f"request: {path.as_uri()}"]
 
 
+def test_continuing_gives_the_text_of_one_longer_sample(tmp_path, open_page):
+    model = load_numpy(runs.packaged_model())
+    page, _ = open_page(write(model, tmp_path))
+    assert page.is_disabled("#continue")
+    page.fill("#input", "supposing")
+    page.fill("#length", "40")
+    press(page, "#write")
+    press(page, "#continue")
+    expected = "supposing" + model.sample("supposing", 80, seed=1, temperature=0.7)
+    assert page.text_content("#text") == expected
+    press(page, "#measure")
+    assert page.text_content("#text") == "supposing"
+    press(page, "#continue")
+    assert page.text_content("#text") == expected[: len("supposing") + 40]
+
+
+def test_long_lines_end_as_in_python(tmp_path, open_page):
+    model = make("gru", {"tied": True})
+    model.metadata.corpus["longest_line"] = 9
+    page, _ = open_page(write(model, tmp_path))
+    for prompt in ("", "We Phil", "We Philologists are of", "tomorrow\nand"):
+        page.fill("#input", prompt)
+        page.fill("#length", "200")
+        press(page, "#write")
+        expected = prompt + model.sample(prompt, 200, seed=1, temperature=0.7)
+        assert page.evaluate("() => view.items.map((item) => item.symbol).join('')") == expected
+        assert max(map(len, expected.splitlines()[3:])) == 11
+
+
+def test_the_page_works_with_the_keyboard_alone(tmp_path, open_page):
+    page, _ = open_page(write(make("rnn"), tmp_path))
+    focused = "() => document.activeElement.id"
+
+    def tab_to(name):
+        for _ in range(12):
+            page.keyboard.press("Tab")
+            if page.evaluate(focused) == name:
+                return
+        raise AssertionError(f"Tab does not reach {name}")
+
+    tab_to("input")
+    page.keyboard.type("We are")
+    tab_to("seed")
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("7")
+    tab_to("length")
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.type("20")
+    tab_to("write")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => view.items.length === 26")
+    assert page.evaluate(focused) == "write"
+    tab_to("continue")
+    page.keyboard.press("Space")
+    page.wait_for_function("() => view.items.length === 46")
+    tab_to("text")
+    for key, position in [("Home", 0), ("ArrowRight", 1), ("End", 45), ("ArrowLeft", 44), ("Home", 0), ("ArrowUp", 0)]:
+        page.keyboard.press(key)
+        assert page.evaluate("() => view.selected") == position
+    assert page.inner_text("#details strong") == "W"
+    assert page.get_attribute("#details", "aria-live") == "polite"
+
+
+def test_arrow_keys_move_between_the_rows_of_the_text(tmp_path, open_page):
+    page, _ = open_page(write(make("rnn"), tmp_path))
+    page.fill("#input", "are\nof to-day\n\nand tomorrow")
+    press(page, "#measure")
+    page.focus("#text")
+    page.evaluate("() => view.select(2)")
+    found = []
+    for key in ["Down", "Down", "Down", "Down", "Up", "Up"]:
+        page.keyboard.press(f"Arrow{key}")
+        found.append(page.evaluate("() => view.selected"))
+    assert found == [6, 14, 15, 15, 14, 4]
+
+
+def test_every_control_has_a_name(tmp_path, open_page):
+    page, _ = open_page(write(make("rnn"), tmp_path))
+    names = page.evaluate(
+        """() => Array.from(document.querySelectorAll("input, select, textarea, button, [role], svg"),
+          (node) => node.labels?.[0]?.textContent.trim() || node.getAttribute("aria-label") || node.textContent.trim()
+            || (node.getAttribute("role") === "status" ? "status" : ""))"""
+    )
+    assert len(names) > 10 and all(names)
+
+
 def test_markup_and_control_characters_in_texts_have_no_effect(tmp_path, open_page):
     model = make("gru")
     page, events = open_page(write(model, tmp_path, "</script><script>alert(1)</script>"))
     page.fill("#input", TEXT + "<img src=x onerror=alert(1)>\U0001f600")
-    page.click("#measure")
+    press(page, "#measure")
     assert "unknown to the model" in page.inner_text("#status")
     assert page.query_selector_all("#text b, #text img") == []
     assert "U+202E" in page.inner_text("#text")

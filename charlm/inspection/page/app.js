@@ -1,7 +1,9 @@
 // The page of an exported model: write, colour a text, look at units and at the embedding.
 "use strict";
 
-const MAX_CHARS = 20000; // of a pasted text
+const MAX_READ = 20000; // characters that are read or written at once
+const MAX_TEXT = 60000; // of the whole text
+const SLICE_MS = 24; // of work between two drawings
 const N_LIKELY = 8;
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
@@ -9,8 +11,11 @@ const model = new Model(data.model);
 const symbols = ["\ufffd", ...data.symbols.map((point) => String.fromCodePoint(point))]; // by index
 const indexOf = new Map(symbols.map((symbol, id) => [symbol, id]));
 const view = new TextView(byId("text"), byId("details"));
+const channel = new MessageChannel(); // wakes `work`; a timer would wait for 4 ms each time
 let hiddens = []; // last layer's state before each item: what the prediction was made from
-let writing = null; // the continuation in progress: {uniform, options, left}
+let unit = 0;
+let sampling = null; // of the text that is being written: {uniform, limit}; null for a text that was only read
+let job = null; // in progress: {items, note, began, n}
 
 function encode(text) {
   const lower = data.lower ? text.toLowerCase() : text;
@@ -24,46 +29,58 @@ function restart() {
   model.read(data.model.bos_id);
   view.clear();
   hiddens = [];
+  sampling = null;
 }
 
 // Read one character; return its item: how surprising it was and what else was likely.
-function readItem(id, logits) {
+function readItem(id, logits, kind) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const exps = logits.map((x) => Math.exp(x - largest));
   const total = exps.reduce((a, b) => a + b, 0);
-  const order = Array.from(exps.keys()).sort((a, b) => exps[b] - exps[a] || a - b);
-  const likely = order.filter((each) => each > 0).slice(0, N_LIKELY).map((each) => [symbols[each], exps[each] / total]);
-  const item = { symbol: symbols[id], bits: -Math.log2(exps[id] / total), rank: order.indexOf(id) + 1, likely };
-  hiddens.push(Float32Array.from(model.hidden));
+  const rank = 1 + exps.reduce((n, x, other) => n + (x > exps[id] || (x === exps[id] && other < id)), 0);
+  const likely = largestIndices(exps, N_LIKELY).map((each) => [symbols[each], exps[each] / total]);
+  const item = { id, kind, symbol: symbols[id], bits: (largest - logits[id] + Math.log(total)) / Math.LN2, rank, likely };
+  hiddens.push(new Float32Array(model.hidden));
   setUnit(item, hiddens.length - 1);
   model.read(id);
   return item;
 }
 
+// Return the indices of the n largest numbers, without index 0, the unknown.
+function largestIndices(numbers, n) {
+  const found = [];
+  for (let id = 1; id < numbers.length; id++) {
+    if (found.length === n && !(numbers[id] > numbers[found[n - 1]])) continue;
+    const place = found.findIndex((other) => numbers[id] > numbers[other]);
+    found.splice(place < 0 ? found.length : place, 0, id);
+    found.length = Math.min(found.length, n);
+  }
+  return found;
+}
+
 function setUnit(item, index) {
-  const unit = Math.min(Math.max(0, byId("unit").valueAsNumber | 0), data.model.n_hidden - 1);
-  item.value = hiddens[index][unit];
+  item.value = view.colour === "unit" ? hiddens[index][unit] : undefined;
 }
 
-function readText(text, className) {
-  const ids = encode(text);
-  view.append(ids.map((id) => readItem(id, model.logits())), className);
-  const unknown = ids.filter((id) => id === 0).length;
-  return unknown ? ` ${unknown} of its characters are unknown to the model.` : "";
+function* reading(ids, kind) {
+  for (const id of ids) yield readItem(id, model.logits(), kind);
 }
 
-function showTotals() {
-  const bits = view.items.reduce((sum, item) => sum + item.bits, 0), n = view.items.length;
-  const unit = data.is_bytes ? "byte" : "character";
-  byId("totals").textContent = n ? `${n.toLocaleString("en")} ${unit}s, ${(bits / n).toFixed(3)} bits per ${unit}` : "";
+function* writing(n, options) {
+  for (let i = 0; i < n; i++) {
+    const logits = model.logits();
+    const id = sampleIndex(unnormalizedProbs(logits, options), sampling.uniform());
+    yield readItem(sampling.limit ? sampling.limit.apply(id) : id, logits, "");
+  }
+}
+
+function* readingThenWriting(ids, n, options) {
+  yield* reading(ids, "prompt");
+  yield* writing(n, options);
 }
 
 function status(text) {
   byId("status").textContent = text;
-}
-
-function samplingOptions() {
-  return { temperature: byId("temperature").valueAsNumber, topP: byId("top-p").valueAsNumber };
 }
 
 // Return the seed as a BigInt, or null if it is no whole number from 0 to 2^64 - 1.
@@ -72,60 +89,97 @@ function seed() {
   return /^\d{1,20}$/.test(text) && BigInt(text) < 1n << 64n ? BigInt(text) : null;
 }
 
+// Return how to write, {seed, n, temperature, topP}; null after saying what is wrong.
+function options() {
+  const n = byId("length").valueAsNumber, given = seed();
+  if (given === null) return void status("The seed must be a whole number from 0 to 18446744073709551615.");
+  if (!(n >= 1 && n <= MAX_READ)) return void status(`The number of characters must be from 1 to ${MAX_READ}.`);
+  return { seed: given, n, temperature: byId("temperature").valueAsNumber, topP: byId("top-p").valueAsNumber };
+}
+
+// Sampling of the text with these indices: the seed's random numbers, and the length of the current line.
+function startSampling(seed, ids) {
+  sampling = { uniform: uniformStream(seed), limit: data.line_limit && new LineLimit(data.line_limit, ids) };
+}
+
 function write() {
-  const first = seed();
-  if (first === null) return status("The seed must be a whole number from 0 to 18446744073709551615.");
-  const length = byId("length").valueAsNumber;
-  if (!(length >= 1 && length <= MAX_CHARS)) return status(`The length must be from 1 to ${MAX_CHARS}.`);
+  const how = options();
+  if (!how) return;
+  const { ids, note } = input();
   restart();
-  const note = readText(byId("input").value.slice(0, MAX_CHARS), "prompt");
-  writing = { uniform: uniformStream(first), options: samplingOptions(), left: length, length, note, began: performance.now() };
-  setButtons();
-  writeSome();
+  startSampling(how.seed, ids);
+  start(readingThenWriting(ids, how.n, how), note);
 }
 
-// Write for some milliseconds, then let the browser draw.
-function writeSome() {
-  if (!writing) return;
-  const until = performance.now() + 12, items = [];
-  while (writing.left > 0 && performance.now() < until) {
-    const logits = model.logits();
-    items.push(readItem(sampleIndex(unnormalizedProbs(logits, writing.options), writing.uniform()), logits));
-    writing.left--;
-  }
-  view.append(items);
-  byId("text").scrollTop = byId("text").scrollHeight;
-  if (writing.left > 0) return void setTimeout(writeSome);
-  stop();
-}
-
-function stop() {
-  if (!writing) return;
-  const done = writing.length - writing.left, seconds = (performance.now() - writing.began) / 1000;
-  status(`${done.toLocaleString("en")} characters, ${Math.round(done / seconds).toLocaleString("en")} a second.${writing.note}`);
-  writing = null;
-  setButtons();
-  showTotals();
+// Write on where the text ends, with the same stream of random numbers: as if more characters had been asked for.
+function goOn() {
+  const how = options();
+  if (!how || job) return;
+  if (view.items.length + how.n > MAX_TEXT) return status("The text is as long as this page shows; Write begins anew.");
+  if (!sampling) startSampling(how.seed, view.items.map((item) => item.id));
+  start(writing(how.n, how), "");
 }
 
 function measure() {
+  const { ids, note } = input();
   restart();
-  const text = byId("input").value;
-  const note = readText(text.slice(0, MAX_CHARS), "");
-  const cut = text.length > MAX_CHARS ? ` Only its first ${MAX_CHARS.toLocaleString("en")} characters were read.` : "";
-  status(text ? `Read.${cut}${note}` : "There is no text above.");
-  showTotals();
+  start(reading(ids, ""), ids.length ? note : " There is no text above.");
+}
+
+// Return the indices of the text that was typed, at most MAX_READ, and a note about it.
+function input() {
+  const all = encode(byId("input").value), ids = all.slice(0, MAX_READ);
+  const unknown = ids.filter((id) => id === 0).length;
+  const cut = ids.length < all.length ? ` Only the first ${MAX_READ.toLocaleString("en")} ${data.unit}s were read.` : "";
+  return { ids, note: cut + (unknown ? ` ${unknown} ${data.unit}s are unknown to the model.` : "") };
+}
+
+function start(items, note) {
+  job = { items, note, began: performance.now(), n: 0 };
+  byId("text").setAttribute("aria-busy", "true");
+  status("…");
+  setButtons();
+  work();
+}
+
+// Work for some milliseconds, then let the browser draw.
+function work() {
+  if (!job) return;
+  const until = performance.now() + SLICE_MS, items = [];
+  let next;
+  while (performance.now() < until && !(next = job.items.next()).done) items.push(next.value);
+  job.n += items.length;
+  view.append(items);
+  byId("text").scrollTop = byId("text").scrollHeight;
+  if (next.done) stop();
+  else channel.port2.postMessage(null);
+}
+
+function stop() {
+  if (!job) return;
+  const rate = Math.round((1000 * job.n) / (performance.now() - job.began));
+  status((job.n ? `${rate.toLocaleString("en")} ${data.unit}s a second.` : "") + job.note);
+  job = null;
+  byId("text").setAttribute("aria-busy", "false");
+  if (document.activeElement === byId("stop")) byId("continue").focus();
+  setButtons();
+  const n = view.items.length, bits = view.items.reduce((sum, item) => sum + item.bits, 0);
+  byId("totals").textContent = n ? `${n.toLocaleString("en")} ${data.unit}s, ${(bits / n).toFixed(3)} bits per ${data.unit}` : "";
 }
 
 function setButtons() {
-  byId("write").disabled = byId("measure").disabled = writing !== null;
-  byId("stop").disabled = writing === null;
+  byId("stop").disabled = !job;
+  byId("continue").disabled = !job && !view.items.length;
 }
 
 function recolour() {
+  unit = Math.min(Math.max(0, byId("unit").valueAsNumber | 0), data.model.n_hidden - 1);
+  const colour = byId("colour").value;
+  view.colour = colour;
   view.items.forEach(setUnit);
-  view.repaint(byId("colour").value);
-  byId("unit-label").hidden = byId("colour").value !== "unit";
+  view.repaint(colour);
+  byId("unit-label").hidden = byId("unit-legend").hidden = colour !== "unit";
+  byId("legend").hidden = colour !== "surprise";
 }
 
 // Draw the characters at their places in the first two principal components of the embedding.
@@ -158,7 +212,9 @@ function fillIn() {
     byId(id).addEventListener("input", show);
     show();
   }
+  channel.port1.onmessage = work;
   byId("write").addEventListener("click", write);
+  byId("continue").addEventListener("click", goOn);
   byId("stop").addEventListener("click", stop);
   byId("measure").addEventListener("click", measure);
   byId("colour").addEventListener("change", recolour);

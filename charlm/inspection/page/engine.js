@@ -20,7 +20,8 @@ function decodeFloats(base64, isHalf) {
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const relu = (x) => (x > 0 ? x : 0);
 
-// Return W x + b. weight: (n_out, n_in); input: (n_in); bias: (n_out), a vector for each output.
+// Return W x + b. weight: Float32Array, (n_out, n_in); input: Float64Array, (n_in); bias: (n_out).
+// Always the same types of arrays: the compiled loop is then a third faster.
 function affine(weight, input, bias) {
   const nIn = input.length, nOut = bias.length, output = new Float64Array(nOut);
   let j = 0;
@@ -91,9 +92,9 @@ class Model {
     this.upper = spec.upper.map((layer) => layer.map(take));
     this.head = spec.head.map((layer) => layer.map(take));
     const [embed, weight, bias] = spec.inputs.map(take);
-    const nEmbed = embed.length / spec.vocab_size;
+    const nEmbed = embed.length / spec.vocab_size, vectors = new Float64Array(embed);
     this.table = Array.from({ length: spec.vocab_size }, (_, id) => { // input of the first layer for each character
-      const gatesIn = affine(weight, embed.subarray(id * nEmbed, (id + 1) * nEmbed), bias);
+      const gatesIn = affine(weight, vectors.subarray(id * nEmbed, (id + 1) * nEmbed), bias);
       return spec.input_relu ? gatesIn.map(relu) : gatesIn;
     });
     this.reset();

@@ -86,3 +86,18 @@ function sampleIndex(probs, uniform) {
   }
   throw new Error("the model's logits are not finite");
 }
+
+// A line longer than the longest one of the training text ends at the next white space: generation/line_limit.py.
+class LineLimit {
+  // limits: length of the line from which each symbol is replaced, (V); longest: of the training text; ids: the text so far.
+  constructor({ limits, longest, line_break: lineBreak }, ids) {
+    Object.assign(this, { limits, lineBreak, length: Math.min(ids.length - 1 - ids.lastIndexOf(lineBreak), longest) });
+  }
+
+  // Return the sampled index, or that of the line break in its place.
+  apply(index) {
+    const taken = this.length >= this.limits[index] ? this.lineBreak : index;
+    this.length = taken === this.lineBreak ? 0 : this.length + 1;
+    return taken;
+  }
+}

@@ -1,7 +1,8 @@
 // A text with one span a character: colours, a selected character, and what was likely in its place.
 //
-// An item is {symbol, bits, rank, likely: [[symbol, probability], ...], value}; only the symbol must be there. `value`
-// is the activation of a unit, from -1 to 1. Texts are set as text nodes, so that markup in them has no effect.
+// An item is {symbol, kind, bits, rank, likely: [[symbol, probability], ...], value}; only the symbol must be there.
+// `kind` is a class for the style, `value` the activation of a unit, from -1 to 1. Texts are set as text nodes, so that
+// markup in them has no effect.
 "use strict";
 
 const NAMES = { " ": "space", "\n": "line break", "\t": "tab" };
@@ -19,7 +20,7 @@ function element(tag, className, text) {
 }
 
 class TextView {
-  // text: element of the text; details: element for the selected character; onSelect: called with an index.
+  // text: element of the text; details: element for the selected character.
   constructor(text, details) {
     this.text = text;
     this.details = details;
@@ -31,10 +32,22 @@ class TextView {
       if (index >= 0) this.select(index);
     });
     text.addEventListener("keydown", (event) => {
-      const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -40, ArrowDown: 40, Home: -Infinity, End: Infinity };
-      if (!(event.key in steps) || !this.items.length) return;
+      const last = this.items.length - 1, at = this.selected;
+      const targets = {
+        ArrowLeft: () => at - 1,
+        ArrowRight: () => at + 1,
+        ArrowUp: () => this.inOtherRow(-1),
+        ArrowDown: () => this.inOtherRow(1),
+        Home: () => 0,
+        End: () => last,
+      };
+      if (!(event.key in targets) || last < 0 || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      this.select(Math.min(Math.max(this.selected + steps[event.key], 0), this.items.length - 1));
+      this.select(Math.min(Math.max(targets[event.key](), 0), last));
+    });
+    text.addEventListener("copy", (event) => { // else each line break would be copied twice: it and the end of its block
+      event.clipboardData.setData("text/plain", getSelection().getRangeAt(0).cloneContents().textContent);
+      event.preventDefault();
     });
     this.clear();
   }
@@ -43,22 +56,46 @@ class TextView {
     this.items = [];
     this.spans = [];
     this.selected = -1;
+    this.line = null; // block of the last line, so that a browser need not lay out and paint the whole text each time
     this.text.replaceChildren();
-    this.details.replaceChildren(element("p", "faint", "Choose a character of the text, with the mouse or the arrow keys."));
+    this.details.replaceChildren(element("p", "faint hint", "Choose a character of the text, with the mouse or the arrow keys."));
   }
 
-  append(items, className = "") {
-    const added = document.createDocumentFragment();
+  // Return the index of the character above (-1) or below (1) the selected one.
+  inOtherRow(direction) {
+    const start = this.place(Math.max(0, this.selected)), isSame = (a, b) => Math.abs(a.middle - b.middle) < 5;
+    let best = this.selected, distance = Infinity, row = null;
+    for (let i = this.selected + direction; i >= 0 && i < this.spans.length; i += direction) {
+      const here = this.place(i);
+      if (!row && isSame(here, start)) continue;
+      row ??= here;
+      if (!isSame(here, row)) break;
+      if (Math.abs(here.left - start.left) < distance) [best, distance] = [i, Math.abs(here.left - start.left)];
+    }
+    return best;
+  }
+
+  // Return where a character stands, in pixels. A line break has no box: it stands after the character before it.
+  place(index) {
+    const span = this.spans[index], before = span.previousSibling;
+    const boxed = span.getBoundingClientRect().height ? span : before ?? span.parentNode;
+    const { left, right, top, bottom } = boxed.getBoundingClientRect();
+    return { left: boxed === before ? right : left, middle: (top + bottom) / 2 };
+  }
+
+  append(items) {
     for (const item of items) {
       const { symbol } = item;
       const span = element("span", "", isControl(symbol) ? codeOf(symbol) : symbol);
-      span.dataset.kind = [className, isControl(symbol) ? "code" : ""].join(" ").trim();
+      const shape = isControl(symbol) ? "code" : symbol === "\n" ? "break" : "";
+      span.dataset.kind = [item.kind, shape].filter(Boolean).join(" ");
       this.items.push(item);
       this.spans.push(span);
       this.paint(this.items.length - 1);
-      added.append(span);
+      if (!this.line) this.text.append(this.line = element("div"));
+      this.line.append(span);
+      if (symbol === "\n") this.line = null;
     }
-    this.text.append(added);
   }
 
   // Set the class of a span: kind, colour, selection.
@@ -70,12 +107,13 @@ class TextView {
       const level = Math.min(4, Math.round(4 * Math.abs(item.value)));
       colour = (item.value < 0 ? "n" : "p") + level;
     }
-    span.className = [span.dataset.kind, colour, index === this.selected ? "selected" : ""].join(" ").trim();
+    span.className = [span.dataset.kind, colour, index === this.selected ? "selected" : ""].filter(Boolean).join(" ");
   }
 
   repaint(colour) {
     this.colour = colour;
     this.items.forEach((_, index) => this.paint(index));
+    if (this.selected >= 0) this.describe(this.items[this.selected]);
   }
 
   select(index) {
