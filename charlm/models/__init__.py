@@ -32,6 +32,7 @@ from charlm.models.mogrifier import Mogrifier
 from charlm.models.ngram import NGram
 from charlm.models.rnn import RNN
 from charlm.models.rnn_scratch import RNNScratch
+from charlm.models.size import check_memory, machine_memory
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
 from charlm.options.arguments import checked_text
@@ -148,7 +149,8 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
         options: constructor options; the others keep their defaults.
 
     Raises:
-        UsageError: the name or an option is unknown, or a value has the wrong type or range.
+        UsageError: the name or an option is unknown, or a value has the wrong type or range, or the weights do not fit
+            into memory.
     """
     known = options_of(name)
     for key, value in options.items():
@@ -160,6 +162,8 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
             options[key] = checked(key, value, numbers, f"model {name}: ")
         elif not isinstance(value, type(default)):
             raise UsageError(f"model {name}: {key} must be {type(default).__name__}, got {shown(value)}")
-    model = find(name)(vocab_size, **options)
+    architecture = find(name)
+    check_memory(architecture, vocab_size, options, known, machine_memory(), f"model {name}: ")
+    model = architecture(vocab_size, **options)
     model.name, model.config = canonical(name), known | options
     return model

@@ -36,6 +36,7 @@ ERRORS = [
     (f"{TRAIN} --dropout 1.5", 2, "--dropout must be at least 0 and below 1, got 1.5"),
     (f"{TRAIN} --head-dropout nan", 2, "--head-dropout must be at least 0 and below 1, got nan"),
     (f"{TRAIN} --n-hidden 0", 2, "--n-hidden must be at least 1 and at most 2,147,483,647, got 0"),
+    (f"{TRAIN} --n-hidden 10000000", 2, "model gru: n_hidden is 10000000: the weights need 1,200,0"),
     (f"{TRAIN} --n-layers 100000000000", 2, "--n-layers must be at least 1 and at most 1,000, got 100000000000"),
     (f"{TRAIN} --n-hidden 9223372036854775808", 2, "--n-hidden must be at least 1 and at most 2,147,483,647"),
     (f"{TRAIN} --min-count {HUGE}", 2, "--min-count must be at least 1 and at most 2^53, got 1000"),
