@@ -32,3 +32,8 @@ def say(message: str, start: str = "") -> None:
     if sys.stderr is not None:  # print would take standard output
         with suppress(OSError, ValueError):  # ValueError: it was closed
             print(f"{start}charlm: {printable(message)}", file=sys.stderr, flush=True)
+
+
+def no_bars() -> bool | None:
+    """Return the argument `disable` of a progress bar: None shows it on a terminal only; there may be no stderr."""
+    return True if sys.stderr is None else None

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from charlm.data.vocab import N_CODE_POINTS, Codepoints, code_points
 from charlm.errors import DataError
+from charlm.messages import no_bars
 
 NEVER = np.iinfo(np.int64).max
 NUL_SHARE = 0.02  # of the bytes of a text in UTF-16, at least: the high bytes of its spaces and line breaks
@@ -172,7 +173,7 @@ def with_progress(blocks: Iterable[bytes], n_bytes: int, description: str) -> It
         unit_scale=True,
         delay=1,
         leave=False,
-        disable=None,
+        disable=no_bars(),
         dynamic_ncols=True,
     ) as bar:
         for block in blocks:

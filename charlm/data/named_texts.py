@@ -24,7 +24,7 @@ from charlm.data.byte_stream import ByteStream, read_pipe
 from charlm.data.generated_texts import human_numbers, python_docs
 from charlm.errors import DataError, InputNotFoundError, OutputError, did_you_mean, shown
 from charlm.files import atomic_write
-from charlm.messages import say
+from charlm.messages import no_bars, say
 
 TIMEOUT_SECONDS = 20
 BLOCK_BYTES = 1 << 16  # downloaded at a time
@@ -211,7 +211,7 @@ def download(text: NamedText, folder: Path) -> bytes:
     _check_https(text.source)
     with urllib.request.build_opener(_HttpsOnly).open(text.source, timeout=TIMEOUT_SECONDS) as response:
         data = bytearray()
-        with tqdm(total=text.n_bytes, unit="B", unit_scale=True, desc=text.file, disable=None) as bar:
+        with tqdm(total=text.n_bytes, unit="B", unit_scale=True, desc=text.file, disable=no_bars()) as bar:
             while block := response.read(BLOCK_BYTES):
                 data += block
                 bar.update(len(block))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from charlm.data.feeds import Feed
 from charlm.evaluation.metrics import EvalResult
+from charlm.messages import no_bars
 from charlm.models.base import CharModel, detach
 from charlm.models.counting import initial_state
 
@@ -204,5 +205,5 @@ def feed_logits(model: CharModel, feed: Feed, n_batches: int) -> Iterator[tuple[
 
 def _progress_bar(steps: range) -> Iterable[int]:
     """Return the steps with a progress bar on stderr, shown after two seconds and only on a terminal."""
-    bar: Iterable[int] = tqdm(steps, desc="scoring", delay=2, leave=False, disable=None, dynamic_ncols=True)
+    bar: Iterable[int] = tqdm(steps, desc="scoring", delay=2, leave=False, disable=no_bars(), dynamic_ncols=True)
     return bar

@@ -9,6 +9,7 @@ from functools import cache
 from tqdm import tqdm
 
 from charlm.evaluation.dynamic import DynamicConfig
+from charlm.messages import no_bars
 
 RATE_GRID = {"sgd": (0.01, 0.03, 0.1, 0.3), "rms": (2e-5, 5e-5, 1e-4, 2e-4, 4e-4)}
 DECAY_GRID = (0.0, 0.001, 0.003, 0.01, 0.03)
@@ -35,7 +36,7 @@ def coordinate_search(
     """
     point: Point = start.rate, start.decay
     before = None
-    with tqdm(desc="choosing rate and decay", unit=" trials", leave=False, disable=None, dynamic_ncols=True) as bar:
+    with tqdm(desc="choosing rate, decay", unit=" trials", leave=False, disable=no_bars(), dynamic_ncols=True) as bar:
 
         @cache
         def loss(point: Point) -> float:

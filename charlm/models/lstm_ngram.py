@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from charlm.messages import no_bars
 from charlm.models.base import State
 from charlm.models.counting import CountingModel
 from charlm.models.layers.dropout import LockedDropout
@@ -136,7 +137,7 @@ class LSTMNGram(LSTM, CountingModel):
         self._cached = torch.empty(n_learned, self.n_features, dtype=torch.float16, device=self.device)
         folds = list(itertools.pairwise(offset + n_learned * i // n_folds for i in range(n_folds + 1)))
         folds.append((len(ids), len(ids)))  # empty: the final counts are those of the whole text
-        for first, stop in tqdm(folds, "counting", leave=False, disable=None, dynamic_ncols=True):
+        for first, stop in tqdm(folds, "counting", leave=False, disable=no_bars(), dynamic_ncols=True):
             super().fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes)
             state: State = None
             for begin in range(max(0, first - WARMUP_CHARS), stop, CHUNK_CHARS):

@@ -206,3 +206,11 @@ def test_a_closed_terminal_ends_a_training_in_order(home):
     _, err = training.communicate()
     assert training.returncode == 143
     assert err.splitlines()[-1] == "charlm: interrupted; `charlm train --resume checkpoints/hangup` resumes"
+
+
+def test_python_needs_no_standard_error(monkeypatch, capsys):
+    """As under pythonw."""
+    monkeypatch.setattr(sys, "stderr", None)
+    model = charlm.train(text=TEXT * 3, model="lstm-ngram", epochs=1, options={"n_hidden": 4})
+    assert model.bits_per_char("Die") > 0
+    assert capsys.readouterr().out == ""

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from charlm.data.vocab import Vocab
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.files import atomic_write
+from charlm.messages import no_bars
 from charlm.recipe import Recipe
 from charlm.recipes import differences, to_toml
 from charlm.storage.runs import parse_line
@@ -38,7 +39,7 @@ class Progress(Callback):
     def on_fit_start(self, state: TrainState) -> None:
         """Open the bar."""
         bar = "training {percentage:3.0f}%|{bar}| {remaining} left, {desc}"
-        self._bar = tqdm(total=1.0, bar_format=bar, disable=None, dynamic_ncols=True, leave=False)
+        self._bar = tqdm(total=1.0, bar_format=bar, disable=no_bars(), dynamic_ncols=True, leave=False)
         self._bar.set_description_str("starting")
 
     def on_batch_end(self, state: TrainState) -> None:
