@@ -44,11 +44,11 @@ class Weights:
         """Take an array of floats of this shape out, as float32.
 
         Raises:
-            ValueError: it is missing or has another shape or type.
+            ValueError: it is missing, has another shape or type, or is not finite.
         """
         array = self.arrays.pop(name, None)
-        if array is None or array.shape != shape or array.dtype.kind != "f":
-            raise ValueError(f"{name} is not an array of floats of shape {shape}")
+        if array is None or array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{name} is not an array of finite floats of shape {shape}")
         return array.astype(np.float32)
 
     def matrix(self, name: str, n_in: int, n_out: int) -> Array:

@@ -13,7 +13,8 @@ from charlm.errors import UsageError, shown
 MAX_COUNT = 2**53  # integers up to here are exact in JSON
 MAX_NUMBER = 1e18  # the product of two such numbers fits into float32
 MAX_RATE = 1e30  # also in float32 after a factor of 1000
-MAX_CONTEXT = 1 << 20  # characters of a window
+MAX_CONTEXT = 4096  # characters of a window, all of which are read again for each character sampled
+MAX_SEGMENT = 1 << 20  # characters
 MAX_SIZE = 2**31 - 1  # of one axis of a weight
 
 
@@ -124,7 +125,7 @@ RANGES = {
     # dynamic evaluation
     "rate": _number(maximum=1e38),
     "decay": _fraction(),
-    "segment_len": Range(1, MAX_CONTEXT),
+    "segment_len": Range(1, MAX_SEGMENT),
 }
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from charlm.data.vocab import N_CODE_POINTS, Vocab
-from charlm.errors import CheckpointError, InputNotFoundError, UsageError
+from charlm.data.vocab import Vocab
+from charlm.errors import CheckpointError, DataError, InputNotFoundError, UsageError
 from charlm.files import atomic_write
-from charlm.options.ranges import MAX_CONTEXT
-from charlm.storage import migration
+from charlm.storage import migration, schema
 
 if TYPE_CHECKING:  # reading a file for the numpy generator needs no torch
     import torch
@@ -33,7 +32,9 @@ KEY = "charlm"
 # A file begins with the length of its header (8 bytes) and our metadata entry, whose JSON begins with the hash.
 _HASH_AT = 8 + len(b'{"__metadata__":{"charlm":"{\\"sha256\\":\\"')
 _START = b'{"__metadata__":{"charlm"'
+MAX_REASON = 200  # characters of an error's reason, which may quote the file
 _NO_HASH = "0" * 64
+_DIGITS = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
 
 
 @dataclass
@@ -68,28 +69,6 @@ class Metadata:
     versions: dict[str, str] = field(default_factory=dict)
     resume: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        """Check the fields.
-
-        Raises:
-            ValueError: a value of the wrong type, or inconsistent values.
-        """
-        types: dict[str, Any] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
-        types["int | None"] = (int, NoneType)
-        for key in fields(self):
-            kind = str(key.type).split("[")[0]
-            if not isinstance(getattr(self, key.name), types[kind]):
-                raise ValueError(f"{key.name} is not {kind}")
-        n_points = 256 if self.is_bytes else N_CODE_POINTS
-        if not all(type(point) is int and 0 <= point < n_points for point in self.symbols):
-            raise ValueError("symbols are not code points")
-        if len(set(self.symbols)) + 1 != self.vocab_size:
-            raise ValueError(f"{len(set(self.symbols))} symbols for a vocab_size of {self.vocab_size}")
-        if self.n_context is not None and not 1 <= self.n_context <= MAX_CONTEXT:
-            raise ValueError(f"n_context is {self.n_context}")
-        if not isinstance(self.longest_line, (int, NoneType)):
-            raise ValueError(f"longest_line is {self.longest_line}")
-
     @property
     def vocab(self) -> Vocab:
         """The vocabulary."""
@@ -120,6 +99,7 @@ def save(
 
     Raises:
         OutputError: the file cannot be written.
+        DataError: a weight is not finite, or too large for `dtype`.
     """
     from safetensors.torch import save as to_bytes
 
@@ -129,20 +109,30 @@ def save(
         name: weight.detach().to("cpu", dtype if weight.is_floating_point() else None).contiguous()
         for name, weight in weights_of(model).items()
     }
+    if not all(weight.isfinite().all() for weight in weights.values()):
+        kind = "float32" if dtype is None else str(dtype).removeprefix("torch.")
+        raise DataError(f"{path}: not written: weights are not finite in {kind}; train again, or use another type")
     weights |= extra_tensors or {}
-    text = json.dumps({"sha256": _NO_HASH, "format": FORMAT} | asdict(metadata), separators=(",", ":"))
-    data = bytearray(to_bytes(weights, {KEY: text}))
-    digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
-    assert data[digits] == _NO_HASH.encode(), "safetensors has changed the layout of its header"
-    data[digits] = hashlib.sha256(data).hexdigest().encode()
+    fields = {"sha256": _NO_HASH, "format": FORMAT} | asdict(metadata)
+    fields["result"] = {key: value for key, value in metadata.result.items() if _is_finite(value)}
+    data = bytearray(to_bytes(weights, {KEY: json.dumps(fields, separators=(",", ":"))}))
+    assert data[_DIGITS] == _NO_HASH.encode(), "safetensors has changed the layout of its header"
+    data[_DIGITS] = hashlib.sha256(data).hexdigest().encode()
     atomic_write(path, data)
+
+
+def _is_finite(value: Any) -> bool:
+    """Return False for a loss that a diverged model made infinite or NaN."""
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def is_checkpoint(path: Path) -> bool:
     """Return whether a file begins as a checkpoint of charlm does."""
     try:
+        if not path.is_file():  # opening a FIFO would wait for its writer
+            return False
         with path.open("rb") as file:
-            return path.is_file() and file.read(_HASH_AT)[8:].startswith(_START)
+            return file.read(_HASH_AT)[8:].startswith(_START)
     except OSError:
         return False
 
@@ -153,24 +143,49 @@ def _to_torch(data: bytes) -> dict[str, Tensor]:
     return load_tensors(data)
 
 
-def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] = _to_torch) -> tuple[Metadata, dict[str, Any]]:
+def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] | None = None) -> tuple[Metadata, dict[str, Any]]:
     """Read the metadata and the tensors of a checkpoint: weights, and those of `resume` with "/" in their names.
 
     Args:
         path: path of the file.
-        load_tensors: safetensors function from the bytes of a file to tensors; default: to PyTorch's.
+        load_tensors: safetensors function from the bytes of a file to tensors, which the caller checks against the
+            architecture. By default they are PyTorch's, and checked here.
 
     Raises:
         InputNotFoundError: the file does not exist or cannot be opened.
-        CheckpointError: the file is not a charlm checkpoint, damaged, truncated, or of a newer format.
+        CheckpointError: the file is not a charlm checkpoint, damaged, truncated, of a newer format, or its weights do
+            not match its architecture.
+        UsageError: see `load`.
     """
+    metadata, tensors = parse(_content(path), str(path), load_tensors or _to_torch)
+    if load_tensors is None:
+        _build(path, metadata, tensors)
+    return metadata, tensors
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file; the errors are those of `read`."""
     try:
         if path.exists() and not path.is_file():  # a device may have no end
             raise InputNotFoundError(f"{path}: cannot be read: it is not a file")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            _check_start(file.read(_HASH_AT), str(path))  # before a large file is read
+            file.seek(0)
+            return file.read()
     except OSError as error:
         raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(data, str(path), load_tensors)
+
+
+def _check_start(start: bytes, path: str) -> None:
+    """Check the first bytes of a file: the length of the header, and its beginning.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint, or its header is too long.
+    """
+    if not start[8:].startswith(_START):
+        raise CheckpointError(f"{path}: is not a charlm checkpoint")
+    if (n_header := int.from_bytes(start[:8], "little")) > schema.MAX_HEADER:
+        raise CheckpointError(f"{path}: is not a valid charlm checkpoint: its header is {n_header:,} bytes long")
 
 
 def parse(
@@ -186,26 +201,27 @@ def parse(
     Raises:
         CheckpointError: see `read`.
     """
-    data = bytearray(content)
-    digits = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
-    if not bytes(data[8:_HASH_AT]).startswith(_START):
-        raise CheckpointError(f"{path}: is not a charlm checkpoint")
-    found, data[digits] = bytes(data[digits]), _NO_HASH.encode()
-    if hashlib.sha256(data).hexdigest().encode() != found:
+    _check_start(bytes(content[:_HASH_AT]), path)
+    view = memoryview(content)
+    digest = hashlib.sha256(view[: _DIGITS.start])
+    digest.update(_NO_HASH.encode())
+    digest.update(view[_DIGITS.stop :])
+    if digest.hexdigest().encode() != view[_DIGITS]:
         raise CheckpointError(f"{path}: is damaged or truncated (wrong SHA-256); use another copy")
     try:
-        n_header = int.from_bytes(data[:8], "little")
-        metadata = json.loads(json.loads(data[8 : 8 + n_header])["__metadata__"][KEY])
-        weights = load_tensors(bytes(data))
+        header = bytes(view[8 : 8 + int.from_bytes(view[:8], "little")])
+        schema.check_header(header)
+        metadata = json.loads(json.loads(header)["__metadata__"][KEY])
         del metadata["sha256"]
         version = metadata.pop("format")
+        if type(version) is not int or version not in (1, FORMAT):
+            raise CheckpointError(f"{path}: has format {str(version)[:20]}; this charlm reads {FORMAT}; upgrade charlm")
+        weights = load_tensors(bytes(content))
         if version == 1:
             metadata, weights = migration.upgrade(metadata, weights)
-        elif version != FORMAT:
-            raise CheckpointError(f"{path}: has format {version}; this charlm reads {FORMAT}; upgrade charlm")
-        return Metadata(**metadata), weights
+        return Metadata(**schema.checked(metadata)), weights
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
+        raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {str(error)[:MAX_REASON]}") from None
 
 
 def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Metadata]:
@@ -216,12 +232,18 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Met
         CheckpointError: the file is not a valid checkpoint, or its weights do not match its architecture.
         UsageError: its architecture is code that was not imported, see `charlm.models.use`.
     """
+    metadata, tensors = parse(_content(path), str(path))
+    model = _build(path, metadata, tensors)
+    return model.to(device).eval(), metadata
+
+
+def _build(path: Path, metadata: Metadata, tensors: dict[str, Tensor]) -> CharModel:
+    """Return the model of a file; the errors are those of `load`."""
     import torch
 
     from charlm.models import build, find
-    from charlm.storage.weights import check_sizes, set_weights
+    from charlm.storage.weights import check_architecture, set_weights
 
-    metadata, tensors = read(path)
     if ":" in metadata.model:
         try:
             find(metadata.model)
@@ -229,10 +251,10 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Met
             raise UsageError(f"{path}: {error}") from None
     weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
     try:
-        check_sizes(metadata.model, metadata.vocab_size, metadata.options, weights)
+        check_architecture(metadata.model, metadata.vocab_size, metadata.options, metadata.n_context, weights)
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
             model = build(metadata.model, metadata.vocab_size, **metadata.options)
         set_weights(model, weights)
     except Exception as error:
-        raise CheckpointError(f"{path}: its weights do not match its architecture: {error}") from None
-    return model.to(device).eval(), metadata
+        raise CheckpointError(f"{path}: its weights do not match its architecture: {str(error)[:MAX_REASON]}") from None
+    return model

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from charlm.models import CharModel, build
+from charlm.models import CharModel, CountingModel, build, find, options_of
 from charlm.models.counting import counting_parts, counts_of
 from charlm.ngrams.trie import COUNTS
+
+MODULES = ("n_layers", "n_rounds")  # options that are numbers of modules, each with weights of its own
+MAX_SIZE = 1 << 16  # of any other option
 
 
 def weights_of(model: CharModel) -> dict[str, Tensor]:
@@ -19,18 +23,36 @@ def weights_of(model: CharModel) -> dict[str, Tensor]:
     return {name: weight for name, weight in named.items() if first_name[id(weight)] == name} | counts_of(model)
 
 
-def check_sizes(name: str, vocab_size: int, options: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Check, before a model is built, that its size is about that of the weights in the file.
+def check_architecture(
+    name: str, vocab_size: int, options: dict[str, Any], n_context: int | None, weights: dict[str, Tensor]
+) -> None:
+    """Check metadata against the architecture, and before a model is built, its size against that of the weights.
+
+    Args:
+        name: architecture.
+        vocab_size: V.
+        options: of the constructor.
+        n_context: characters in a window; None for a model that carries a state.
+        weights: of the file.
 
     Raises:
-        ValueError: an option is too large, or the weights do not fit.
+        ValueError: the window is not one of the architecture, an option is too large, or the weights do not fit.
     """
-    n_weights = sum(weight.numel() for weight in weights.values())
-    sizes = {option: value for option, value in options.items() if isinstance(value, int)}
-    for option, value in sizes.items():
-        if abs(value) > (max(1, len(weights)) if option == "n_layers" else max(4096, n_weights)):
-            raise ValueError(f"{option} is {value}, too large for the weights in the file")
-    if max(sizes.values(), default=0) ** 2 > max(2**20, n_weights):  # larger than any matrix in the file
+    architecture = find(name)
+    if architecture.n_context is not None and n_context != architecture.n_context:
+        raise ValueError(f"n_context is {n_context}, that of model {name} is {architecture.n_context}")
+    if n_context is not None and issubclass(architecture, CountingModel) and architecture.uses_gradients:
+        raise ValueError(f"n_context is {n_context}, but model {name} has no window")
+    known = options_of(name) | options
+    sizes = {key: value for key, value in known.items() if isinstance(value, int) and not isinstance(value, bool)}
+    for key, value in sizes.items():
+        if abs(value) > MAX_SIZE:
+            raise ValueError(f"{key} is {value}, more than {MAX_SIZE}")
+    n_modules = math.prod(sizes.pop(key, 1) for key in MODULES)
+    if n_modules > max(len(weights), math.prod(options_of(name).get(key, 1) for key in MODULES)):
+        raise ValueError(f"{' x '.join(MODULES)} is {n_modules}, more than the {len(weights)} weights in the file")
+    n_weights, largest = sum(weight.numel() for weight in weights.values()), max(sizes.values(), default=0)
+    if (vocab_size + n_modules * largest) * largest > max(2**20, 4 * n_weights):  # far larger than the file
         with torch.device("meta"):  # takes no memory, but seconds of imports
             check_shapes(build(name, vocab_size, **options), weights)
 
@@ -39,7 +61,7 @@ def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
     """Check the names and shapes of a model's weights, except the shapes of counts, which `load_counts` checks.
 
     Raises:
-        ValueError: a weight is missing, unexpected or of another shape.
+        ValueError: a weight is missing, unexpected, of another shape or kind of number, or not finite.
     """
     own, counts = weights_of(model), counts_of(model)
     if own.keys() != weights.keys():
@@ -48,6 +70,10 @@ def check_shapes(model: CharModel, weights: dict[str, Tensor]) -> None:
     for name in own.keys() - counts.keys():
         if own[name].shape != weights[name].shape:
             raise ValueError(f"{name} is {tuple(weights[name].shape)}, not {tuple(own[name].shape)}")
+        if own[name].is_floating_point() != weights[name].is_floating_point():
+            raise ValueError(f"{name} is of type {weights[name].dtype}")
+        if not weights[name].isfinite().all():
+            raise ValueError(f"{name} is not finite")
 
 
 def set_weights(model: CharModel, weights: dict[str, Tensor]) -> None:

@@ -76,15 +76,26 @@ def restore(state: TrainState, callbacks: Sequence[Callback], packed: Any, tenso
         )
     device = state.model.device
     for name in COUNTERS:
+        _check_like(tree["counters"][name], getattr(state, name), state, name)
         setattr(state, name, to_device(tree["counters"][name], device))
+    if state.step_in_epoch > len(state.feed):
+        raise ValueError(f"step_in_epoch is {state.step_in_epoch} of {len(state.feed)}")
+    _check_like(tree["seconds"], 0.0, state, "seconds")
+    _check_like(tree["finished"], False, state, "finished")
     state.timer.synced_seconds = tree["seconds"]
     state.stop = tree["finished"]
     state.optimizer.load_state_dict(tree["optimizer"])
+    for parameter, moments in state.optimizer.state.items():
+        for moment in moments.values():
+            like = (moment.shape, moment.dtype) if isinstance(moment, Tensor) and moment.dim() else None
+            if like not in (None, (parameter.shape, parameter.dtype)):
+                raise ValueError("the optimiser's state is of another shape or type than the weights")
     stateful = [callback for callback in callbacks if callback.state_attrs]
     for callback, (name, values) in zip(stateful, tree["callbacks"], strict=True):
         if type(callback).__name__ != name or set(values) != set(callback.state_attrs):
             raise ValueError(f"it has {name} instead of {type(callback).__name__}")
         for key, value in values.items():
+            _check_like(value, getattr(callback, key), state, f"{name}.{key}")
             setattr(callback, key, to_device(value, device))
     rank, n_then = distributed.rank(), len(tree["hidden"])
     state.hidden = to_device(tree["hidden"][rank], device) if n_then == distributed.world_size() else None
@@ -100,6 +111,40 @@ def restore(state: TrainState, callbacks: Sequence[Callback], packed: Any, tenso
         for key in then
         if now[key] != then[key]
     ]
+
+
+def _check_like(value: Any, fresh: Any, state: TrainState, name: str) -> None:
+    """Check that a restored value is of the kind of that of a new training.
+
+    Args:
+        value: a number at least 0 or a tensor of one, None, a Boolean, or a list of numbers or of tensors like the
+            weights.
+        fresh: the value of a new training, of the same kind; that of a number may be None, and that of a list is empty.
+        state: of the new training.
+        name: for the message.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+
+    def is_number(part: Any) -> bool:
+        if isinstance(part, Tensor):
+            return part.shape == () and part.is_floating_point()
+        return type(part) in ((int,) if type(fresh) is int else (int, float)) and part >= 0
+
+    if isinstance(fresh, bool):
+        is_valid = isinstance(value, bool)
+    elif isinstance(fresh, list):
+        shapes = [parameter.shape for parameter in state.model.parameters()]
+        is_valid = isinstance(value, list) and (
+            all(is_number(part) for part in value)
+            or all(isinstance(part, Tensor) for part in value)
+            and [part.shape for part in value] == shapes
+        )
+    else:
+        is_valid = (value is None and fresh is None) or is_number(value)
+    if not is_valid:
+        raise ValueError(f"{name} is {str(value)[:40]!r}")
 
 
 def _generators(device: torch.device) -> dict[str, Tensor]:

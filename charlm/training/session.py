@@ -138,7 +138,13 @@ def _train(
     if model.uses_gradients:
         _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
         fit_counts(model, trainer.train_ids, trainer.char_classes)
-        fit(state, [*all_callbacks, trainer.signals])
+        first_step = state.step
+        try:
+            fit(state, [*all_callbacks, trainer.signals])
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:  # of a restored state that does not fit
+            if resume is None or state.step > first_step:
+                raise
+            raise CheckpointError(f"{folder}: cannot be resumed: {error}; train again") from None
     else:
         score = trainer.validate if trainer.has_valid else None
         count(state, trainer.train_ids, trainer.char_classes, score, all_callbacks)
@@ -229,7 +235,7 @@ def _resume(
         report(restore(trainer.state, listed, metadata.resume, tensors))
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: cannot be resumed: {error}; train again") from None
     best = folder / "best.safetensors"
     return {"last": (metadata, weights)} | ({"best": checkpoint.read(best)} if best.is_file() else {})

@@ -14,6 +14,7 @@ import charlm
 from charlm.data.vocab import Vocab
 from charlm.errors import InputNotFoundError, OutputError
 from charlm.models import MODELS, CountingModel, build, options_of
+from charlm.recipe import Recipe
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
@@ -38,7 +39,7 @@ def make(name="gru", options=None):
         symbols=vocab.codepoints.tolist(),
         is_bytes=False,
         n_context=3 if name == "char3" else None,
-        recipe={"model": name, "corpus": ["x"], "lower": False, "learning_rate": 1e-3, "options": options},
+        recipe=Recipe(model=name, corpus=("x",), learning_rate=1e-3, options=options).to_dict(),
         corpus={"name": 'a "quoted" \\ näme\n', "sha256": "0" * 64, "n_chars": 1000},
         counters={"epoch": 2, "step": 10, "n_chars": 900, "seconds": 1.5},
         result={"valid_nats": 1.25, "test_nats": 0.1 + 0.2, "interrupted": False},

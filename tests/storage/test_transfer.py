@@ -114,5 +114,5 @@ def test_a_text_that_was_standard_input_must_be_named(tmp_path):
 
 def test_a_recipe_that_cannot_be_used_is_reported_with_its_file(tmp_path):
     save(tmp_path / "a.safetensors", build("gru", len(OLD)), epochs=0)
-    with pytest.raises(CheckpointError, match=r"a\.safetensors: its recipe cannot be used: epochs must be at least 1"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: .*recipe.* epochs must be at least 1"):
         resolve_recipe(None, {"init_from": str(tmp_path / "a.safetensors")})
