@@ -20,7 +20,7 @@ GRADIENTS = [name for name, cls in ARCHITECTURES.items() if cls.uses_gradients]
 
 def save(path, model, vocab=OLD, **recipe):
     metadata = checkpoint.Metadata(
-        model.name, model.config, len(vocab), vocab.codepoints.tolist(), vocab.is_bytes, None, recipe=recipe
+        model.name, model.config, len(vocab), vocab.codepoints.tolist(), vocab.is_bytes, model.n_context, recipe=recipe
     )
     checkpoint.save(path, model, metadata)
     return Recipe(model=model.name, options=model.config, init_from=str(path))
