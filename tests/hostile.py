@@ -16,8 +16,9 @@ import safetensors.torch
 import torch
 
 from charlm.errors import CharlmError
-from charlm.models import MODELS, build, options_of
+from charlm.models import build, options_of
 from charlm.recipe import Recipe
+from charlm.recipes import to_toml
 from charlm.storage.migration import WEIGHTS
 from charlm.storage.weights import weights_of
 
@@ -238,7 +239,7 @@ def short(value):
 def recipe_of(metadata, fallback):
     """Return the recipe in metadata as TOML, if it is one."""
     try:
-        return Recipe().replace(**{key: v for key, v in metadata["recipe"].items() if key != "accumulate"}).to_toml()
+        return to_toml(Recipe().replace(**{key: v for key, v in metadata["recipe"].items() if key != "accumulate"}))
     except (CharlmError, KeyError, TypeError, AttributeError, ValueError, OverflowError):
         return fallback
 
@@ -249,6 +250,3 @@ SMALL |= {"window_size": 5, "rank": 2, "n_rounds": 2}
 
 def small_options(name):
     return {key: value for key, value in SMALL.items() if key in options_of(name)}
-
-
-ARCHITECTURES = list(MODELS)

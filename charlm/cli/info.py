@@ -9,6 +9,7 @@ import click
 
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs
 from charlm.cli.options import MODEL_FLAGS, Name, choose_checkpoint, folder_option, json_option, own_model_option, table
+from charlm.errors import CheckpointError, UsageError
 
 
 @click.command(help="List the architectures, or show the formula and options of NAME.")
@@ -101,12 +102,15 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
 
     path = choose_checkpoint(run, folder)
     model, metadata = checkpoint.load(path)
-    weights = weights_of(model)
+    weights, recipe = weights_of(model), metadata.recipe
+    try:
+        rates = rate_factors(layer_groups(model), recipe["group_rates"]) if recipe["group_rates"] else {}
+    except UsageError as error:
+        raise CheckpointError(f"{path}: is not a valid charlm checkpoint: {error}") from None
     if as_json:
         shapes = {name: list(weight.shape) for name, weight in weights.items()}
         print(json.dumps({"path": str(path), **asdict(metadata), "weights": shapes}))
         return
-    recipe = metadata.recipe
     unit = "bytes" if metadata.is_bytes else "characters"
     print(f"{path}: {path.stat().st_size:,} bytes, SHA-256 correct")
     options = ", ".join(f"{name} {json.dumps(value)}" for name, value in metadata.options.items())
@@ -115,7 +119,7 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
     print(f"parameters: {model.n_parameters:,}")
     window = f", window of {metadata.n_context}" if metadata.n_context else ""
     print(f"vocabulary: {metadata.vocab_size - 1} {unit}{window}")
-    print(f"text:       {metadata.corpus.get('name')}, {metadata.corpus.get('n_chars', 0):,} {unit}")
+    print(f"text:       {metadata.corpus['name']}, {metadata.corpus['n_chars']:,} {unit}")
     print(f"trained:    {metadata.counters.get('n_chars', 0):,} {unit}, {metadata.counters.get('epoch')} epochs")
     if "init_from" in recipe:
         print(f"begun with: {recipe['init_from']}")
@@ -126,8 +130,7 @@ def info(run: str | None, folder: Path, as_json: bool) -> None:
         print(f"frozen:     {', '.join(recipe['freeze'])}")
     if "unfreeze_epochs" in recipe:
         print(f"unfreezing: one layer group every {recipe['unfreeze_epochs']:g} epochs, from the head")
-    if recipe.get("group_rates"):
-        rates = rate_factors(layer_groups(model), recipe["group_rates"])
+    if rates:
         print(f"rates:      {', '.join(f'{name} x{rate:g}' for name, rate in rates.items())}")
     for part in ("train", "valid", "test"):
         if f"{part}_nats" in metadata.result:

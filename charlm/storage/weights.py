@@ -13,6 +13,7 @@ from charlm.models.counting import counting_parts, counts_of
 from charlm.ngrams.trie import COUNTS
 
 MODULES = ("n_layers", "n_rounds")  # options that are numbers of modules, each with weights of its own
+MAX_MODULES = 1000  # of their product
 MAX_SIZE = 1 << 16  # of any other option
 
 
@@ -48,9 +49,11 @@ def check_architecture(
     for key, value in sizes.items():
         if abs(value) > MAX_SIZE:
             raise ValueError(f"{key} is {value}, more than {MAX_SIZE}")
+    if empty := [key for key, weight in weights.items() if weight.numel() == 0 and COUNTS not in key]:
+        raise ValueError(f"weights without values: {', '.join(empty[:3])}")
     n_modules = math.prod(sizes.pop(key, 1) for key in MODULES)
-    if n_modules > max(len(weights), math.prod(options_of(name).get(key, 1) for key in MODULES)):
-        raise ValueError(f"{' x '.join(MODULES)} is {n_modules}, more than the {len(weights)} weights in the file")
+    if n_modules > min(MAX_MODULES, max(len(weights), 64)):
+        raise ValueError(f"{' x '.join(MODULES)} is {n_modules} for {len(weights)} weights; at most {MAX_MODULES}")
     n_weights, largest = sum(weight.numel() for weight in weights.values()), max(sizes.values(), default=0)
     if (vocab_size + n_modules * largest) * largest > max(2**20, 4 * n_weights):  # far larger than the file
         with torch.device("meta"):  # takes no memory, but seconds of imports

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 import charlm
 from charlm.data.vocab import Vocab
-from charlm.errors import InputNotFoundError, OutputError
+from charlm.errors import DataError, InputNotFoundError, OutputError
 from charlm.models import MODELS, CountingModel, build, options_of
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint
@@ -88,6 +89,22 @@ def test_half_precision_rounds_the_weights_and_is_loaded_as_float32(tmp_path):
         assert loaded.state_dict()[key].dtype == torch.float32
         assert torch.equal(loaded.state_dict()[key], weight.half().float())
     assert {weight.dtype for weight in model.state_dict().values()} == {torch.float32}
+
+
+def test_weights_too_large_for_half_precision_are_not_written(tmp_path):
+    model, metadata = make()
+    with torch.no_grad():
+        model.embed.weight[0, 0] = 1e6
+    with pytest.raises(DataError, match="not finite in float16"):
+        checkpoint.save(tmp_path / "x", model, metadata, torch.float16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_losses_of_a_diverged_model_that_are_not_finite_are_left_out(tmp_path):
+    model, metadata = make()
+    metadata.result |= {"test_nats": math.nan, "valid_nats": math.inf}
+    checkpoint.save(tmp_path / "x", model, metadata)
+    assert checkpoint.load(tmp_path / "x")[1].result == {"interrupted": False}
 
 
 def test_equal_content_gives_equal_files(tmp_path):

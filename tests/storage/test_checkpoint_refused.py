@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, fields
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from charlm import api
 from charlm.errors import CheckpointError
 from charlm.generation import generator
+from charlm.recipe import Recipe
 from charlm.storage import checkpoint
 
 TINY = {"n_embed": 2, "n_hidden": 3}
@@ -136,11 +138,88 @@ def test_metadata_of_the_wrong_type_are_refused(key, forge, tmp_path):
         {"n_context": 0},
         {"n_context": 1 << 40},
         {"n_context": "three"},
+        {"n_context": 1 << 20},
+        {"n_context": 4097, "recipe": {"model": "gru", "feed": "windows", "n_context": 4097}},
+        {"n_context": 8, "recipe": {"model": "gru", "feed": "windows", "n_context": 9}},
+        {"n_context": 8, "recipe": {"model": "gru", "feed": "stream"}},
+        {"vocab_size": True},
+        {"format": True},
+        {"options": TINY | {"n_layers": 100_000}},
+        {"options": TINY | {"n_layers": -1}},
+        {"options": TINY | {"dropout": float("nan")}},
+        {"model": "char3", "n_context": 8},
+        {"recipe": {"model": "lstm"}},
+        {"recipe": {"seed": 10**400}},
+        {"recipe": {"learning_rate": "x"}},
+        {"recipe": {"learning_rate": float("inf")}},
+        {"recipe": {"later_key": float("nan")}},
+        {"corpus": {"n_chars": "x"}},
+        {"corpus": {"n_chars": -1}},
+        {"corpus": {"n_chars": 10**400}},
+        {"corpus": {"name": "\ud800"}},
+        {"corpus": {"name": "x" * 100_000}},
+        {"corpus": {"sha256": "z" * 64}},
+        {"corpus": {"counts_kept": [{"name": "x"}]}},
+        {"counters": {"epoch": "x"}},
+        {"counters": {"n_chars": None}},
+        {"counters": {"seconds": float("nan")}},
+        {"result": {"valid_nats": "x"}},
+        {"result": {"valid_nats": -1}},
+        {"result": {"valid_nats": 1e300}},
+        {"result": {"test_nats": 10**400}},
+        {"result": {"valid_accuracy": 2}},
+        {"result": {"valid_chars": 5}},
+        {"result": {"later": [{"key": float("-inf")}]}},
+        {"result": {"\udfff": 1}},
+        {"result": {str(i): i for i in range(20_000)}},
+        {"versions": {"charlm": 1}},
     ],
     ids=str,
 )
 def test_inconsistent_metadata_are_refused(changes, forge, tmp_path):
     refuse(tmp_path / "x", forge(changes))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"result": {"valid_nats": "x"}}, {"recipe": {"model": "gru", "group_rates": [1.0] * 9}}], ids=str
+)
+@pytest.mark.parametrize("option", ["", " --json"])
+def test_info_refuses_inconsistent_metadata_before_it_prints_anything(
+    changes, option, forge, tmp_path, exit_code, capsys
+):
+    (tmp_path / "x").write_bytes(forge(changes))
+    assert exit_code(f"info {tmp_path / 'x'}{option}") == 65
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"charlm: {tmp_path / 'x'}: is not a valid charlm checkpoint: ") and err.count("\n") == 1
+
+
+def test_missing_fields_have_the_defaults_of_a_recipe(forge, tmp_path):
+    (tmp_path / "x").write_bytes(forge({"recipe": {}, "corpus": {}, "resume": {}}))
+    metadata = checkpoint.load(tmp_path / "x")[1]
+    assert metadata.recipe == Recipe(model="gru", options=metadata.options).to_dict()
+    assert metadata.corpus == {"name": "?", "sha256": "", "n_chars": 0}
+
+
+def test_keys_of_a_later_version_are_kept(forge, tmp_path):
+    later = {"recipe": {"later_key": [1, "x"]}, "result": {"later_key": 2.5}, "corpus": {"later_key": None}}
+    (tmp_path / "x").write_bytes(forge(later))
+    metadata = checkpoint.load(tmp_path / "x")[1]
+    assert {key: {"later_key": getattr(metadata, key)["later_key"]} for key in later} == later
+
+
+def test_a_header_of_many_lists_is_refused_before_it_is_parsed(forge, tmp_path):
+    for n in (200_000, 16_000_000):  # 1 MB and 80 MB
+        nested = "[" + ",".join(["[[]]"] * n) + "]"
+        message = refuse(tmp_path / "x", forge({"result": "@"}, lambda text, n=nested: text.replace('"@"', n)))
+        assert "header" in message
+
+
+def test_many_empty_tensors_are_refused(forge, tmp_path):
+    for n in (30, 100_000):
+        empty = {f"layers.weight_ih_l{i}": torch.empty(0) for i in range(1, n)}
+        options = {"options": TINY | {"n_layers": n}}
+        refuse(tmp_path / "x", forge(options, change_weights=lambda weights, empty=empty: weights.update(empty)))
 
 
 def test_deeply_nested_or_incomplete_json_is_refused(forge, tmp_path):
@@ -155,8 +234,11 @@ def test_deeply_nested_or_incomplete_json_is_refused(forge, tmp_path):
         (lambda weights: weights.update(bonus=torch.zeros(2)), "bonus"),
         (lambda weights: weights.update({"embed.weight": torch.zeros(19, 5)}), "(19, 5)"),
         (lambda weights: weights.clear(), "missing"),
+        (lambda weights: weights.update({"embed.weight": torch.full((19, 2), math.nan)}), "not finite"),
+        (lambda weights: weights.update({"embed.weight": torch.full((19, 2), math.inf)}), "not finite"),
+        (lambda weights: weights.update({"embed.weight": torch.zeros(19, 2, dtype=torch.int64)}), "int64"),
     ],
-    ids=["one missing", "one in excess", "another shape", "none"],
+    ids=["one missing", "one in excess", "another shape", "none", "NaN", "infinite", "integers"],
 )
 def test_weights_that_do_not_match_the_architecture_are_refused(change, what, forge, tmp_path):
     assert what in refuse(tmp_path / "x", forge({}, change_weights=change))
