@@ -144,7 +144,9 @@ def _train(
         except (LookupError, RuntimeError, TypeError, ValueError) as error:  # of a restored state that does not fit
             if resume is None or state.step > first_step:
                 raise
-            raise CheckpointError(f"{folder}: cannot be resumed: {error}; train again") from None
+            raise CheckpointError(
+                f"{folder}: cannot be resumed: {str(error)[: checkpoint.MAX_REASON]}; train again"
+            ) from None
     else:
         score = trainer.validate if trainer.has_valid else None
         count(state, trainer.train_ids, trainer.char_classes, score, all_callbacks)
@@ -236,7 +238,9 @@ def _resume(
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from None
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: cannot be resumed: {error}; train again") from None
+        raise CheckpointError(
+            f"{folder}: cannot be resumed: {str(error)[: checkpoint.MAX_REASON]}; train again"
+        ) from None
     best = folder / "best.safetensors"
     return {"last": (metadata, weights)} | ({"best": checkpoint.read(best)} if best.is_file() else {})
 

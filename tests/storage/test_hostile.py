@@ -87,7 +87,7 @@ def read_all(file, name, label, exit_code, capsys):
         Path("run/last.safetensors").write_bytes(file.to_bytes())
         shutil.copy(f"runs/{name}/metrics.jsonl", "run/metrics.jsonl")
         toml = hostile.recipe_of(file.metadata, Path(f"runs/{name}/recipe.toml").read_text())
-        Path("run/recipe.toml").write_text(toml)
+        Path("run/recipe.toml").write_text(toml, "utf-8", "surrogatepass")
         since = time.process_time()
         code = codes[reader] = exit_code(line)
         seconds = time.process_time() - since
