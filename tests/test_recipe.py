@@ -120,7 +120,7 @@ def test_every_step_of_the_lesson_has_a_recipe():
         ({"batch_size": -1}, "at least 1"),
         ({"bptt": 0}, "at least 1"),
         ({"n_context": 0}, "at least 1"),
-        ({"n_context": 10**9}, "n_context must be at least 1 and at most 1,048,576, got 1000000000"),
+        ({"n_context": 10**9}, "n_context must be at least 1 and at most 4,096, got 1000000000"),
         ({"min_count": 0}, "at least 1"),
         ({"patience": 0}, "at least 1"),
         ({"seed": -1}, "at least 0"),
