@@ -26,7 +26,7 @@ from charlm.messages import say
 from charlm.recipe import Recipe
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")
-HEAD = ["model", "params", "valid", "test", "sec", "train/s", "sample/s"]
+HEAD = ["model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/s"]
 
 
 @click.command(
@@ -117,5 +117,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
     def count(key: str) -> str:
         return f"{row[key]:,.0f}" if key in row else "-"
 
+    per_byte = f"{row['test_bits_per_byte']:.3f}" if "test_bits_per_byte" in row else "-"
     numbers = [count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")]
-    return [row["entry"], count("n_parameters"), bits("valid_nats"), bits("test_nats"), *numbers]
+    return [row["entry"], count("n_parameters"), bits("valid_nats"), bits("test_nats"), per_byte, *numbers]

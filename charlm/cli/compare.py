@@ -15,7 +15,7 @@ from charlm.cli.completion import complete_runs
 from charlm.cli.options import Name, folder_option, json_option, table
 from charlm.messages import say
 
-HEAD = ["run", "model", "state", "params", "train", "valid", "test", "acc", "MB", "sec", "chars", "char/s"]
+HEAD = ["run", "model", "state", "params", "train", "valid", "test", "acc", "b/byte", "MB", "sec", "chars", "char/s"]
 KEPT = 7  # columns that are kept on a narrow terminal
 
 
@@ -76,6 +76,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
     right = row["valid_accuracy"] if row["test_accuracy"] is None else row["test_accuracy"]
     numbers = [count(row["n_parameters"]), bits("train"), bits("valid"), bits("test")]
     numbers += ["-" if right is None else f"{right:.1%}"]
+    per_byte = row["valid_bits_per_byte"] if row["test_bits_per_byte"] is None else row["test_bits_per_byte"]
+    numbers += ["-" if per_byte is None else f"{per_byte:.3f}"]
     numbers += ["-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}", f"{row['seconds']:.0f}"]
     return [
         row["run"],

@@ -61,7 +61,8 @@ def evaluate(
     unit = "byte" if models[0].model.metadata.is_bytes else "character"
     for row in report.get("mixture", ()):
         print(f"{_bits(row)} per {unit}: {row['model']}, weight {row['weight']:.4f}")
-    print(f"{_bits(report)} per {unit}{': the mixture' if len(models) > 1 else ''}")
+    per_byte = "" if unit == "byte" else f", {report['bits_per_byte']:.4f} bits per byte"
+    print(f"{_bits(report)} per {unit}{per_byte}{': the mixture' if len(models) > 1 else ''}")
     if dynamic is not None:
         mixture = "the mixture, " if len(models) > 1 else ""
         print(f"{_bits(report['dynamic'])} per {unit}, {mixture}dynamic ({dynamic.method}): {NOT_COMPARABLE}")

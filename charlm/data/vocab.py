@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Ids = NDArray[Any]  # indices: uint8 for V <= 2^8, int16 for V <= 2^15, else int32
 Codepoints = NDArray[Any]  # code points or byte values, uint8 or uint32
 N_CODE_POINTS = 0x110000
+BLOCK = 1 << 20  # characters of a text that are counted at a time
 FLUSH = -1  # passed to a decoder at the end of the text
 OTHER, LETTER, BLANK, BREAK = range(4)  # character classes
 
@@ -85,6 +86,18 @@ class Vocab:
             elif symbol.isspace():
                 classes[index] = BREAK if symbol == "\n" else BLANK
         return classes
+
+    def bytes_per_symbol(self, ids: Ids) -> float:
+        """Return the mean length in UTF-8 of the symbols of a text, in bytes; an unknown character counts as one byte.
+
+        Args:
+            ids: the text as indices, at least one, (N,).
+        """
+        points = np.concatenate([[0], self.codepoints])
+        lengths = np.ones(len(self)) if self.is_bytes else 1.0 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+        blocks = (ids[i : i + BLOCK] for i in range(0, len(ids), BLOCK))
+        counts = sum(np.bincount(block, minlength=len(self)) for block in blocks)
+        return float(counts @ lengths / len(ids))
 
     def encode(self, text: str) -> Ids:
         """Convert text to indices, (N,); unknown characters become 0."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from charlm.data.corpus import Corpus
+from charlm.evaluation.metrics import nats_to_bits
 from charlm.training.trainer import FINAL_CHARS
 
 
@@ -37,6 +38,9 @@ def baselines(corpus: Corpus, max_chars: int = FINAL_CHARS) -> list[dict[str, An
         unigram[key] = float(-np.log(frequencies[corpus.ids[first:stop]]).mean())
         n_bytes = _xz_bytes(corpus, stop) - _xz_bytes(corpus, first)
         xz[key] = n_bytes * 8 * math.log(2) / (stop - first)
+        per_char = corpus.vocab.bytes_per_symbol(corpus.ids[first:stop])
+        for row in rows:
+            row[f"{part}_bits_per_byte"] = nats_to_bits(row[key]) / per_char
     return rows
 
 

@@ -11,7 +11,8 @@ from charlm import recipes
 from charlm.errors import CharlmError, DataError
 from charlm.storage import runs
 
-NUMBERS = ("train_nats", "valid_nats", "test_nats", "valid_accuracy", "test_accuracy")  # of a result
+PER_BYTE = ("valid_bits_per_byte", "test_bits_per_byte")
+NUMBERS = ("train_nats", "valid_nats", "test_nats", "valid_accuracy", "test_accuracy", *PER_BYTE)  # of a result
 COUNTS = ("n_parameters", "peak_bytes", "valid_chars", "test_chars")  # chars: of a part that was not read in full
 
 

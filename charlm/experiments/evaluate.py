@@ -60,6 +60,7 @@ def evaluate_models(
         "part": part,
         "n_chars": text.n_chars,
         "n_unknown": text.n_chars - int(np.count_nonzero(corpus.ids[first:stop])),
+        "bytes_per_char": corpus.vocab.bytes_per_symbol(corpus.ids[first:stop]),
     }
     if len(models) > 1:
         if weights is None:
@@ -74,6 +75,8 @@ def evaluate_models(
             _check_held_out(models, corpus, text, "--rate and --decay")
         limit = report["nats_per_char"] + math.log(models[0].model.model.vocab_size)
         report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
+    for row in (report, *report.get("mixture", ()), *([report["dynamic"]] if dynamic is not None else [])):
+        row["bits_per_byte"] = row["bits_per_char"] / report["bytes_per_char"]
     return report
 
 

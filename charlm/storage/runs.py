@@ -18,7 +18,9 @@ from charlm.options.arguments import checked_path
 FOLDER = Path("checkpoints")
 METRICS, RECIPE, BEST, LAST = "metrics.jsonl", "recipe.toml", "best.safetensors", "last.safetensors"
 START = "start.safetensors"  # the model that a training began with, while its counts are needed
-NUMBER = re.compile(r"^n_|^(epoch|step|seconds|time)$|_(nats|accuracy|bytes|chars|per_second)$")  # keys of numbers
+NUMBER = re.compile(
+    r"^n_|^(epoch|step|seconds|time)$|_(nats|accuracy|bytes|chars|per_second|per_byte)$"
+)  # keys of numbers
 MAX_NUMBER = 1 << 63
 MAX_NAME_BYTES = 255  # of a file system
 _UNSAVED = re.compile(  # files that a training writes before its first save

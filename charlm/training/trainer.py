@@ -208,8 +208,8 @@ class Trainer:
             max_chars: characters of each part that are read at most.
 
         Returns:
-            `valid_nats` and `valid_accuracy`; of a longer part also `valid_chars`, which were read, and
-            `valid_part_chars`, its length. The same for "test" or "train".
+            `valid_nats`, `valid_accuracy` and `valid_bits_per_byte`; of a longer part also `valid_chars`, which were
+            read, and `valid_part_chars`, its length. The same for "test" or "train".
         """
         first, stop = self.corpus.bounds["test"]
         scores = {}
@@ -223,6 +223,9 @@ class Trainer:
         for part, score in scores.items():
             found |= {f"{part}_nats": score.nats_per_char, f"{part}_accuracy": score.accuracy}
             first, stop = self.corpus.bounds[part]
+            scored = self.corpus.ids if first == stop else self.corpus.ids[first : first + score.n_chars]
+            per_char = self.corpus.vocab.bytes_per_symbol(scored)
+            found[f"{part}_bits_per_byte"] = score.bits_per_char / per_char
             if part != "train" and stop - first > max_chars:
                 found |= {f"{part}_chars": score.n_chars, f"{part}_part_chars": stop - first}
         return found

@@ -146,7 +146,8 @@ def test_eval_repeats_the_result_of_training(part, call):
     assert report["nats_per_char"] == pytest.approx(result[f"{part}_nats"], rel=1e-9)
     assert report["bits_per_char"] == pytest.approx(report["nats_per_char"] / math.log(2))
     out, err = call(f"eval first --part {part}")
-    assert out == f"{report['bits_per_char']:.4f} bits ({report['nats_per_char']:.4f} nats) per character\n"
+    bits = f"{report['bits_per_char']:.4f} bits ({report['nats_per_char']:.4f} nats) per character"
+    assert out == f"{bits}, {report['bits_per_byte']:.4f} bits per byte\n"
     assert f"{report['n_chars']:,} characters" in err
 
 
@@ -258,7 +259,7 @@ def test_compare_shows_training_loss_accuracy_and_memory(call):
     assert 0 < row["train_nats"] < 3 and 0.2 < row["valid_accuracy"] < 1 and 0.2 < row["test_accuracy"] < 1
     assert row["peak_bytes"] > 1e8  # PyTorch alone takes more
     head, _, line = call("compare first --wide")[0].splitlines()[1:]
-    columns = ["run", "model", "params", "train", "valid", "test", "acc", "MB", "sec", "chars", "char/s"]
+    columns = ["run", "model", "params", "train", "valid", "test", "acc", "b/byte", "MB", "sec", "chars", "char/s"]
     assert head.split() == columns
     shown = dict(zip(columns, line.split(), strict=True))
     assert shown["train"] == f"{nats_to_bits(row['train_nats']):.3f}" and shown["acc"] == f"{row['test_accuracy']:.1%}"

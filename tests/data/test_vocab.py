@@ -145,3 +145,11 @@ def test_bytes_beyond_ascii_are_letters():
         byte for byte in range(128) if chr(byte).isalnum()
     }
     assert char_classes[0] == OTHER
+
+
+@pytest.mark.parametrize("text", ["abc", "näme", "漢字 kanji", "\U0001f600!", "a\ud800b"])
+def test_the_bytes_of_symbols_are_those_of_the_text(text):
+    vocab, n_bytes = Vocab(map(ord, text)), len(text.encode("utf-8", "surrogatepass"))
+    assert vocab.bytes_per_symbol(vocab.encode(text)) * len(text) == pytest.approx(n_bytes)
+    assert Vocab.of_bytes().bytes_per_symbol(Vocab.of_bytes().encode(text)) == 1
+    assert Vocab(map(ord, "xyz")).bytes_per_symbol(Vocab(map(ord, "xyz")).encode("ä")) == 1  # unknown

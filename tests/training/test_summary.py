@@ -37,12 +37,24 @@ def test_the_final_losses_of_a_long_part_are_those_of_its_first_characters():
     trainer = Trainer.make(Recipe(model="ngram", device="cpu"), make_corpus(human_numbers("999").encode(), "numbers"))
     trainer.state.model.fit_counts(trainer.train_ids)
     (first, stop), whole = trainer.corpus.bounds["valid"], trainer.final_scores()
-    assert whole.keys() == {"valid_nats", "valid_accuracy", "test_nats", "test_accuracy"}
+    assert whole.keys() == {
+        f"{part}_{key}" for part in ("valid", "test") for key in ("nats", "accuracy", "bits_per_byte")
+    }
     part = trainer.final_scores(max_chars=500)
     text = TextRange(torch.from_numpy(trainer.corpus.ids), first, first + 500, trainer.corpus.vocab.bos_id)
     assert part["valid_nats"] == evaluate(trainer.state.model, text).nats_per_char != whole["valid_nats"]
     assert (part["valid_chars"], part["valid_part_chars"]) == (500, stop - first)
     assert trainer.final_scores(max_chars=stop - first) == whole  # the test part is as long
+
+
+@pytest.mark.parametrize(("as_bytes", "n_bytes"), [(False, 2), (True, 1)])
+def test_bits_per_byte_are_bits_per_character_divided_by_its_bytes_in_utf_8(as_bytes, n_bytes):
+    cyrillic = human_numbers("300").translate({i: i + 0x400 for i in range(128)}).encode()
+    trainer = Trainer.make(Recipe(model="ngram", device="cpu"), make_corpus(cyrillic, "numbers", as_bytes=as_bytes))
+    trainer.state.model.fit_counts(trainer.train_ids)
+    result = trainer.final_scores()
+    for part in ("valid", "test"):
+        assert result[f"{part}_bits_per_byte"] == pytest.approx(result[f"{part}_nats"] / math.log(2) / n_bytes)
 
 
 def test_the_result_line_says_how_much_of_a_part_was_read():
