@@ -215,6 +215,9 @@ def read_text(choices: Recipe) -> tuple[Recipe, Corpus]:
     """
     from charlm.api import read_corpus
     from charlm.data.named_texts import DEFAULT_TEXT, FALLBACK_TEXT
+    from charlm.training.setup import choose_device, fill_defaults
+
+    fill_defaults(choices, choose_device(choices.device))  # options are checked before a text is read
 
     if choices.corpus:
         return choices, read_corpus(choices)

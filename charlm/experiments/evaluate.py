@@ -99,6 +99,8 @@ def part_bounds(trained: TrainedModel, text: Corpus, part: str | None, is_other:
         if first < stop:
             return name, first, stop
     split = trained.model.metadata.recipe["split"]
+    if part and is_other:
+        raise UsageError(f"{text.name}: {len(text.ids):,} characters are too few for a {part} part; use --part all")
     if part:
         raise UsageError(f"{trained.path}: split {split} has no {part} part; name another --part")
     raise UsageError(f"{trained.path}: split {split} has no held-out part; name a --corpus or --part train")

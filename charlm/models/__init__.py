@@ -10,6 +10,7 @@ To add one: write its file, import its class here and add its line to `MODELS`. 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from charlm.errors import UsageError, did_you_mean, shown
@@ -140,6 +141,25 @@ def options_of(name: str) -> dict[str, Any]:
     return options
 
 
+def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return constructor options, each converted to its type.
+
+    Raises:
+        UsageError: the name or an option is unknown, or a value has the wrong type or range.
+    """
+    known, found = options_of(name), dict(options)
+    for key, value in options.items():
+        if key not in known:
+            hint = did_you_mean(key, known) or f"; it has: {', '.join(known)}"
+            raise UsageError(f"model {name} has no option {key!r}{hint}")
+        default = known[key]
+        if (numbers := model_option(key, default)) is not None:
+            found[key] = checked(key, value, numbers, f"model {name}: ")
+        elif not isinstance(value, type(default)):
+            raise UsageError(f"model {name}: {key} must be {type(default).__name__}, got {shown(value)}")
+    return found
+
+
 def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
     """Return a model with random weights, drawn from torch's global generator.
 
@@ -152,16 +172,7 @@ def build(name: str, vocab_size: int, /, **options: Any) -> CharModel:
         UsageError: the name or an option is unknown, or a value has the wrong type or range, or the weights do not fit
             into memory.
     """
-    known = options_of(name)
-    for key, value in options.items():
-        if key not in known:
-            hint = did_you_mean(key, known) or f"; it has: {', '.join(known)}"
-            raise UsageError(f"model {name} has no option {key!r}{hint}")
-        default = known[key]
-        if (numbers := model_option(key, default)) is not None:
-            options[key] = checked(key, value, numbers, f"model {name}: ")
-        elif not isinstance(value, type(default)):
-            raise UsageError(f"model {name}: {key} must be {type(default).__name__}, got {shown(value)}")
+    known, options = options_of(name), check_options(name, options)
     architecture = find(name)
     check_memory(architecture, vocab_size, options, known, machine_memory(), f"model {name}: ")
     model = architecture(vocab_size, **options)

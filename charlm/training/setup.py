@@ -41,6 +41,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         UsageError: the feed, the split or the number of processes is invalid for the model.
     """
     architecture = models.find(recipe.model)
+    models.check_options(recipe.model, recipe.options)
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} has a fixed window; it needs --feed windows")
