@@ -1,0 +1,93 @@
+"""Gradient flow: the norm of d loss_t / d state_{t-k} by lag k and by layer.
+
+In a plain RNN it shrinks (or grows) exponentially with the lag, so that distant characters cannot be learned from; the
+gates of GRU and LSTM keep it up. This is the textbook's reason for gates.
+
+References: Bengio, Simard, Frasconi (1994), Learning long-term dependencies with gradient descent is difficult, IEEE
+Transactions on Neural Networks 5(2); Pascanu, Mikolov, Bengio (2013), arXiv:1211.5063.
+
+Shapes: K lags, L n_layers, H n_hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from charlm.errors import UsageError
+from charlm.evaluation.protocol import TextRange, eval_mode
+from charlm.models import CharModel
+from charlm.models.base import State
+
+LAGS = (1, 2, 4, 8, 16, 32, 64)
+N_PLACES = 32  # predictions over which norms are averaged
+WARMUP_CHARS = 64  # read before the first lag
+
+
+@dataclass(frozen=True, eq=False)
+class GradientFlow:
+    """Norms of the gradient.
+
+    Attributes:
+        lags: k, in characters.
+        norms: mean norm of d loss_t / d state_{t-k} in nats, float64, (K, L); one column where layers are not told apart.
+    """
+
+    lags: Sequence[int]
+    norms: NDArray[np.float64]
+
+
+def gradient_flow(
+    model: CharModel, text: TextRange, lags: Sequence[int] = LAGS, n_places: int = N_PLACES
+) -> GradientFlow:
+    """Measure gradient flow at places spread evenly over a text.
+
+    Args:
+        model: one that carries a state of floating-point tensors.
+        text: on the model's device.
+        lags: k.
+        n_places: number of predictions.
+
+    Raises:
+        UsageError: the model has no such state, or the text is too short.
+    """
+    longest = max(lags) + WARMUP_CHARS
+    if text.n_chars <= longest + n_places:
+        raise UsageError(f"gradient flow needs more than {longest + n_places} characters, got {text.n_chars}")
+    places = np.linspace(text.first + longest, text.stop - 1, n_places).astype(int)
+    with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
+        rows = [[_norms(model, text.ids, int(place), lag) for lag in lags] for place in places]
+    return GradientFlow(tuple(lags), np.array(rows).mean(axis=0))
+
+
+def _norms(model: CharModel, ids: Tensor, place: int, lag: int) -> list[float]:
+    """Return the norm of the gradient of the loss at `place` with respect to the state `lag` characters before."""
+    start = place - lag
+    with torch.no_grad():
+        _, state = model.features(ids[start - WARMUP_CHARS : start].long().unsqueeze(0))
+    leaves: list[Tensor] = []
+    state = _leaves(state, leaves)
+    if not leaves:
+        raise UsageError(f"{model.name}: gradient flow needs a model that carries a state with gradients")
+    logits, _ = model(ids[start:place].long().unsqueeze(0), state, only_last=True)
+    loss = F.cross_entropy(logits[:, -1], ids[place : place + 1].long())
+    gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    n_layers = leaves[0].shape[0] if all(leaf.shape[0] == leaves[0].shape[0] for leaf in leaves) else 1
+    squares = sum(gradient.reshape(n_layers, -1).square().sum(dim=1) for gradient in gradients)
+    return [float(square) ** 0.5 for square in squares]  # type: ignore[union-attr]
+
+
+def _leaves(state: State, leaves: list[Tensor]) -> State:
+    """Return a state whose floating-point tensors are new leaves of the graph, and append these to `leaves`."""
+    if isinstance(state, Tensor):
+        if not state.is_floating_point():
+            return state
+        leaves.append(state.detach().clone().requires_grad_())
+        return leaves[-1]
+    return None if state is None else tuple(_leaves(part, leaves) for part in state)
