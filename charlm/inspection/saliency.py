@@ -1,89 +1,133 @@
 """Saliency: how much each earlier character mattered for one prediction, by two measures.
 
     left out      log2 p(w | c_1 .. c_T) - log2 p(w | c_1 .. c_T with index 0 in place of c_t), for any model
-    integrated    sum over the embedding of the gradients of the logit of w, integrated on the straight line from the
-    gradients     embedding of index 0 to that of c_t, times their difference; for models with gradients
+    integrated    gradients of the logit of w with respect to the embedding of c_t, integrated on the straight line
+    gradients     from a baseline to that embedding, times their difference; for models with gradients
 
-Integrated gradients add up to the logit of w minus that of a context of zeros only (completeness).
+The model has read the text before c_1, and that state stays as it is. Integrated gradients add up to the logit of w
+minus that with the baseline in place of all T characters (completeness). The baseline is the mean embedding, weighted
+by the frequency of the characters: with index 0, whose embedding is not trained, or with T above about 40, the path
+leaves the states that the model knows, and the sum no longer converges.
 
 References: Sundararajan, Taly, Yan (2017), Axiomatic attribution for deep networks, arXiv:1703.01365; Li, Monroe,
 Jurafsky (2016), Understanding neural networks through representation erasure, arXiv:1612.08220.
 
-Shapes: T characters of a context, V vocab_size, E n_embed.
+Shapes: P characters before the context, T characters of the context, V vocab_size, E n_embed, S steps.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import functional_call
 
 from charlm.errors import UsageError
 from charlm.evaluation.protocol import eval_mode
 from charlm.models import CharModel
-from charlm.models.counting import CountingModel
+from charlm.models.counting import counting_parts
 
-N_STEPS = 64  # of the integral
+N_STEPS = 256  # S, of the integral
 Numbers = NDArray[np.float64]
 
 
-def left_out(model: CharModel, context: Tensor, target: int) -> Numbers:
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The characters before a prediction.
+
+    Attributes:
+        before: read first, never left out, long, (P,).
+        chars: those whose importance is measured, long, (T,).
+        target: index of the predicted character w.
+    """
+
+    before: Tensor
+    chars: Tensor
+    target: int
+
+
+def left_out(model: CharModel, context: Context) -> Numbers:
     """Return the bits that a prediction loses when each character is left out, float64, (T,).
 
     Args:
         model: any.
-        context: indices of the text so far, long, (T,), on the model's device.
-        target: index of the predicted character w.
+        context: on the model's device.
     """
-    n = len(context)
-    variants = context.repeat(n + 1, 1)  # row t without character t, the last row complete
+    n = len(context.chars)
+    variants = context.chars.repeat(n + 1, 1)  # row t without character t, the last row complete
     variants[torch.arange(n), torch.arange(n)] = 0
     with eval_mode(model):
-        logits, _ = model(variants, only_last=True)
-        log_probs = logits[:, -1].double().log_softmax(dim=-1)[:, target] / math.log(2)
+        chars = torch.cat([context.before.expand(n + 1, -1), variants], dim=1)
+        logits, _ = model(chars, only_last=True)
+        log_probs = logits[:, -1].double().log_softmax(dim=-1)[:, context.target] / math.log(2)
     result: Numbers = (log_probs[-1] - log_probs[:-1]).cpu().numpy()
     return result
 
 
 def integrated_gradients(
-    model: CharModel, context: Tensor, target: int, n_steps: int = N_STEPS
+    model: CharModel, context: Context, baseline: Tensor, n_steps: int = N_STEPS
 ) -> tuple[Numbers, float]:
     """Return integrated gradients by captum, and the difference of logits to which they add up.
 
     Args:
         model: with an embedding, and without counts.
-        context: see `left_out`.
-        target: see `left_out`.
+        context: on the model's device.
+        baseline: embedding that stands for no character, float, (E,).
         n_steps: of the integral, by Gauss-Legendre quadrature.
 
     Returns:
         attributions: float64, (T,).
-        difference: logit of w minus that of a context of zeros.
+        difference: logit of w minus that with the baseline in place of each character.
 
     Raises:
         UsageError: the model counts, so that its prediction is no differentiable function of the embedding.
         ImportError: captum is not installed.
     """
-    if isinstance(model, CountingModel):
-        raise UsageError(f"{model.name}: integrated gradients need a model without counts; use left_out")
-    from captum.attr import LayerIntegratedGradients
+    if counting_parts(model):
+        raise UsageError(f"{model.name} counts n-grams; integrated gradients need a model without counts")
+    from captum.attr import IntegratedGradients
 
-    def logit(chars: Tensor) -> Tensor:
-        logits: Tensor = model(chars, only_last=True)[0]
-        return logits[:, -1, target]
+    states: dict[int, Any] = {}
 
-    chars = context.unsqueeze(0)
-    zeros = torch.zeros_like(chars)
+    def state_of(n: int) -> Any:
+        if n not in states and len(context.before):
+            with torch.no_grad():
+                states[n] = model.features(context.before.expand(n, -1))[1]
+        return states.get(n)
+
+    def logit(embedded: Tensor) -> Tensor:  # (S, T, E)
+        n, length, _ = embedded.shape
+        chars = torch.arange(n * length, device=embedded.device).view(n, length)
+        table = {"embed.weight": embedded.flatten(0, 1)}  # row i is the embedding of "character" i
+        logits, _ = functional_call(model, table, (chars, state_of(n), True), tie_weights=False)
+        result: Tensor = logits[:, -1, context.target]
+        return result
+
     with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
-        method: Any = LayerIntegratedGradients(logit, model.embed)
-        attributions = method.attribute(chars, zeros, n_steps=n_steps)  # (1, T, E)
-        difference = (logit(chars) - logit(zeros)).item()
+        embedded = model.embed(context.chars).detach().unsqueeze(0)
+        start = baseline.expand_as(embedded)
+        method: Any = IntegratedGradients(logit)
+        attributions = method.attribute(embedded, start, n_steps=n_steps)  # (1, T, E)
+        with torch.no_grad():
+            difference = (logit(embedded) - logit(start)).item()
     result: Numbers = attributions[0].sum(dim=-1).double().detach().cpu().numpy()
     return result, difference
+
+
+def mean_embedding(model: CharModel, ids: Tensor) -> Tensor:
+    """Return the mean embedding of the characters of a text, float, (E,).
+
+    Args:
+        model: with an embedding.
+        ids: the text as indices, (N,).
+    """
+    counts = torch.bincount(ids.long(), minlength=model.vocab_size).to(model.embed.weight)
+    return (counts @ model.embed.weight.detach()) / counts.sum()
 
 
 def rank_correlation(a: Numbers, b: Numbers) -> float:
