@@ -1,4 +1,4 @@
-"""The embedding as a map: its principal components.
+"""The embedding as a map: its principal components, and the nearest neighbours of each vector.
 
 Reference: Jolliffe (2002), Principal Component Analysis, 2nd edition.
 
@@ -34,3 +34,23 @@ def principal_components(embed: Numbers, n_components: int = 2) -> tuple[Numbers
     largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
     total = (singular**2).sum()
     return coordinates * np.where(largest < 0, -1, 1), singular[:n_components] ** 2 / (total if total > 0 else 1)
+
+
+def neighbours(embed: Numbers, n_neighbours: int = 5) -> tuple[NDArray[np.int64], Numbers]:
+    """Return the vectors with the largest cosine to each vector, the nearest first.
+
+    Args:
+        embed: one vector a row, float, (V, E).
+        n_neighbours: N, at most V - 1.
+
+    Returns:
+        rows: of the neighbours, (V, N).
+        cosines: to them, float64, (V, N); 0 for a zero vector.
+    """
+    vectors = np.asarray(embed, np.float64)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(norms > 0, norms, 1)
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    rows = np.argsort(-cosines, axis=1, kind="stable")[:, :n_neighbours]
+    return rows, np.take_along_axis(cosines, rows, axis=1)

@@ -36,7 +36,8 @@ class GradientFlow:
 
     Attributes:
         lags: k, in characters.
-        norms: mean norm of d loss_t / d state_{t-k} in nats, float64, (K, L); one column where layers are not told apart.
+        norms: mean norm of d loss_t / d state_{t-k} in nats, float64, (K, L); one column for all layers where the
+            state does not tell them apart.
     """
 
     lags: Sequence[int]

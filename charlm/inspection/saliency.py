@@ -30,6 +30,7 @@ from torch.func import functional_call
 from charlm.errors import UsageError
 from charlm.evaluation.protocol import eval_mode
 from charlm.models import CharModel
+from charlm.models.base import State
 from charlm.models.counting import counting_parts
 
 N_STEPS = 256  # S, of the integral
@@ -92,23 +93,20 @@ def integrated_gradients(
         raise UsageError(f"{model.name} counts n-grams; integrated gradients need a model without counts")
     from captum.attr import IntegratedGradients
 
-    states: dict[int, Any] = {}
-
-    def state_of(n: int) -> Any:
-        if n not in states and len(context.before):
-            with torch.no_grad():
-                states[n] = model.features(context.before.expand(n, -1))[1]
-        return states.get(n)
-
-    def logit(embedded: Tensor) -> Tensor:  # (S, T, E)
-        n, length, _ = embedded.shape
-        chars = torch.arange(n * length, device=embedded.device).view(n, length)
-        table = {"embed.weight": embedded.flatten(0, 1)}  # row i is the embedding of "character" i
-        logits, _ = functional_call(model, table, (chars, state_of(n), True), tie_weights=False)
-        result: Tensor = logits[:, -1, context.target]
-        return result
-
     with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
+        with torch.no_grad():
+            one, two = (
+                model.features(context.before.expand(n, -1))[1] if len(context.before) else None for n in (1, 2)
+            )
+
+        def logit(embedded: Tensor) -> Tensor:  # (S, T, E) to (S,)
+            n, length, _ = embedded.shape
+            chars = torch.arange(n * length, device=embedded.device).view(n, length)
+            table = {"embed.weight": embedded.flatten(0, 1)}  # row i is the embedding of "character" i
+            logits, _ = functional_call(model, table, (chars, _repeated(one, two, n), True), tie_weights=False)
+            result: Tensor = logits[:, -1, context.target]
+            return result
+
         embedded = model.embed(context.chars).detach().unsqueeze(0)
         start = baseline.expand_as(embedded)
         method: Any = IntegratedGradients(logit)
@@ -117,6 +115,14 @@ def integrated_gradients(
             difference = (logit(embedded) - logit(start)).item()
     result: Numbers = attributions[0].sum(dim=-1).double().detach().cpu().numpy()
     return result, difference
+
+
+def _repeated(one: State, two: State, n: int) -> State:
+    """Return the state of n equal texts, given that of one and of two; they tell which dimension counts texts."""
+    if isinstance(one, Tensor):
+        grown = [dim for dim in range(one.ndim) if one.shape[dim] != two.shape[dim]]
+        return one.repeat_interleave(n, grown[0]) if grown else one
+    return None if one is None else tuple(_repeated(*pair, n) for pair in zip(one, two, strict=True))
 
 
 def mean_embedding(model: CharModel, ids: Tensor) -> Tensor:
@@ -132,5 +138,5 @@ def mean_embedding(model: CharModel, ids: Tensor) -> Tensor:
 
 def rank_correlation(a: Numbers, b: Numbers) -> float:
     """Return Spearman's rank correlation of two vectors; ties keep their order."""
-    ranks = [np.argsort(np.argsort(each, kind="stable"), kind="stable") for each in (a, b)]
+    ranks = [np.argsort(np.argsort(each, kind="stable"), kind="stable").astype(np.float64) for each in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])
