@@ -139,4 +139,4 @@ def mean_embedding(model: CharModel, ids: Tensor) -> Tensor:
 def rank_correlation(a: Numbers, b: Numbers) -> float:
     """Return Spearman's rank correlation of two vectors; ties keep their order."""
     ranks = [np.argsort(np.argsort(each, kind="stable"), kind="stable").astype(np.float64) for each in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.stack(ranks))[0, 1])

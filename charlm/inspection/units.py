@@ -72,11 +72,11 @@ def activations(model: LanguageModel, text: TextRange) -> Numbers:
     with eval_mode(network):
         if n_context:
             padded = torch.nn.functional.pad(chars, (n_before - (text.first - first), 0), value=text.bos_id)
-            for windows in torch.split(padded.unfold(0, n_context, 1), CHUNK_CHARS):  # type: ignore[no-untyped-call]
+            for windows in torch.split(padded.unfold(0, n_context, 1), CHUNK_CHARS):
                 features, _ = network.features(windows)
                 chunks.append(features[:, -1].float().cpu())
         else:
-            for chunk in torch.split(chars, CHUNK_CHARS):  # type: ignore[no-untyped-call]
+            for chunk in torch.split(chars, CHUNK_CHARS):
                 features, state = network.features(chunk.unsqueeze(0), state)
                 chunks.append(features[0].float().cpu())
     n_units = min(chunks[0].shape[-1], network.config.get("n_hidden", chunks[0].shape[-1]))
