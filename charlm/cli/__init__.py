@@ -26,6 +26,7 @@ from charlm.version import __version__
 
 COMPLETE = "_CHARLM_COMPLETE"  # environment variable by which a shell asks for completions
 PRINT_SAMPLES = {"sample", "train"}  # commands whose text goes to a file or pipe as it is
+MAX_LINE = 800  # characters of an error
 TERMINATING = ("SIGTERM", "SIGHUP")  # the second when a terminal is closed
 
 COMMANDS = {  # name: (module:function, description)
@@ -125,7 +126,10 @@ def _terminable() -> Iterator[None]:
 def _fail(message: str, code: int) -> NoReturn:
     if os.environ.get("RANK", "0") != "0" and "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(2)  # if rank 0 fails with the same error, torchrun ends this process before it repeats it
-    say(" ".join(message.split()))
+    line = " ".join(message.split())
+    if len(line) > MAX_LINE:  # a value that was given is echoed
+        line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
+    say(line)
     raise SystemExit(code)
 
 
