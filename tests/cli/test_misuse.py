@@ -101,33 +101,40 @@ def values(flag, parameter):
 
 
 @st.composite
-def part(draw, command):
-    """One option or argument of a command, or of another one."""
-    is_foreign = draw(st.integers(0, 19)) == 0
-    flag, parameter = draw(st.sampled_from(EVERY_FLAG if is_foreign else FLAGS[command]))
-    good, wrong = values(flag, parameter)
-    how = draw(st.sampled_from(["good", "good", "good", "wrong", "wrong", "joined", "bare", "misspelt"]))
+def good_part(draw, command):
+    """An option of a command with a valid value, or a valid argument."""
+    flag, parameter = draw(st.sampled_from(FLAGS[command]))
     if getattr(parameter, "is_flag", False):
-        return [f"{flag}={draw(wrong)}"] if how == "joined" else [flag[:-1]] if how == "misspelt" else [flag]
+        return [flag]
+    value = draw(values(flag, parameter)[0])
+    return [flag, value] if flag else [value]
+
+
+@st.composite
+def wrong_part(draw, command):
+    """A wrong value, or a wrong option."""
+    how = draw(st.sampled_from(["value"] * 7 + ["joined", "bare", "misspelt", "foreign"]))
+    flag, parameter = draw(st.sampled_from(EVERY_FLAG if how == "foreign" else FLAGS[command]))
+    good, wrong = values(flag, parameter)
     if not flag:
-        return [draw(good if how == "good" else wrong)]
+        return [draw(wrong)]
     if how == "bare":
         return [flag]
-    if how == "joined":
+    if how == "joined" or getattr(parameter, "is_flag", False):
         return [f"{flag}={draw(wrong)}"]
-    return [flag[:-1] if how == "misspelt" else flag, draw(wrong if how == "wrong" else good)]
+    return [flag[:-1], draw(good)] if how == "misspelt" else [flag, draw(wrong if how == "value" else good)]
 
 
 @st.composite
 def command_lines(draw):
     """A command line that ends soon if it is valid."""
     command = draw(st.sampled_from(list(COMMANDS)))
-    parts = draw(st.lists(part(command), max_size=5))
-    flat = [argument for arguments in parts for argument in arguments]
+    n_good, n_wrong = draw(st.sampled_from([(2, 0), (3, 0), (5, 0), (0, 1), (1, 1), (2, 1), (4, 1), (1, 2), (0, 4)]))
+    parts = [draw(good_part(command)) for _ in range(n_good)] + [draw(wrong_part(command)) for _ in range(n_wrong)]
+    flat = [argument for arguments in draw(st.permutations(parts)) for argument in arguments]
     limits = [] if "--resume" in flat else shlex.split(LIMITS.get(command, ""))
-    if draw(st.integers(0, 49)) == 0:
-        return [draw(st.sampled_from(WRONG)), *flat]
-    return [command, *limits, *flat]
+    called = draw(st.sampled_from([command] * 40 + ["", "-", "trian", "x" * 9999, "\x1b[2J", "--train", "9"]))
+    return [called, *limits, *flat]
 
 
 @pytest.fixture(scope="module")
