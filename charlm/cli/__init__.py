@@ -160,7 +160,7 @@ def _run(arguments: list[str], debug: bool) -> None:
     except click.UsageError as error:
         if debug:
             raise
-        command = error.ctx.command_path if error.ctx else "charlm"
+        command = error.ctx.command_path if error.ctx else " ".join(["charlm", *COMMANDS.keys() & arguments[:1]])
         _fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", error.exit_code)
     except click.ClickException as error:
         _fail(error.format_message(), error.exit_code)
