@@ -9,15 +9,16 @@ from typing import Any
 from charlm import models
 from charlm.data import named_texts
 from charlm.data.corpus import Corpus, make_corpus
-from charlm.errors import DataError, UsageError
+from charlm.errors import DataError, InputNotFoundError, UsageError
 from charlm.generation.language_model import LanguageModel
+from charlm.messages import say
 from charlm.options.arguments import checked_name, checked_path, checked_text
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.storage.kept_counts import known_vocab
 from charlm.storage.transfer import resolve_recipe
 from charlm.training import distributed, launch, session
-from charlm.training.setup import choose_device
+from charlm.training.setup import choose_device, fill_defaults
 from charlm.training.text_defaults import fit_to_text
 
 
@@ -52,8 +53,9 @@ def read_corpus(options: Recipe, text: str | None = None, run: Path | None = Non
     Raises:
         InputNotFoundError: a text, or the model whose counts are kept, does not exist.
         DataError: a text is invalid.
-        UsageError: an option for characters together with `bytes`.
+        UsageError: options that exclude one another; they are checked before a text is read.
     """
+    fill_defaults(options, choose_device(options.device))
     if options.bytes and (options.lower or options.min_count > 1):
         raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
     name = " + ".join(options.corpus) if text is None else "text in memory"
@@ -65,6 +67,24 @@ def read_corpus(options: Recipe, text: str | None = None, run: Path | None = Non
             f"{name}: no character occurs {options.min_count} times in the training part; lower --min-count"
         )
     return corpus
+
+
+def read_recipe_text(options: Recipe) -> tuple[Recipe, Corpus]:
+    """Read the texts of a recipe; one that names none gets the default text, or the fallback if that is unavailable.
+
+    Returns:
+        the recipe with the names of its texts, and the texts; see `read_corpus` for the errors.
+    """
+    named = options if options.corpus else options.replace(corpus=[named_texts.DEFAULT_TEXT])
+    try:
+        return named, read_corpus(named)
+    except InputNotFoundError as error:
+        if options.corpus:
+            raise
+        reason = str(error).split(";")[0]
+    say(f"{reason}; using {named_texts.FALLBACK_TEXT} instead")
+    named = options.replace(corpus=[named_texts.FALLBACK_TEXT])
+    return named, read_corpus(named)
 
 
 def _names(corpus: object) -> list[str]:

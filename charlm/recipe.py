@@ -11,7 +11,7 @@ from typing import Any
 
 from charlm.errors import UsageError, did_you_mean, shown
 from charlm.options.arguments import checked_choice
-from charlm.options.ranges import RANGES, checked, plain_number
+from charlm.options.ranges import RANGES, checked_number, plain_number
 
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -189,10 +189,10 @@ def _typed(name: str, value: Any, annotation: str) -> Any:
     if value is None and annotation.endswith("None"):
         return None
     if name in RANGES and not is_list:
-        return checked(name, value)
+        return checked_number(name, value)
     values = list(value) if is_list and isinstance(value, (list, tuple)) else [value]
     if name in RANGES:
-        return tuple(checked(name, number) for number in values)
+        return tuple(checked_number(name, number) for number in values)
     element = rest.partition(",")[0] if is_list else kind
     if any(type(part).__name__ != element or part == "" for part in values):
         raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")

@@ -17,10 +17,9 @@ from charlm.cli.options import (
     folder_option,
     json_option,
     option,
-    read_text,
-    some_recipe_options,
-    table,
 )
+from charlm.cli.recipe_options import some_recipe_options
+from charlm.cli.table import table
 from charlm.errors import CharlmError, UsageError
 from charlm.messages import say
 from charlm.recipe import Recipe
@@ -74,12 +73,13 @@ def bench(
     """See the command's help."""
     changes = {key: value for key, value in given.items() if value not in (None, ())}
 
+    from charlm.api import read_recipe_text
     from charlm.experiments import bench as b
 
     changes = b.shared_keys(model, changes, say)
     choices = Recipe().replace(**changes)
     choices.replace(seed=choices.seed + seeds - 1)  # the last seed is checked before the first training
-    common, corpus = read_text(choices)
+    common, corpus = read_recipe_text(choices)
     if common.split == "all":
         raise UsageError("split all has no held-out part to compare models on; use another --split")
 

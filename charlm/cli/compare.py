@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import Name, folder_option, json_option, table
+from charlm.cli.options import Name, folder_option, json_option
+from charlm.cli.table import table
 from charlm.messages import say
 
 HEAD = ["run", "model", "state", "params", "train", "valid", "test", "acc", "b/byte", "MB", "sec", "chars", "char/s"]

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_models, complete_recipes, complete_runs
-from charlm.cli.options import MODEL_FLAGS, Name, choose_checkpoint, folder_option, json_option, own_model_option, table
+from charlm.cli.options import Name, choose_checkpoint, folder_option, json_option, own_model_option
+from charlm.cli.recipe_options import MODEL_FLAGS
+from charlm.cli.table import table
 from charlm.errors import CheckpointError, UsageError
 
 

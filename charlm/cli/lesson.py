@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import Name, Number, folder_option, json_option, some_recipe_options, table
+from charlm.cli.options import Name, Number, folder_option, json_option
+from charlm.cli.recipe_options import some_recipe_options
+from charlm.cli.table import table
 from charlm.recipe import Recipe
 
 

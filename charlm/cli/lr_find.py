@@ -9,20 +9,9 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import (
-    RECIPE_KEYS,
-    FilePath,
-    GroupedCommand,
-    Number,
-    folder_option,
-    given_keys,
-    json_option,
-    option,
-    read_text,
-    recipe_options,
-    table,
-    take_recipe,
-)
+from charlm.cli.options import FilePath, GroupedCommand, Number, folder_option, json_option, option
+from charlm.cli.recipe_options import RECIPE_KEYS, recipe_options, take_recipe
+from charlm.cli.table import table
 from charlm.errors import OutputError
 
 # Recipe keys without an effect on the test: it sets the rate, ends by itself, and keeps nothing.
@@ -56,14 +45,15 @@ def lr_find(
         raise click.UsageError(f"--lowest {lowest} must be below --highest {highest}")
     if png is not None and png.suffix != ".png":
         raise click.UsageError(f"--plot {png}: the file name must end in .png")
-    base, keys = given.get("base"), given_keys(given)
-    choices, corpus = read_text(take_recipe(given, folder))
+    choices, keys = take_recipe(given, folder)
 
+    from charlm.api import read_recipe_text
     from charlm.evaluation.metrics import nats_to_bits
     from charlm.experiments.lr_find import BELOW_MINIMUM, find_rate, plot
     from charlm.training.text_defaults import fit_to_text
 
-    if base is None:  # as `charlm train` does
+    choices, corpus = read_recipe_text(choices)
+    if given["base"] is None:  # as `charlm train` does
         choices, _ = fit_to_text(choices, keys, corpus)
     found = find_rate(choices, corpus, lowest, highest, n_steps)
     if png is not None:

@@ -22,8 +22,8 @@ from charlm.cli.options import (
     folder_option,
     json_option,
     own_model_option,
-    table,
 )
+from charlm.cli.table import table
 from charlm.errors import UsageError
 from charlm.messages import say
 

@@ -13,25 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import (
-    RECIPE_KEYS,
-    GroupedCommand,
-    Name,
-    folder_option,
-    given_keys,
-    json_option,
-    option,
-    read_text,
-    recipe_options,
-    take_recipe,
-)
+from charlm.cli.options import GroupedCommand, Name, folder_option, json_option, option
+from charlm.cli.recipe_options import RECIPE_KEYS, recipe_options, take_recipe
 from charlm.errors import Interrupted, UsageError
 from charlm.messages import say
 
 if TYPE_CHECKING:
-    from charlm.data.corpus import Corpus
     from charlm.generation.language_model import LanguageModel
-    from charlm.recipe import Recipe
     from charlm.training.trainer import Trainer
 
 
@@ -55,8 +43,7 @@ if TYPE_CHECKING:
 def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_json: bool, **given: Any) -> None:
     """See the command's help."""
     if resume is None:
-        base, keys = given.get("base"), given_keys(given)
-        choices = take_recipe(given, folder)
+        choices, keys = take_recipe(given, folder)
     else:
         own_model = given.pop("model") or ""  # FILE.py:CLASS: a run imports no code by itself
         if name or any(value not in (None, ()) for value in given.values()) or (own_model and ":" not in own_model):
@@ -66,6 +53,8 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
 
             use(own_model)
 
+    from charlm import recipes
+    from charlm.api import read_corpus, read_recipe_text
     from charlm.storage import runs
     from charlm.training import distributed, launch
     from charlm.training.callbacks import IgnoreIOErrors, Progress, WarnOversubscription
@@ -80,11 +69,12 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
     with launch.process_group():
         with distributed.rank0_first():
             if resume is None:
-                choices, corpus = read_text(choices)
-                choices, source = (choices, base) if base else fit_to_text(choices, keys, corpus)
+                choices, corpus = read_recipe_text(choices)
+                choices, source = (choices, given["base"]) if given["base"] else fit_to_text(choices, keys, corpus)
             else:
-                choices, corpus, run = _unfinished_run(resume, folder)
-                source = "that of the run, which is resumed"
+                run = runs.unfinished_run(resume, folder)
+                choices = recipes.load(str(run / runs.RECIPE))
+                corpus, source = read_corpus(choices, run=run), "that of the run, which is resumed"
         resumes = resume is not None
         if resume is None:
             run, resumes = distributed.run_on_rank0(
@@ -98,28 +88,11 @@ def train(folder: Path, name: str | None, resume: str | None, samples: bool, as_
         except KeyboardInterrupt as error:  # a second signal, or one during the final evaluation
             if not (run / runs.LAST).is_file():
                 raise
-            _exit_interrupted(run, choices, error.number if isinstance(error, Interrupted) else signal.SIGINT)
+            _exit_interrupted(run, choices.model, error.number if isinstance(error, Interrupted) else signal.SIGINT)
         if model.metadata.result["interrupted"]:
-            _exit_interrupted(run, choices, model.metadata.result["signal"])
+            _exit_interrupted(run, choices.model, model.metadata.result["signal"])
         if distributed.is_main_process():
             _print_result(model, run, as_json, choices.seed)
-
-
-def _unfinished_run(name: str, folder: Path) -> tuple[Recipe, Corpus, Path]:
-    """Return the recipe, the text and the folder of a run to resume.
-
-    Raises:
-        CharlmError: the run is unknown or finished, or its text is missing.
-    """
-    from charlm import recipes
-    from charlm.api import read_corpus
-    from charlm.storage import runs
-
-    run = runs.find_run(name, folder)
-    if (run / runs.METRICS).is_file() and runs.result_of(run).get("interrupted") is False:
-        raise UsageError(f"{run}: is finished; there is nothing to resume")
-    choices = recipes.load(str(run / "recipe.toml"))
-    return choices, read_corpus(choices, run=run), run
 
 
 def _print_result(model: LanguageModel, run: Path, as_json: bool, seed: int) -> None:
@@ -155,21 +128,13 @@ def _print_header(source: str, run: Path, trainer: Trainer) -> None:
     print(header(trainer, source, run), end="\n\n", file=sys.stderr)
 
 
-def _exit_interrupted(run: Path, choices: Recipe, number: int) -> NoReturn:
-    """Print the command that continues an interrupted run, and exit with the code of the signal."""
-    from charlm import models
-    from charlm.data.corpus import has_held_out
+def _exit_interrupted(run: Path, model: str, number: int) -> NoReturn:
+    """Print the command that resumes an interrupted run, and exit with the code of the signal."""
     from charlm.training import distributed
 
     if distributed.is_main_process():
-        command, rest, action = "train --resume", "", "resumes"
-        if not models.find(choices.model).uses_gradients:  # counting was finished, evaluation was not
-            command, action = "eval", "evaluates the model"
-            rest = "" if has_held_out(choices.split) else " --part train"
-        own = f" --model {shlex.quote(choices.model)}" if ":" in choices.model else ""
-        hint = f"`charlm {command} {shlex.quote(str(run))}{rest}{own}` {action}"
-        is_saved = any((run / f"{name}.safetensors").is_file() for name in ("last", "best"))
-        say(f"interrupted; {hint if is_saved else f'nothing is saved in {run}; train again'}")
+        own_model = f" --model {shlex.quote(model)}" if ":" in model else ""
+        say(f"interrupted; `charlm train --resume {shlex.quote(str(run))}{own_model}` resumes")
     raise SystemExit(128 + number)
 
 

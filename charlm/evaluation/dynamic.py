@@ -33,7 +33,7 @@ from charlm.evaluation.metrics import nats_per_char
 from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, per_char_nll
 from charlm.models.base import CharModel
 from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 
 SEGMENT_LEN = 32
 MIN_COUNT_INTERVAL = 64  # minimum number of characters between two updates of n-gram counts
@@ -67,7 +67,7 @@ class DynamicConfig:
     def __post_init__(self) -> None:
         """Check every value."""
         for name in ("rate", "decay", "segment_len"):
-            checked(name, getattr(self, name))
+            checked_number(name, getattr(self, name))
 
 
 @contextmanager

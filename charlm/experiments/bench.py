@@ -23,9 +23,9 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.plots import figure
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 from charlm.recipe import Recipe
-from charlm.storage import runs
+from charlm.storage import run_log
 from charlm.storage.transfer import resolve_recipe
 from charlm.training.callbacks import Progress
 from charlm.training.session import train
@@ -160,7 +160,7 @@ def run_benchmark(
         KeyboardInterrupt: the user interrupted a training; finished runs are kept.
     """
     for entry in entries.values():
-        checked("seed", entry.seed + n_seeds - 1)
+        checked_number("seed", entry.seed + n_seeds - 1)
     for i in range(n_seeds):
         for name, entry in entries.items():
             if i > 0 and is_ngram(entry.model):
@@ -206,8 +206,8 @@ def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
 
 def _training_speed(run: Path) -> float:
     """Return the median of the training speeds that a run logged (its mean speed if it logged none), char/s."""
-    speeds = [float(row["chars_per_second"]) for row in runs.log_of(run) if "chars_per_second" in row]
-    result = runs.result_of(run)
+    speeds = [float(row["chars_per_second"]) for row in run_log.log_of(run) if "chars_per_second" in row]
+    result = run_log.result_of(run)
     return statistics.median(speeds or [float(result["n_chars"] / max(result["seconds"], 1e-9))])
 
 

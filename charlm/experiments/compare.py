@@ -9,7 +9,7 @@ from typing import Any
 
 from charlm import recipes
 from charlm.errors import CharlmError, DataError
-from charlm.storage import runs
+from charlm.storage import run_log, runs
 
 PER_BYTE = ("valid_bits_per_byte", "test_bits_per_byte")
 NUMBERS = ("train_nats", "valid_nats", "test_nats", "valid_accuracy", "test_accuracy", *PER_BYTE)  # of a result
@@ -41,9 +41,9 @@ def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], N
 def _row(run: Path, announce: Callable[[str], None]) -> dict[str, Any]:
     try:
         keys = recipes.read_toml(str(run / "recipe.toml"))
-        (log, n_damaged), result = runs.read_log(run), runs.result_of(run)
+        (log, n_damaged), result = run_log.read_log(run), run_log.result_of(run)
         if n_damaged:
-            announce(f"{run / runs.METRICS}: cannot be read or has damaged lines ({n_damaged}); they are left out")
+            announce(f"{run / run_log.METRICS}: cannot be read or has damaged lines ({n_damaged}); they are left out")
         numbers = {key: None if result.get(key) is None else float(result[key]) for key in NUMBERS}
         if numbers["train_nats"] is None:
             numbers["train_nats"] = _train_nats(log)

@@ -28,7 +28,7 @@ from charlm.generation.sampler import (
     uniform_streams,
 )
 from charlm.options.arguments import checked_choice, checked_text
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
@@ -112,8 +112,11 @@ class TextGenerator:
             UsageError: an option out of range.
         """
         params = sampling_params(sampling)
-        n_texts, length = checked("n_texts", n_texts), None if length is None else checked("length", length)
-        first = secrets.randbits(63) if seed is None else checked("seed", seed)
+        n_texts, length = (
+            checked_number("n_texts", n_texts),
+            None if length is None else checked_number("length", length),
+        )
+        first = secrets.randbits(63) if seed is None else checked_number("seed", seed)
         uniform_stream(first + n_texts - 1)  # raises if the largest seed is out of range
         stops = _checked_stops(stop)
         seeds = range(first, first + n_texts)

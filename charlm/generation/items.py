@@ -15,7 +15,7 @@ from charlm.generation.generator import TextGenerator
 from charlm.generation.line_limit import max_line
 from charlm.generation.sampler import generate_ids, sampling_params, uniform_stream
 from charlm.options.arguments import checked_text
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 
 MAX_ITEM = 200  # characters
 MAX_DRAWS = 50  # lines sampled for each item asked for
@@ -78,7 +78,7 @@ def sample_items(
         UsageError: an option out of range.
         DataError: the text of the model does not have one item a line, or too few different items were sampled.
     """
-    n_items = checked("lines", n_items)
+    n_items = checked_number("lines", n_items)
     vocab, n_context, params = model.vocab, model.metadata.n_context, sampling_params(sampling)
     if "\n" in checked_text("prompt", prompt):
         raise UsageError("--lines samples whole lines; give a --prime without a line break")

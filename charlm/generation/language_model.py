@@ -15,7 +15,7 @@ from charlm.generation.sampler import Stepper
 from charlm.generation.torch_stepper import make_stepper
 from charlm.models import MODELS, CharModel
 from charlm.options.arguments import checked_path
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
@@ -70,7 +70,7 @@ class LanguageModel(TextGenerator):
 
     def stepper(self, n_texts: int | None = None) -> Stepper:
         """Return a stepper of the present weights; see `TextGenerator.stepper`."""
-        n_texts = None if n_texts is None else checked("n_texts", n_texts)
+        n_texts = None if n_texts is None else checked_number("n_texts", n_texts)
         return make_stepper(self.model, self.metadata.n_context, n_texts)
 
     def score(self, text: str, unknown: str = "map") -> EvalResult:

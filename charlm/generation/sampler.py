@@ -23,7 +23,7 @@ from charlm.errors import CharlmError, UsageError, did_you_mean
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
 from charlm.options.arguments import checked_choice
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
@@ -78,10 +78,10 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        checked("temperature", self.temperature)
+        checked_number("temperature", self.temperature)
         for name, value in (("top_k", self.top_k), ("top_p", self.top_p), ("min_p", self.min_p)):
             if value is not None:
-                checked(name, value)
+                checked_number(name, value)
         checked_choice("cache_model", self.cache_model, defaults.CACHE_MODELS)
 
     def unnormalized_probs(self, logits: Numbers) -> Numbers:
@@ -172,7 +172,7 @@ def uniform_streams(seeds: Iterable[int]) -> Iterator[Numbers]:
 
 
 def _generator(seed: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(checked("seed", seed)))
+    return np.random.Generator(np.random.PCG64(checked_number("seed", seed)))
 
 
 def generate_ids(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import DataError
 from charlm.ngrams.levels import Ints, Level, count_levels, merge_levels
-from charlm.options.ranges import checked
+from charlm.options.ranges import checked_number
 
 COUNTS = "counts."  # prefix of the names of counts in a checkpoint
 
@@ -37,7 +37,7 @@ class Trie:
     """
 
     def __init__(self, vocab_size: int, order: int, continuation: bool) -> None:
-        self.vocab_size, self.order, self.continuation = vocab_size, checked("order", order), continuation
+        self.vocab_size, self.order, self.continuation = vocab_size, checked_number("order", order), continuation
         self.levels = [Level.empty()] * order
 
     @property

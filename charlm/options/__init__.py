@@ -1,1 +1,1 @@
-"""Options: ranges.py, the types and ranges of all numeric options; arguments.py, checks of the others."""
+"""Checks of options and arguments: ranges.py those of numbers, arguments.py those of texts, choices and names."""

@@ -143,7 +143,7 @@ def model_option(name: str, default: Any) -> Range | None:
     return RANGES.get(name, _size if isinstance(default, int) else _number())
 
 
-def checked(name: str, value: Any, found: Range | None = None, where: str = "") -> Any:
+def checked_number(name: str, value: Any, found: Range | None = None, where: str = "") -> Any:
     """Return a number, converted to the type of an option, if it is in the range.
 
     Args:

@@ -1,6 +1,7 @@
 """Checkpoint files and run folders.
 
-Read first: checkpoint.py (the file), then runs.py (the folders). weights.py: the weights of a model by name.
+Read first: checkpoint.py (the file), then runs.py (the folders) and run_log.py (metrics.jsonl in them).
+weights.py: the weights of a model by name.
 """
 
 import lazy_loader

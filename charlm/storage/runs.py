@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from charlm.errors import InputNotFoundError, OutputError, UsageError, did_you_mean, shown
 from charlm.files import LOCK, OWNER, is_locked
 from charlm.options.arguments import checked_path
+from charlm.storage.run_log import METRICS, has_result, result_of
 
 FOLDER = Path("checkpoints")
-METRICS, RECIPE, BEST, LAST = "metrics.jsonl", "recipe.toml", "best.safetensors", "last.safetensors"
+RECIPE, BEST, LAST = "recipe.toml", "best.safetensors", "last.safetensors"
 START = "start.safetensors"  # the model that a training began with, while its counts are needed
-NUMBER = re.compile(
-    r"^n_|^(epoch|step|seconds|time)$|_(nats|accuracy|bytes|chars|per_second|per_byte)$"
-)  # keys of numbers
-MAX_NUMBER = 1 << 63
 MAX_NAME_BYTES = 255  # of a file system
 _UNSAVED = re.compile(  # files that a training writes before its first save
     r"\.lock|\.owner\.json|\..*\.tmp|recipe\.toml|metrics\.jsonl|start\.safetensors|events\.out\.tfevents\..*"
@@ -122,9 +115,17 @@ def find_run(name: str, folder: Path = FOLDER) -> Path:
     raise InputNotFoundError(f"no run {shown(name)} in {folder}{did_you_mean(name, known)}")
 
 
-def is_finished(run: Path) -> bool:
-    """Return whether a training has ended with its result."""
-    return any('"result"' in line for line in (run / METRICS).read_text("utf-8", "replace").splitlines()[-1:])
+def unfinished_run(name: str, folder: Path = FOLDER) -> Path:
+    """Return the folder of a run to resume; see `find_run`.
+
+    Raises:
+        InputNotFoundError: there is no such run.
+        UsageError: it is finished.
+    """
+    run = find_run(name, folder)
+    if result_of(run).get("interrupted") is False:
+        raise UsageError(f"{run}: is finished; there is nothing to resume")
+    return run
 
 
 def default_checkpoint(folder: Path = FOLDER) -> tuple[Path, str]:
@@ -154,7 +155,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
         return Path(name)
     if name is None:
         for run in reversed(all_runs(folder)):
-            if is_finished(run) and (file := _checkpoint(run)) is not None:
+            if has_result(run) and (file := _checkpoint(run)) is not None:
                 return file
     elif (file := _checkpoint(Path(name)) or _checkpoint(folder / name)) is not None:
         return file
@@ -175,73 +176,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # e.g. the name is too long
         return False
-
-
-def parse_line(line: bytes) -> dict[str, Any]:
-    """Return a line of metrics.jsonl, without values that cannot be measurements; empty if it is no JSON object."""
-    return _parse(line)[0]
-
-
-def _parse(line: bytes) -> tuple[dict[str, Any], bool]:
-    """Return what is readable of a line, and whether that is all of it."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):  # cut by a full disk, other bytes, numbers or nesting without end
-        return {}, False
-    return _possible(row)
-
-
-def _possible(row: Any) -> tuple[dict[str, Any], bool]:
-    if not isinstance(row, dict):
-        return {}, False
-    found, is_whole = {key: value for key, value in row.items() if _is_possible(key, value)}, True
-    if "result" in row:
-        found["result"], is_whole = _possible(row["result"])
-    return found, is_whole and len(found) == len(row)
-
-
-def _is_possible(key: str, value: Any) -> bool:
-    if not NUMBER.search(key):
-        return True
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and (abs(value) < MAX_NUMBER or (key.endswith("_nats") and isinstance(value, float)))
-
-
-def read_log(run: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the readable lines of a run's metrics.jsonl, and the number of lines that are damaged or cannot be read.
-
-    A line that is being written, the last one without a line break, is neither.
-    """
-    try:
-        lines = (run / METRICS).read_bytes().split(b"\n")
-    except OSError:
-        return [], 1
-    parsed = [_parse(line) for line in lines[:-1] if line]
-    return [row for row, _ in parsed if row], sum(not is_whole for _, is_whole in parsed)
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    """Return the readable lines of a run's metrics.jsonl."""
-    return read_log(run)[0]
-
-
-def append_result(run: Path, result: Mapping[str, Any]) -> None:
-    """Append the result of a finished training to metrics.jsonl, also after a line that a full disk has cut.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    with (run / METRICS).open("ab+") as file:
-        is_cut = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-        file.write(b"\n" * is_cut + json.dumps({"time": time.time(), "result": result}).encode() + b"\n")
-
-
-def result_of(run: Path) -> dict[str, Any]:
-    """Return the result of a run from its metrics.jsonl; of an unfinished run, its latest measurements."""
-    result: dict[str, Any] = {}
-    for row in log_of(run):
-        result |= row.get("result", {key: row[key] for key in ("n_chars", "seconds", "valid_nats") if key in row})
-    return result
 
 
 def state_of(run: Path) -> str:

@@ -23,7 +23,7 @@ from charlm.models.base import CharModel
 from charlm.models.counting import fit_counts, free_training_cache, training_span
 from charlm.recipe import Recipe
 from charlm.recipes import to_toml
-from charlm.storage import checkpoint, runs
+from charlm.storage import checkpoint, run_log, runs
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.weights import set_weights
 from charlm.training import callbacks, distributed, setup
@@ -164,12 +164,12 @@ def _train(
         _warn(f"not saved: {error}")  # a resumed run continues from the save before
     if folder is not None and distributed.is_main_process():
         try:
-            runs.append_result(folder, metadata.result)
+            run_log.append_result(folder, metadata.result)
             callbacks.write_final_scores(folder, metadata.result)
             if not state.interrupted:
                 (folder / runs.START).unlink(missing_ok=True)
         except OSError as error:
-            _warn(f"{folder / runs.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
+            _warn(f"{folder / run_log.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
     if metadata.result.get("outcome") == DIVERGED:
         raise CharlmError(_diverged(metadata.result, recipe, len(trainer.corpus.vocab), folder))
     return LanguageModel(model.eval(), metadata)
@@ -250,7 +250,7 @@ def _loggers(trainer: Trainer, folder: Path) -> list[Callback]:
     defaults = setup.fill_defaults(Recipe(model=trainer.recipe.model), trainer.state.model.device)
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
-        callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / runs.METRICS)),
+        callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / run_log.METRICS)),
         callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, trainer.recipe, defaults, trainer.corpus.vocab)),
     ]
 

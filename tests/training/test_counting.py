@@ -118,9 +118,7 @@ def test_a_training_that_is_interrupted_while_it_counts_leaves_its_name_free(nam
     assert (folder.with_name("kept") / "last.safetensors").is_file()
 
 
-def test_counts_whose_evaluation_is_interrupted_are_kept_and_the_command_to_evaluate_them_is_printed(
-    tmp_path, monkeypatch, capsys
-):
+def test_interrupting_the_evaluation_of_counts_prints_the_command_that_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MODELS, "interrupted", interrupted_once(MODELS["ngram"], "forward"))
     line = f"train --corpus {TEXT} --split all --model interrupted -o order=2 --name mine"
@@ -128,7 +126,7 @@ def test_counts_whose_evaluation_is_interrupted_are_kept_and_the_command_to_eval
         main(line.split())
     message = capsys.readouterr().err.splitlines()[-1]
     assert stop.value.code == 130
-    assert message == "charlm: interrupted; `charlm eval checkpoints/mine --part train` evaluates the model"
+    assert message == "charlm: interrupted; `charlm train --resume checkpoints/mine` resumes"
     with pytest.raises(SystemExit) as stop:
         main(message.split("`")[1].split()[1:])
     assert stop.value.code == 0

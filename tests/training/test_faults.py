@@ -15,7 +15,7 @@ from charlm import files
 from charlm.data.corpus import make_corpus
 from charlm.errors import OutputError
 from charlm.recipe import Recipe
-from charlm.storage import checkpoint, runs
+from charlm.storage import checkpoint, run_log, runs
 from charlm.training import session
 from charlm.training.callbacks import IgnoreIOErrors, JSONLinesLogger
 from charlm.training.loop import Callback
@@ -303,13 +303,13 @@ def test_a_log_is_not_needed_to_resume(corpus, expected, tmp_path, log):
     assert runs.find_run(str(folder)) == folder
     session.train(RECIPE, corpus, folder, resume=lambda differs: None)
     torch.testing.assert_close(final_weights(folder), expected, rtol=0, atol=0)
-    assert runs.result_of(folder)["interrupted"] is False and runs.read_log(folder)[1] == 0
+    assert run_log.result_of(folder)["interrupted"] is False and run_log.read_log(folder)[1] == 0
 
 
 def test_a_result_after_a_cut_line_is_on_a_line_of_its_own(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(CUT)
-    runs.append_result(tmp_path, {"test_nats": 1.0})
-    assert runs.result_of(tmp_path) == {"test_nats": 1.0} and runs.read_log(tmp_path)[1] == 1
+    run_log.append_result(tmp_path, {"test_nats": 1.0})
+    assert run_log.result_of(tmp_path) == {"test_nats": 1.0} and run_log.read_log(tmp_path)[1] == 1
 
 
 def test_a_signal_on_a_full_disk_is_reported_as_a_signal(disk, corpus, tmp_path, capsys):

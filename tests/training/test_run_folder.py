@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charlm.errors import InputNotFoundError, OutputError, UsageError
-from charlm.storage import runs
+from charlm.storage import run_log, runs
 
 TRAIN = "train --corpus text.txt --epochs 1 --json"
 GRU = "--model gru --n-embed 4 --n-hidden 4 --bptt 8 --batch-size 4"
@@ -48,7 +48,7 @@ def test_a_training_that_was_killed_before_its_first_save_begins_anew(line, call
     expected = result_of(call, f"{TRAIN} {GRU} --name other")
     kill_before_first_save(home / "checkpoints" / "gru")
     assert result_of(call, line) == expected
-    steps = [row["n_chars"] for row in runs.log_of(home / "checkpoints" / "gru") if "train_nats" in row]
+    steps = [row["n_chars"] for row in run_log.log_of(home / "checkpoints" / "gru") if "train_nats" in row]
     assert steps == sorted(set(steps))
 
 
@@ -60,7 +60,7 @@ def test_a_training_that_was_killed_before_it_logged_anything_is_resumed(call, h
 
 def test_a_killed_counting_run_is_resumed(call, home):
     run = home / "checkpoints" / "counts"
-    expected = [row["result"]["test_nats"] for row in runs.log_of(run) if "result" in row]
+    expected = [row["result"]["test_nats"] for row in run_log.log_of(run) if "result" in row]
     (run / "metrics.jsonl").write_text("")
     assert [result_of(call, "train --resume counts --json")["test_nats"]] == expected
 

@@ -16,7 +16,7 @@ from charlm.files import atomic_write
 from charlm.messages import no_bars
 from charlm.recipe import Recipe
 from charlm.recipes import differences, to_toml
-from charlm.storage.runs import parse_line
+from charlm.storage.run_log import parse_line
 from charlm.training.loop import Callback, TrainState
 
 if TYPE_CHECKING:
