@@ -112,12 +112,10 @@ class TextGenerator:
             UsageError: an option out of range.
         """
         params = sampling_params(sampling)
-        n_texts, length = (
-            checked_number("n_texts", n_texts),
-            None if length is None else checked_number("length", length),
-        )
+        n_texts = checked_number("n_texts", n_texts)
+        length = None if length is None else checked_number("length", length)
         first = secrets.randbits(63) if seed is None else checked_number("seed", seed)
-        uniform_stream(first + n_texts - 1)  # raises if the largest seed is out of range
+        checked_number("seed", first + n_texts - 1)
         stops = _checked_stops(stop)
         seeds = range(first, first + n_texts)
         return self._texts(self._context_ids(prompt, unknown), seeds, params, length, stops)
