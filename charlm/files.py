@@ -10,7 +10,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,36 +37,72 @@ def check_replaceable(path: Path) -> None:
 
 
 def atomic_write(path: Path, data: bytes | bytearray | memoryview) -> None:
-    """Write a file so that it is complete or unchanged, also after a power failure.
-
-    The data goes to a temporary file in the same folder, which is flushed and renamed; then the folder is flushed. The
-    permissions of the file are those of any new one (`umask`).
+    """Write a file so that it is complete or unchanged; see `atomic_open`.
 
     Raises:
         OutputError: the file cannot be written, or is not a regular one; the previous file, if any, is unchanged.
     """
+    with atomic_open(path, len(data)) as write:
+        write(data)
+
+
+@contextmanager
+def atomic_open(path: Path, n_bytes: int | None = None) -> Iterator[Callable[[bytes | bytearray | memoryview], None]]:
+    """Open a file for writing so that it is complete or unchanged, also after a power failure.
+
+    The data goes to a temporary file in the same folder, which is flushed and renamed at the end of the context; then
+    the folder is flushed. After an exception the previous file, if any, is unchanged. The permissions of the file are
+    those of any new one (`umask`).
+
+    Args:
+        path: file to write or to replace.
+        n_bytes: its length, for the message if the disk is full; None if unknown.
+
+    Yields:
+        a function that writes the next bytes.
+
+    Raises:
+        OutputError: the file cannot be written, or is not a regular one.
+    """
     check_replaceable(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}")
     try:
-        try:
+        with _reported(path, n_bytes):
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-            try:
-                rest = memoryview(data)
+
+        def write(data: bytes | bytearray | memoryview) -> None:
+            rest = memoryview(data)
+            with _reported(path, n_bytes):
                 while rest:
                     rest = rest[os.write(file, rest) :]
+
+        try:
+            yield write
+            with _reported(path, n_bytes):
                 os.fsync(file)
-            finally:
-                os.close(file)
+        finally:
+            os.close(file)
+        with _reported(path, n_bytes):
             os.replace(temporary, path)
-        except BaseException:  # including Ctrl-C
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
+    except BaseException:  # including Ctrl-C
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    with _reported(path, n_bytes):
         fsync_dir(path.parent)
+
+
+@contextmanager
+def _reported(path: Path, n_bytes: int | None) -> Iterator[None]:
+    """Report a failed operation on a file that is being written.
+
+    Raises:
+        OutputError: the operation failed.
+    """
+    try:
+        yield
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror}{_free_space(path, len(data), error)}"
-        ) from error
+        raise OutputError(f"{path}: cannot be written: {error.strerror}{_free_space(path, n_bytes, error)}") from error
 
 
 def fsync_dir(folder: Path) -> None:
@@ -138,11 +174,12 @@ def _owner(folder: Path) -> str:
         return "another process"
 
 
-def _free_space(path: Path, n_bytes: int, error: OSError) -> str:
+def _free_space(path: Path, n_bytes: int | None, error: OSError) -> str:
     """Return the needed and the free space if the disk is full, for a message."""
     if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return ""
     with suppress(OSError):
         free = shutil.disk_usage(path.parent).free
-        return f"; {n_bytes / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free"
+        needed = "" if n_bytes is None else f"{n_bytes / 1e6:.1f} MB are needed, "
+        return f"; {needed}{free / 1e6:.1f} MB are free"
     return ""

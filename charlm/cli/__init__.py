@@ -43,6 +43,8 @@ COMMANDS = {  # name: (module:function, description)
     "corpora": ("info:corpora", "The named texts."),
     "recipes": ("info:recipes", "The built-in recipes."),
     "info": ("info:info", "Contents of a checkpoint."),
+    "compress": ("compress:compress", "Compress a file, losslessly, by the probabilities of a model."),
+    "decompress": ("compress:decompress", "Restore a compressed file."),
     "export": ("export:export", "Copy a checkpoint, optionally at half the size."),
 }
 

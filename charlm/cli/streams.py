@@ -90,6 +90,14 @@ class _Output(_Stream):
         except (OSError, ValueError) as error:
             self._fail(error)
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are; see `write`."""
+        try:
+            self._stream.buffer.write(data)
+            self._stream.buffer.flush()
+        except (OSError, ValueError) as error:
+            self._fail(error)
+
     def flush(self) -> None:
         """Write what the buffer holds; see `write`."""
         if self._stream.closed:

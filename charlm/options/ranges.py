@@ -118,6 +118,7 @@ RANGES = {
     "n_texts": _positive,
     "lines": _positive,
     "top": Range(0),
+    "blocks": Range(1, 1024),  # parts of a text that are compressed in lockstep
     "temperature": _number(),
     "top_k": _positive,
     "top_p": _fraction(above=True),

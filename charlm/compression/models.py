@@ -1,0 +1,113 @@
+"""Models for compression: a checkpoint, found by the SHA-256 of its file, or counts that begin with nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from charlm.compression.file_format import Header
+from charlm.compression.predictors import ModelPredictor, Predictor
+from charlm.errors import InputNotFoundError, UsageError
+from charlm.generation.generator import TextGenerator, load_numpy
+from charlm.storage import runs
+
+
+@dataclass(frozen=True, eq=False)
+class CodingModel:
+    """A model that codes characters.
+
+    Attributes:
+        sha256: of its file, or "none".
+        name: for messages.
+        predictor: function from the number of lanes to a predictor in its initial state.
+    """
+
+    sha256: str
+    name: str
+    predictor: Callable[[int], Predictor]
+
+
+def load_model(path: Path) -> CodingModel:
+    """Return the model of a checkpoint, which is read when its predictor is made.
+
+    Raises:
+        InputNotFoundError: the file does not exist or cannot be opened.
+    """
+    return CodingModel(sha256_of(path), str(path), partial(_model_predictor, path))
+
+
+def _model_predictor(path: Path, n_lanes: int) -> Predictor:
+    """Return a predictor in its initial state.
+
+    Raises:
+        CheckpointError: the file is not a valid checkpoint.
+    """
+    generator: TextGenerator | None = load_numpy(path, n_lanes)
+    if generator is None:
+        from charlm.generation.language_model import LanguageModel
+
+        generator = LanguageModel.load(path)
+    stepper = generator.stepper(n_lanes if n_lanes > 1 else None)
+    metadata = generator.metadata
+    return ModelPredictor(stepper, metadata.vocab, n_lanes, metadata.n_context, bool(metadata.recipe.get("lower")))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        InputNotFoundError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def find_model(sha256: str, folder: Path = runs.FOLDER) -> Path:
+    """Return the checkpoint with a SHA-256: of a run, the newest first, or the packaged model.
+
+    Args:
+        sha256: of the file.
+        folder: folder of the runs.
+
+    Raises:
+        InputNotFoundError: there is none.
+    """
+    for path in _checkpoints(folder):
+        if path.is_file() and sha256_of(path) == sha256:
+            return path
+    raise InputNotFoundError(
+        f"no run in {folder} has the model with SHA-256 {sha256}, which is needed; name it with --model RUN"
+    )
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    for run in reversed(runs.all_runs(folder)):
+        yield from (run / runs.BEST, run / runs.LAST)
+    yield from sorted(folder.glob("*.safetensors"))
+    yield runs.packaged_model()
+
+
+def model_for(header: Header, name: str | None, folder: Path) -> CodingModel:
+    """Return the model that a compressed file needs.
+
+    Args:
+        header: of the file.
+        name: run or checkpoint; None searches for it.
+        folder: folder of the runs.
+
+    Raises:
+        InputNotFoundError: it was not found.
+        UsageError: the named model is another one.
+    """
+    if name is None:
+        return load_model(find_model(header.model, folder))
+    path = runs.find_checkpoint(name, folder)
+    if (sha256 := sha256_of(path)) != header.model:
+        raise UsageError(f"{path}: has SHA-256 {sha256}, but the model with {header.model} is needed")
+    return load_model(path)

@@ -1,0 +1,113 @@
+"""Predictors: the probabilities of the next character of B texts in lockstep, as quickly as they are read.
+
+Encoder and decoder run the same function on arrays of the same shapes, in one thread. The fingerprint of a predictor
+shows whether two machines compute the same integers.
+
+Shapes: B texts (lanes), V vocab_size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from charlm.compression.quantization import Floats, quantized, softmax
+from charlm.data.vocab import Vocab
+from charlm.generation.sampler import Stepper
+
+FINGERPRINT_STEPS = 32
+
+
+class Predictor(Protocol):
+    """The probabilities of the next character after those that were read.
+
+    Attributes:
+        vocab: of the model.
+        n_lanes: B.
+        lower: the model reads lower case.
+        probs: of the next characters, float64, (B, V).
+    """
+
+    vocab: Vocab
+    lower: bool
+    n_lanes: int
+    probs: Floats
+
+    def reset(self) -> None:
+        """Return to the state before the first characters."""
+
+    def read(self, ids: NDArray[Any]) -> None:
+        """Read a character of each text, (B,)."""
+
+
+class ModelPredictor(Predictor):
+    """A model of constant weights, read as the evaluation protocol reads it.
+
+    Args:
+        stepper: of one text if B is 1, else of B texts.
+        vocab: of the model.
+        n_lanes: B.
+        n_context: characters in a window; None for a model that carries a state.
+        lower: the model reads lower case.
+    """
+
+    def __init__(
+        self, stepper: Stepper, vocab: Vocab, n_lanes: int = 1, n_context: int | None = None, lower: bool = False
+    ) -> None:
+        self.stepper, self.vocab, self.n_lanes, self.n_context = stepper, vocab, n_lanes, n_context
+        self.lower = lower
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the state before the first characters: a line break has been read."""
+        self.stepper.reset()
+        before = np.full(self.n_lanes, self.vocab.bos_id)
+        self.window: list[Any] = [self._step(before)] * (self.n_context or 0)
+        self.read(before)
+
+    def read(self, ids: NDArray[Any]) -> None:
+        """Read a character of each text, (B,)."""
+        chars = [self._step(ids)]
+        if self.n_context is not None:
+            self.window = chars = [*self.window[1:], *chars]
+            self.stepper.reset()
+        logits = self.stepper.read(chars)
+        self.probs = softmax(logits if self.n_lanes > 1 else logits[None])
+
+    def _step(self, ids: NDArray[Any]) -> Any:
+        return ids if self.n_lanes > 1 else int(ids[0])
+
+
+def fingerprint(predictor: Predictor) -> str:
+    """Return a hash of the integers that a predictor computes on a fixed short text, 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    predictor.reset()
+    for step in range(FINGERPRINT_STEPS):
+        digest.update(quantized(predictor.probs).astype("<i4").tobytes())
+        predictor.read((1 + 7 * step + np.arange(predictor.n_lanes)) % len(predictor.vocab))
+    predictor.reset()
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: the number of threads may change the order of additions, and so the rounding."""
+    with threadpool_limits(limits=1):
+        if "torch" not in sys.modules:
+            yield
+            return
+        import torch
+
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
