@@ -75,7 +75,9 @@ def bench(
 
     from charlm.api import read_recipe_text
     from charlm.experiments import bench as b
+    from charlm.storage import runs
 
+    target = runs.named_folder(name, folder)
     changes = b.shared_keys(model, changes, say)
     choices = Recipe().replace(**changes)
     choices.replace(seed=choices.seed + seeds - 1)  # the last seed is checked before the first training
@@ -87,7 +89,6 @@ def bench(
     from charlm.files import atomic_write
 
     changes |= {key: getattr(common, key) for key in b.SHARED_KEYS}  # recipes have other defaults
-    target = folder / name
     entries = b.entries(model, changes, parameters, len(corpus.vocab))
     rows = baselines(corpus)
     rows += b.run_benchmark(entries, seeds, corpus, target, lambda run: print(f"training {run}", file=sys.stderr))

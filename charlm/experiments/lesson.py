@@ -94,7 +94,7 @@ def ladder_recipes(names: str | None, quick: bool, changes: dict[str, Any]) -> d
         UsageError: an unknown step, or one without a quick version.
     """
     known: dict[str, Any] = QUICK if quick else STEPS
-    selected = [name.strip() for name in names.split(",")] if names else list(known)
+    selected = list(known) if names is None else [name.strip() for name in names.split(",")]
     for name in selected:
         if name not in STEPS:
             raise UsageError(f"no step {name!r}{did_you_mean(name, STEPS)}; steps: {', '.join(STEPS)}")

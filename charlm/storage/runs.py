@@ -51,6 +51,19 @@ def new_run(name: str, folder: Path = FOLDER) -> Path:
     raise AssertionError
 
 
+def named_folder(name: str, folder: Path = FOLDER) -> Path:
+    """Return the folder of a run or of a benchmark with a name.
+
+    Raises:
+        UsageError: the name is not that of one folder.
+    """
+    if name in (".", "..") or {"/", "\\"} & set(name) or not name.isprintable():
+        raise UsageError(f"--name {shown(name)}: must be the name of one folder, without / and control characters")
+    if not 1 <= len(os.fsencode(name)) <= MAX_NAME_BYTES:
+        raise UsageError(f"--name {shown(name)}: must have from 1 to {MAX_NAME_BYTES} bytes")
+    return folder / name
+
+
 def named_run(name: str, folder: Path = FOLDER) -> Path:
     """Return the unused folder of a run with a name.
 
@@ -58,12 +71,9 @@ def named_run(name: str, folder: Path = FOLDER) -> Path:
         UsageError: the name is not that of one folder.
         OutputError: the folder is used.
     """
-    if name in (".", "..") or {"/", "\\"} & set(name) or not name.isprintable():
-        raise UsageError(f"--name {shown(name)}: must be the name of one folder, without / and control characters")
-    if not 1 <= len(os.fsencode(name)) <= MAX_NAME_BYTES:
-        raise UsageError(f"--name {shown(name)}: must have from 1 to {MAX_NAME_BYTES} bytes")
-    check_unused(folder / name)
-    return folder / name
+    run = named_folder(name, folder)
+    check_unused(run)
+    return run
 
 
 def check_unused(run: Path) -> None:

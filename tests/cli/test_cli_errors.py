@@ -83,6 +83,7 @@ ERRORS = [
     (f"{TRAIN} --bytes --lower", 2, "--lower and --min-count need characters"),
     (f"{TRAIN} --bytes --min-count 2", 2, "--lower and --min-count need characters"),
     ("bench rnn --corpus good.txt --split all", 2, "split all has no held-out part"),
+    ("bench gru --corpus nothere.txt --name ../x", 2, "--name '../x': must be the name of one folder"),
     (f"bench gru --corpus nothere.txt --seed {2**64 - 1} --seeds 2", 2, f"below 2^64, got {2**64}"),
     ("export made pipe --force", 74, "pipe: cannot be written: it is not a regular file"),
     ("eval --weights 5", 2, "--weights needs several models"),
@@ -183,6 +184,7 @@ ERRORS = [
     ("lesson --steps char4", 2, "no step 'char4'; did you mean 'char3'?"),
     ("lesson --steps char3 --corpus nothere.txt", 66, "nothere.txt"),
     ("lesson --quick --steps lstm", 2, "step 'lstm' has no quick version"),
+    ("lesson --steps ''", 2, "no step ''; steps: char3, "),
     ("lesson --epochs 0", 2, "--epochs"),
 ]
 

@@ -85,7 +85,7 @@ TEXTS += ["*", ":", "=", "a=b", "=1", "n_hidden=", "n_hidden=big", f"n_hidden={2
 FILES = ["nothere.txt", "no-texts", "empty.txt", "latin1.txt", "short.txt", "garbage.safetensors", "cut.safetensors"]
 FILES += ["bad.toml", "good.txt", "good.txt/x", ".", "checkpoints", "spoilt", "human-numbers:0", "markov:99", "x.py:C"]
 WRONG = [*NUMBERS, *TEXTS, *FILES]
-OUTSIDE = ["..", "../x", "a/../../x"]  # names only: a path may lie anywhere
+OUTSIDE = ["..", "../x", "../../x", "a/../../x"]  # names only: a path may lie anywhere
 
 
 def flags(command):

@@ -8,6 +8,7 @@ import torch
 
 from charlm.data.corpus import make_corpus
 from charlm.data.vocab import Vocab
+from charlm.errors import CheckpointError
 from charlm.generation.items import sample_items
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.line_limit import LineLimit, max_line
@@ -85,6 +86,7 @@ def test_the_longest_line_is_that_of_the_training_part_and_none_without_line_bre
     assert make_corpus(b"abc\nabcdef" * 20, "a.txt", "all").longest_line == 9
 
 
-def test_a_longest_line_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match="longest_line is many"):
-        Metadata("gru", {}, 2, [10], False, None, corpus={"longest_line": "many"})
+def test_a_longest_line_that_is_no_number_is_refused(tmp_path):
+    model_of(WORDS, "many").save(tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"corpus\.longest_line is 'many'"):
+        LanguageModel.load(tmp_path / "x.safetensors")
