@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ from charlm.training.loop import TrainState
 from charlm.training.timer import Timer
 
 torch.set_num_threads(1)  # two threads on a busy machine are ten times as slow
+
+# A shell ignores SIGINT in background jobs, nohup ignores SIGHUP; commands that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in {"SIGTERM", "SIGHUP"} & set(signal.__dict__):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 CYCLE = (1, 1, 2, 1, 3, 2, 3)  # the next symbol depends on the last two
 
