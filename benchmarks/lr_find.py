@@ -65,7 +65,7 @@ def measure(
         for name, text in texts.items():
             corpus = make_corpus(text.encode(), name, "nanogpt")
             recipe = recipe_of(model, corpus, defaults)
-            found = find_rate(recipe, corpus)
+            found = find_rate(recipe.replace(epochs=2), corpus)
             bits = []
             for rate in [*GRID, found.suggestion]:
                 key = f"{model} {name} {rate:.3e}" + (f" defaults {len(text)}" if defaults else "")

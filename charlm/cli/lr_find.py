@@ -14,17 +14,19 @@ from charlm.cli.recipe_options import RECIPE_KEYS, recipe_options, take_recipe
 from charlm.cli.table import table
 from charlm.errors import OutputError
 
-# Recipe keys without an effect on the test: it sets the rate, ends by itself, and keeps nothing.
+# Recipe keys without an effect on the result: the test sets the rate, ends by itself, and keeps nothing.
 UNUSED = """
-    learning_rate skip_nonfinite ema schedule warmup_epochs hold_epochs drop_epochs n_cycles epochs minutes patience
-    save_steps save_minutes unfreeze_epochs
+    learning_rate skip_nonfinite ema schedule warmup_epochs hold_epochs drop_epochs n_cycles patience save_steps
+    save_minutes unfreeze_epochs
 """.split()
 USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
 
 
 @click.command(
     cls=GroupedCommand,
-    help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`.",
+    help="Learning-rate range test: raise the rate at every step and suggest one for `charlm train`. The suggestion is "
+    "for a training of --epochs or --minutes; a longer one needs a lower rate. The test takes as long as --n-steps of "
+    "training.",
 )
 @recipe_options(*USED)
 @option(
@@ -49,7 +51,7 @@ def lr_find(
 
     from charlm.api import read_recipe_text
     from charlm.evaluation.metrics import nats_to_bits
-    from charlm.experiments.lr_find import BELOW_MINIMUM, find_rate, plot
+    from charlm.experiments.lr_find import find_rate, plot
     from charlm.training.text_defaults import fit_to_text
 
     choices, corpus = read_recipe_text(choices)
@@ -64,11 +66,12 @@ def lr_find(
         print(f"plot: {png}", file=sys.stderr)
     rates = {"steepest": found.steepest, "valley": found.valley, "minimum_tenth": found.minimum / 10}
     if as_json:
-        report = {"suggestion": found.suggestion, **rates, "rates": found.rates, "nats": found.nats}
-        print(json.dumps(report))
+        report = {"suggestion": found.suggestion, "n_steps": found.n_steps, **rates}
+        print(json.dumps({**report, "rates": found.rates, "nats": found.nats}))
         return
     points = list(zip(found.rates, found.nats, strict=True))[:: max(1, len(found.rates) // 20)]
     print(table(["rate", "bits/char"], [[f"{rate:.1e}", f"{nats_to_bits(nats):.3f}"] for rate, nats in points]))
     print(f"\nsteepest fall {rates['steepest']:.1e}, valley {rates['valley']:.1e}, ", end="")
     print(f"minimum / 10 {rates['minimum_tenth']:.1e}")
-    print(f"suggestion: --learning-rate {found.suggestion:.1e} (minimum / {BELOW_MINIMUM:g})")
+    print(f"suggestion for {found.n_steps:,.0f} steps: --learning-rate {found.suggestion:.1e} ", end="")
+    print(f"(minimum / {found.minimum / found.suggestion:.3g})")

@@ -1,7 +1,7 @@
 """Learning-rate range test (Smith 2015): raise the learning rate at every step and record the loss.
 
-Reference: Smith (2015), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3. The three
-rates that are reported are those of fastai's `lr_find`.
+Reference: Smith (2015), Cyclical learning rates for training neural networks, arXiv:1506.01186, section 3.3. Steepest
+fall, valley and a tenth of the minimum are those of fastai's `lr_find`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from charlm.training.trainer import Trainer
 SMOOTHING = 0.95  # weight of earlier losses in the moving average
 DIVERGED = 1.5  # a loss above this multiple of the lowest loss ends the search
 SLOPE_STEPS = 5  # steps over which the slope is taken
-BELOW_MINIMUM = 6.0  # the suggestion is the rate of the lowest loss divided by this; see docs/log.md
+# The suggestion: how the values were chosen is in docs/log.md.
+BELOW_MINIMUM = 6.0  # the rate of the lowest loss is divided by this in the following training
+N_STEPS, CHARS_PER_STEP = 422, 256
+NOISE_POWER = 0.2  # and by this power of the ratio of n_steps / chars_per_step to that of this training
 
 
 class Sweep(Callback):
@@ -71,10 +74,14 @@ class LearningRates:
     Attributes:
         rates: learning rates, rising.
         nats: smoothed training loss at each, nats per character.
+        n_steps: steps of the training for which a rate is suggested.
+        chars_per_step: characters predicted at a step.
     """
 
     rates: list[float]
     nats: list[float]
+    n_steps: float
+    chars_per_step: float
 
     @property
     def steepest(self) -> float:
@@ -95,8 +102,9 @@ class LearningRates:
 
     @property
     def suggestion(self) -> float:
-        """The peak learning rate to train with."""
-        return self.minimum / BELOW_MINIMUM
+        """The peak learning rate to train with, lower for smaller batches (noisier gradients) and for more steps."""
+        noise = (self.n_steps / N_STEPS) * (CHARS_PER_STEP / self.chars_per_step)
+        return self.minimum / max(1.0, BELOW_MINIMUM * noise**NOISE_POWER)
 
 
 def longest_fall(values: list[float]) -> tuple[int, int]:
@@ -110,13 +118,23 @@ def longest_fall(values: list[float]) -> tuple[int, int]:
     return firsts[last], last
 
 
+def steps_of_training(recipe: Recipe, measured: TrainState) -> float:
+    """Return the steps of a training by a recipe: those of its epochs, or of its time limit by the measured seconds."""
+    by_epochs = math.inf if recipe.epochs is None else recipe.epochs * len(measured.feed)
+    by_time = math.inf
+    if recipe.minutes is not None:
+        by_time = 60 * recipe.minutes * measured.step / measured.timer.synced_seconds
+    return min(by_epochs, by_time)
+
+
 def find_rate(
     recipe: Recipe, corpus: Corpus, lowest: float = 1e-5, highest: float = 1.0, n_steps: int = 200
 ) -> LearningRates:
     """Run a range test with a model that is discarded afterwards.
 
     Args:
-        recipe: its learning rate, schedule and gradual unfreezing are ignored.
+        recipe: its learning rate, schedule and gradual unfreezing are ignored; its epochs or minutes are the length of
+            the training for which a rate is suggested.
         corpus: the text.
         lowest: first learning rate.
         highest: last learning rate; the test ends earlier if the loss diverges.
@@ -139,7 +157,8 @@ def find_rate(
     finite = [(rate, nats) for rate, nats in zip(sweep.rates, sweep.nats, strict=False) if math.isfinite(nats)]
     if len(finite) < 10:
         raise CharlmError(f"the loss diverged within {len(finite)} steps; lower --lowest")
-    return LearningRates([rate for rate, _ in finite], [nats for _, nats in finite])
+    rates, nats = [rate for rate, _ in finite], [nats for _, nats in finite]
+    return LearningRates(rates, nats, steps_of_training(recipe, state), state.n_chars / state.step)
 
 
 def plot(found: LearningRates, path: Path) -> None:

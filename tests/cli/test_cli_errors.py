@@ -174,7 +174,7 @@ ERRORS = [
     (f"{TRAIN} --checkpoints ''", 2, "'--checkpoints': must not be empty"),
     ("train --resume ''", 2, "'--resume': must not be empty"),
     ("recipes lesson-gruu", 66, "did you mean 'lesson-gru'?"),
-    (f"{FIND} --epochs 2", 2, "No such option '--epochs'"),
+    (f"{FIND} --patience 2", 2, "No such option '--patience'"),
     (f"{FIND} --lowest 2", 2, "--lowest 2.0 must be below --highest 1.0"),
     (f"{FIND} --lowest nan", 2, "--lowest"),
     (f"{FIND} --highest inf", 2, "--highest"),

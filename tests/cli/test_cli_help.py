@@ -143,5 +143,5 @@ def test_the_options_of_train_are_in_groups(call):
 def test_the_range_test_has_only_the_options_that_change_its_result(call):
     train, find = (set(sum(groups_of(call(f"{name} --help")).values(), [])) for name in ("train", "lr-find"))
     assert {"--corpus", "--batch-size", "--optimizer", "--clip", "--dropout", "--seed", "--device"} <= find & train
-    assert find & {"--learning-rate", "--schedule", "--epochs", "--patience", "--save-steps", "--ema"} == set()
+    assert find & {"--learning-rate", "--schedule", "--patience", "--save-steps", "--ema"} == set()
     assert find - train == {"--lowest", "--highest", "--n-steps", "--plot"}

@@ -38,7 +38,7 @@ def test_commands_are_completed(complete):
 def test_options_and_their_choices_are_completed(complete):
     assert complete("train --learn") == ["--learning-rate"]
     assert complete("train --split ") == list(recipe.SPLITS)
-    assert complete("lr-find --epo") == []
+    assert complete("lr-find --pat") == []
 
 
 @pytest.mark.parametrize("line", ["train --model ", "lr-find --model ", "models "])
