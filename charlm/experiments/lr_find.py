@@ -104,7 +104,8 @@ class LearningRates:
     def suggestion(self) -> float:
         """The peak learning rate to train with, lower for smaller batches (noisier gradients) and for more steps."""
         noise = (self.n_steps / N_STEPS) * (CHARS_PER_STEP / self.chars_per_step)
-        return self.minimum / max(1.0, BELOW_MINIMUM * noise**NOISE_POWER)
+        divisor: float = BELOW_MINIMUM * noise**NOISE_POWER
+        return self.minimum / max(1.0, divisor)
 
 
 def longest_fall(values: list[float]) -> tuple[int, int]:
