@@ -91,7 +91,7 @@ def _names(corpus: object) -> list[str]:
     """Return the argument `corpus` of `train` as a list of names.
 
     Raises:
-        UsageError: it is neither a name nor a list of names, or empty.
+        UsageError: it is neither a name nor a list of names, or the list is empty.
     """
     listed = list(corpus) if isinstance(corpus, (list, tuple)) else [corpus]
     if not listed:

@@ -1,4 +1,4 @@
-"""Messages on stderr, and text from files in a form that a terminal can show."""
+"""Messages on stderr, and text with control characters escaped."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def printable(text: str) -> str:
 
 
 def say(message: str, start: str = "") -> None:
-    """Print a message that does not end the work, on stderr.
-
-    A message is a log: it may be lost (a full disk, a closed terminal), and the work goes on.
+    """Print a message on stderr; one that cannot be written (a full disk, a closed terminal) is lost.
 
     Args:
         message: what is wrong, where, and the remedy.

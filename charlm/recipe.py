@@ -183,21 +183,17 @@ def _typed(name: str, value: Any, annotation: str) -> Any:
     Raises:
         UsageError: it has another type, or is out of range.
     """
-    kind, _, rest = annotation.partition("[")
-    is_list = kind == "tuple"
-    kind = kind.removesuffix(" | None")
     if value is None and annotation.endswith("None"):
         return None
-    if name in RANGES and not is_list:
-        return checked_number(name, value)
-    values = list(value) if is_list and isinstance(value, (list, tuple)) else [value]
+    if annotation.startswith("tuple"):
+        element = annotation.removeprefix("tuple[").removesuffix(", ...]")
+        return tuple(_typed(name, part, element) for part in (value if isinstance(value, (list, tuple)) else [value]))
     if name in RANGES:
-        return tuple(checked_number(name, number) for number in values)
-    element = rest.partition(",")[0] if is_list else kind
-    if any(type(part).__name__ != element or part == "" for part in values):
-        raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")
-    if element == "dict" and not all(isinstance(key, str) for key in value):
-        raise UsageError(f"{name} must be {_KINDS[element]}, got {shown(value)}")
-    if element == "dict":
+        return checked_number(name, value)
+    kind = annotation.partition("[")[0].removesuffix(" | None")
+    is_valid = type(value).__name__ == kind and value != ""
+    if kind != "dict" and is_valid:
+        return value
+    if is_valid and all(isinstance(key, str) for key in value):
         return {key: plain_number(part) for key, part in value.items()}
-    return tuple(values) if is_list else value
+    raise UsageError(f"{name} must be {_KINDS[kind]}, got {shown(value)}")

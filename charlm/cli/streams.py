@@ -1,4 +1,4 @@
-"""The standard streams of a command. Any of them may be closed, full or of a small encoding.
+"""The standard streams of a command. Any of them may be closed, full, or in an encoding that lacks characters.
 
 Standard output carries data: if it cannot be written, the command fails, after its work is saved. Standard error
 carries messages and progress: it never ends a command.

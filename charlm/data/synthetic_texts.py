@@ -135,9 +135,7 @@ def entropy(kind: str, argument: str = "") -> float:
         return bits / (inside + 1)
     probs, n_letters = _transitions(n), len(MARKOV_LETTERS)
     stationary = np.full(len(probs), 1 / len(probs))
-    for _ in range(
-        1000
-    ):  # context c and letter l lead to the context (c * n_letters + l) modulo the number of contexts
+    for _ in range(1000):  # from context c, letter l leads to context (c * n_letters + l) % len(probs)
         stationary = (stationary[:, None] * probs).reshape(n_letters, -1, n_letters).sum(axis=0).ravel()
     return float(-(stationary[:, None] * probs * np.log2(probs)).sum())
 

@@ -25,7 +25,7 @@ from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
 from charlm.options.ranges import checked_number
 from charlm.recipe import Recipe
-from charlm.storage import run_log
+from charlm.storage import run_log, runs
 from charlm.storage.transfer import resolve_recipe
 from charlm.training.callbacks import Progress
 from charlm.training.session import train
@@ -172,7 +172,7 @@ def run_benchmark(
                 yield json.loads(row_file.read_text("utf-8"))
                 continue
             resumes = not is_ngram(entry.model) and (run / "last.safetensors").is_file()
-            if not resumes and (run / "recipe.toml").is_file():  # the run was killed before its first checkpoint
+            if not resumes and (run / runs.RECIPE).is_file():  # the run was killed before its first checkpoint
                 shutil.rmtree(run, ignore_errors=True)
             announce(run.name)
             model = train(entry, corpus, run, [Progress()], resume=(lambda differs: None) if resumes else None)
@@ -195,7 +195,7 @@ def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
     if not run.exists():
         return False
     expected = fill_defaults(entry, choose_device(entry.device))
-    if (run / "recipe.toml").is_file() and recipes.load(str(run / "recipe.toml")) != expected:
+    if (run / runs.RECIPE).is_file() and recipes.load(str(run / runs.RECIPE)) != expected:
         raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove the folder")
     if not (run / "row.json").is_file():
         return False

@@ -40,7 +40,7 @@ def compare_runs(names: Sequence[str], folder: Path, announce: Callable[[str], N
 
 def _row(run: Path, announce: Callable[[str], None]) -> dict[str, Any]:
     try:
-        keys = recipes.read_toml(str(run / "recipe.toml"))
+        keys = recipes.read_toml(str(run / runs.RECIPE))
         (log, n_damaged), result = run_log.read_log(run), run_log.result_of(run)
         if n_damaged:
             announce(f"{run / run_log.METRICS}: cannot be read or has damaged lines ({n_damaged}); they are left out")

@@ -1,7 +1,7 @@
 """Line limit: a line longer than the longest line of the training text ends at the next white space.
 
-Where a line ends is the least certain part of wrapped text, and a line that missed its end has a length that no model
-was trained on. With L the length of the longest line, a line of l characters so far continues with the sampled w if
+Where a line ends is the least certain part of wrapped text, and beyond the longest line of the training text the model
+has no data. With L the length of the longest line, a line of l characters so far continues with the sampled w if
 
     l < L, or w is neither a blank nor a line break, and l < 1.3 L
 

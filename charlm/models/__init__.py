@@ -37,7 +37,7 @@ from charlm.models.size import check_memory, machine_memory
 from charlm.models.transformer import Transformer
 from charlm.models.word_ngram import WordNGram
 from charlm.options.arguments import checked_text
-from charlm.options.ranges import checked_number, model_option
+from charlm.options.ranges import checked_number, model_option_range
 
 __all__ = ["MODELS", "CharModel", "CountingModel", "State", "build", "canonical", "find", "options_of", "use"]
 __all__ += ["AWDLSTM", "GRU", "LSTM", "RNN", "Char3", "Concat", "GRUScratch", "LSTMNGram", "LSTMScratch", "Loop"]
@@ -153,7 +153,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             hint = did_you_mean(key, known) or f"; it has: {', '.join(known)}"
             raise UsageError(f"model {name} has no option {key!r}{hint}")
         default = known[key]
-        if (numbers := model_option(key, default)) is not None:
+        if (numbers := model_option_range(key, default)) is not None:
             found[key] = checked_number(key, value, numbers, f"model {name}: ")
         elif not isinstance(value, type(default)):
             raise UsageError(f"model {name}: {key} must be {type(default).__name__}, got {shown(value)}")

@@ -154,12 +154,12 @@ class Trie:
 
 
 def widened(arrays: Mapping[str, NDArray[Any]], n_old: int, char_classes: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """Return stored counts for an alphabet with further symbols after the present ones.
+    """Return stored counts for a vocabulary with further symbols after the present ones.
 
     Args:
         arrays: by the names of `Trie.arrays`.
         n_old: vocab_size of these counts.
-        char_classes: class of each symbol of the new alphabet, uint8, (V,).
+        char_classes: class of each symbol of the new vocabulary, uint8, (V,).
     """
     vocab_size = len(char_classes)
     found = {

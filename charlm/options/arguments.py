@@ -1,4 +1,4 @@
-"""Checks of arguments that are no numbers: texts, choices, names of files."""
+"""Checks of arguments other than numbers: strings, choices, names of texts and of files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def checked_text(name: str, value: object) -> str:
     """Return an argument that is a string.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a string.
     """
     if not isinstance(value, str):
         remedy = "; decode it first" if isinstance(value, bytes) else ""
@@ -27,7 +27,7 @@ def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return an argument that is one of several strings.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not one of them.
     """
     if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
@@ -51,7 +51,7 @@ def checked_path(name: str, value: object) -> Path:
     """Return an argument that names a file or folder as a path.
 
     Raises:
-        UsageError: it is no string or path, or not a name in one line that a file can have.
+        UsageError: it is neither a string nor a path, or no file can have this name in one line.
     """
     text = checked_name(name, value)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,7 @@ class Range:
     kind: type = int
 
     def convert(self, value: Any) -> int | float | None:
-        """Return a value as int or float; None if it is not such a number. Booleans are no numbers."""
+        """Return a value as a number of this type; None if it is none. A Boolean is not a number."""
         try:
             if self.kind is int:
                 return None if isinstance(value, bool) else operator.index(value)
@@ -52,16 +53,16 @@ class Range:
         exceeds = self.minimum < number if self.above else self.minimum <= number
         return exceeds and (number < self.maximum if self.below else number <= self.maximum)
 
-    def bounds(self, number: float) -> str:
+    def describe(self, number: float) -> str:
         """Describe the bounds; an upper one that only keeps numbers representable, if `number` is above it."""
         low = f"{'above' if self.above else 'at least'} {self.minimum}"
-        if (
-            self.maximum == MAX_COUNT or self.maximum >= MAX_NUMBER and self.kind is float
-        ) and not number > self.maximum:
-            return f"{low} and finite" if number != number else low
-        high = f"{self.maximum:g}" if self.kind is float else f"{self.maximum:,}"
-        if self.maximum >= 2**32 and self.kind is int:
+        keeps_representable = self.maximum == MAX_COUNT or (self.kind is float and self.maximum >= MAX_NUMBER)
+        if keeps_representable and not number > self.maximum:
+            return f"{low} and finite" if math.isnan(number) else low
+        if self.kind is int and self.maximum >= 2**32:
             high = f"2^{int(self.maximum).bit_length() - 1}"
+        else:
+            high = f"{self.maximum:g}" if self.kind is float else f"{self.maximum:,}"
         return f"{low} and {'below' if self.below else 'at most'} {high}"
 
 
@@ -130,12 +131,12 @@ RANGES = {
 }
 
 
-def model_option(name: str, default: Any) -> Range | None:
-    """Return the range of an option of a model's constructor; None if it is not a number.
+def model_option_range(name: str, default: Any) -> Range | None:
+    """Return the range of an option of a model's constructor; None if the option is not a number.
 
     Args:
-        name: one that the table lacks has the range of its type: a rate of dropout, a number, or a size.
-        default: its default.
+        name: of the option; one that the table lacks has the range of a dropout rate, of a number, or of a size.
+        default: its default value.
     """
     if isinstance(default, bool) or not isinstance(default, (int, float)):
         return None
@@ -144,25 +145,25 @@ def model_option(name: str, default: Any) -> Range | None:
     return RANGES.get(name, _size if isinstance(default, int) else _number())
 
 
-def checked_number(name: str, value: Any, found: Range | None = None, where: str = "") -> Any:
+def checked_number(name: str, value: Any, bounds: Range | None = None, where: str = "") -> Any:
     """Return a number, converted to the type of an option, if it is in the range.
 
     Args:
         name: of the option.
         value: any.
-        found: its range; None takes that of the table.
+        bounds: its range; None takes that of the table.
         where: begins the message.
 
     Raises:
         UsageError: the value has another type, or is out of range.
     """
-    found = found or RANGES[name]
-    number = found.convert(value)
+    bounds = bounds or RANGES[name]
+    number = bounds.convert(value)
     if number is None:
-        kind = "an integer" if found.kind is int else "a number"
+        kind = "an integer" if bounds.kind is int else "a number"
         raise UsageError(f"{where}{name} must be {kind}, got {shown(value)}")
-    if not found.contains(number):
-        raise UsageError(f"{where}{name} must be {found.bounds(number)}, got {shown(value)}")
+    if not bounds.contains(number):
+        raise UsageError(f"{where}{name} must be {bounds.describe(number)}, got {shown(value)}")
     return number
 
 

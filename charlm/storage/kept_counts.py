@@ -26,7 +26,7 @@ from charlm.storage import checkpoint, runs
 from charlm.storage.checkpoint import Metadata
 
 
-def source(choices: Recipe, run: Path | None = None) -> Path:
+def counts_file(choices: Recipe, run: Path | None = None) -> Path:
     """Return the file of the trained model whose counts are kept.
 
     Args:
@@ -39,8 +39,8 @@ def source(choices: Recipe, run: Path | None = None) -> Path:
 
 
 def known_vocab(choices: Recipe, run: Path | None = None) -> Vocab | None:
-    """Return the symbols with which the vocabulary of a text begins; None if no counts are kept. See `source`."""
-    return checkpoint.read(source(choices, run))[0].vocab if choices.keep_counts else None
+    """Return the symbols with which the vocabulary of a text begins; None if no counts are kept. See `counts_file`."""
+    return checkpoint.read(counts_file(choices, run))[0].vocab if choices.keep_counts else None
 
 
 def keep_counts(
@@ -52,7 +52,7 @@ def keep_counts(
         model: a model that counts.
         corpus: the new text, its vocabulary from `known_vocab`.
         choices: the recipe, with `keep_counts`.
-        run: see `source`.
+        run: see `counts_file`.
 
     Returns:
         the trained model and its metadata.
@@ -63,7 +63,7 @@ def keep_counts(
         UsageError: the counts are of another kind, or the text was counted already.
     """
     assert isinstance(model, CountingModel)  # see `setup.fill_defaults`
-    path = source(choices, run)
+    path = counts_file(choices, run)
     old, metadata = checkpoint.load(path)
     if not isinstance(old, CountingModel) or old.counts.kind != model.counts.kind:
         raise UsageError(f"{path}: its n-grams are of another kind; leave out the options of the model")

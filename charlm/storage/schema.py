@@ -12,7 +12,7 @@ from typing import Any
 
 from charlm.data.vocab import N_CODE_POINTS
 from charlm.errors import UsageError
-from charlm.options.ranges import MAX_CONTEXT
+from charlm.options.ranges import MAX_CONTEXT, MAX_COUNT
 from charlm.recipe import Recipe
 
 MAX_HEADER = 10 << 20  # bytes; a vocabulary of all of Unicode takes 8.5 MB
@@ -21,8 +21,7 @@ MAX_DEPTH = 64  # of nested lists and objects; a training state has about 20
 MAX_ENTRIES = 10_000  # of a list or object, except symbols and the training state
 MAX_TEXT = 1 << 16  # characters
 MAX_INT = 2**64  # integers are smaller, as seeds are
-MAX_COUNT = 2**53
-MAX_FLOAT32 = 3.5e38  # a loss that ran away is below
+MAX_FLOAT32 = 3.5e38  # the loss of a diverged training is below
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Transfer of trained weights to a new training, also with another alphabet.
+"""Transfer of trained weights to a new training, also with another vocabulary.
 
 Of each weight, the axes that depend on the vocabulary are found by comparing shapes at two vocabulary sizes. Such an
-axis has a + k V entries: a of them do not depend on the alphabet, then come k blocks of one entry for each symbol. The
-entries of a block move with their characters, those of new characters start at the mean of the block.
+axis has a + k V entries: a that do not depend on the vocabulary, then k blocks of one entry for each symbol. The entries
+of a block move with their characters, those of new characters start at the mean of the block.
 
 Shapes: V vocab_size of the trained model, W vocab_size of the new one.
 """
@@ -159,7 +159,7 @@ def transfer_weights(model: CharModel, vocab: Vocab, choices: Recipe) -> Transfe
 
 
 def _move_axis(weight: Tensor, axis: int, n_blocks: int, vocab_size: int, source: Tensor) -> Tensor:
-    """Return a weight whose blocks on one axis are those of another alphabet.
+    """Return a weight whose blocks on one axis are those of another vocabulary.
 
     Args:
         weight: a + k V entries on the axis.

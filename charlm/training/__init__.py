@@ -9,6 +9,8 @@ Read first: loop.py (`fit` and `train_epoch`), then session.py (`train`: a recip
     timer.py          seconds and time limit
     counting.py       the training of n-gram models, without the loop
     resume.py         everything a bit-exact resume needs
+    run_folder.py     the folder of a run; result.py: cost and final losses; summary.py: both as text
+    text_defaults.py  defaults by the size of the text
     distributed.py    work shared by several processes; launch.py connects them
 """
 

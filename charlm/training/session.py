@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from charlm import models
 from charlm.data.corpus import Corpus
-from charlm.errors import CharlmError, CheckpointError, DataError, OutputError
-from charlm.evaluation.metrics import nats_to_bits
+from charlm.errors import CheckpointError, DataError, OutputError
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
 from charlm.messages import say
@@ -29,13 +26,11 @@ from charlm.storage.weights import set_weights
 from charlm.training import callbacks, distributed, setup
 from charlm.training.counting import count
 from charlm.training.loop import Callback, TrainState, fit
+from charlm.training.result import check_not_diverged, training_result
 from charlm.training.resume import restore, snapshot
 from charlm.training.run_folder import run_folder
-from charlm.training.timer import peak_memory
 from charlm.training.trainer import Trainer
 
-DIVERGED = "diverged"  # the outcome of a training
-WORSE_THAN_UNIFORM = 1.1  # times its loss: diverged; an untrained network is less than 1.1 times worse
 SAVE_BEST_SECONDS = 5.0  # between two writes of "best" while training
 Snapshots = dict[str, tuple[Metadata, dict[str, Tensor]]]  # metadata and weights of "best" and "last"
 
@@ -120,7 +115,7 @@ def _train(
             checkpoint.save(folder / f"{name}.safetensors", model, metadata, extra_tensors=extra_tensors)
 
     if folder is not None and resume is None and distributed.is_main_process():
-        atomic_write(folder / "recipe.toml", to_toml(recipe).encode())
+        atomic_write(folder / runs.RECIPE, to_toml(recipe).encode())
         if trainer.start is not None and model.uses_gradients:
             checkpoint.save(folder / runs.START, *trainer.start)
     trainer.start = None  # frees its memory
@@ -154,7 +149,7 @@ def _train(
     name = "best" if "best" in snapshots else "last"
     metadata, weights = snapshots[name]
     model.load_state_dict(weights, strict=False)  # counts are the same in all snapshots
-    metadata.result = distributed.run_on_rank0(partial(_result, trainer))
+    metadata.result = distributed.run_on_rank0(partial(training_result, trainer))
     free_training_cache(model)
     try:
         write(name, metadata)
@@ -170,24 +165,8 @@ def _train(
                 (folder / runs.START).unlink(missing_ok=True)
         except OSError as error:
             _warn(f"{folder / run_log.METRICS}: the result is in the checkpoint, but not here: {error.strerror}")
-    if metadata.result.get("outcome") == DIVERGED:
-        raise CharlmError(_diverged(metadata.result, recipe, len(trainer.corpus.vocab), folder))
+    check_not_diverged(metadata.result, recipe, len(trainer.corpus.vocab), folder)
     return LanguageModel(model.eval(), metadata)
-
-
-def _diverged(result: dict[str, Any], recipe: Recipe, vocab_size: int, folder: Path | None) -> str:
-    """Return the message of a training that ended worse than it began."""
-    bits, uniform = nats_to_bits(_held_out_nats(result)), math.log2(vocab_size)
-    kept = "" if folder is None else f"; the checkpoint is kept in {folder}"
-    return (
-        f"the training diverged to {bits:.4g} bits per character, worse than a uniform guess with {uniform:.2f}: "
-        f"lower --learning-rate (now {recipe.learning_rate:g}); `charlm lr-find` suggests one{kept}"
-    )
-
-
-def _held_out_nats(result: dict[str, Any]) -> float:
-    """Return the loss on the validation part, or else on the training part, nats per character."""
-    return float(result["valid_nats"] if "valid_nats" in result else result["train_nats"])
 
 
 def _warn_truncated(used: Tensor, ids: Tensor) -> None:
@@ -241,7 +220,7 @@ def _resume(
         raise CheckpointError(
             f"{folder}: cannot be resumed: {str(error)[: checkpoint.MAX_REASON]}; train again"
         ) from None
-    best = folder / "best.safetensors"
+    best = folder / runs.BEST
     return {"last": (metadata, weights)} | ({"best": checkpoint.read(best)} if best.is_file() else {})
 
 
@@ -253,29 +232,3 @@ def _loggers(trainer: Trainer, folder: Path) -> list[Callback]:
         callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / run_log.METRICS)),
         callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, trainer.recipe, defaults, trainer.corpus.vocab)),
     ]
-
-
-def _result(trainer: Trainer) -> dict[str, Any]:
-    """Return the cost of the training and, unless it was interrupted, the losses by the protocol."""
-    state = trainer.state
-    n_skipped = sum(c.n_skipped for c in trainer.callbacks if isinstance(c, callbacks.SkipNonFinite))
-    result: dict[str, Any] = {
-        "n_parameters": state.model.n_parameters,
-        "n_chars": state.n_chars,
-        "seconds": round(state.timer.seconds, 2),
-        "interrupted": state.interrupted,
-        **({"signal": int(state.stop)} if state.interrupted else {}),
-        **({"n_skipped": n_skipped} if n_skipped else {}),
-    }
-    for curve in trainer.callbacks:
-        if isinstance(curve, callbacks.ValidationCurve) and curve.nats and not state.interrupted:
-            result |= {"best_epoch": curve.best_epoch, "last_epoch": curve.epochs[-1], "outcome": curve.outcome}
-    if not state.interrupted:
-        result |= trainer.final_scores()
-        if state.model.uses_gradients:
-            limit = WORSE_THAN_UNIFORM * math.log(len(trainer.corpus.vocab))
-            if not min(_held_out_nats(result), float(state.sum_nats) / max(1, state.n_chars)) <= limit:  # also NaN
-                result["outcome"] = DIVERGED
-    if (peak := peak_memory()) is not None:
-        result["peak_bytes"] = peak
-    return result

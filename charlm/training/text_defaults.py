@@ -23,7 +23,7 @@ MIN_STEPS, MIN_EPOCHS = 300, 10  # of a network without counts at least
 MAX_EPOCHS = 100
 DROPOUT = {"head_dropout": 0.25, "dropout": 0.25}  # of a network without counts that has none by its own defaults
 EXPERT_DROPOUT = {"head_dropout": 0.5, "input_dropout": 0.3}
-ABOUT_THE_TEXT = {"corpus", "split", "bytes", "lower", "min_count", "seed", "device", "save_steps", "save_minutes"}
+NOT_ABOUT_THE_MODEL = {"corpus", "split", "bytes", "lower", "min_count", "seed", "device", "save_steps", "save_minutes"}
 
 
 def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[Recipe, str]:
@@ -38,7 +38,7 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
         return start, f"that of {start.init_from}"
     first, stop = corpus.bounds["train"]
     n, n_symbols = stop - first, len(corpus.vocab) - 1
-    if "model" not in given and ABOUT_THE_TEXT.issuperset(given) and (n < FEW or n_symbols >= MANY_SYMBOLS):
+    if "model" not in given and NOT_ABOUT_THE_MODEL.issuperset(given) and (n < FEW or n_symbols >= MANY_SYMBOLS):
         why = "too few characters to train a network" if n < FEW else f"a network over {n_symbols:,} symbols is slow"
         return replace(start, model="word-ngram", options={}), f"{why}: n-gram counts"
     architecture = models.find(start.model)

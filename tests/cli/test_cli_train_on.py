@@ -65,7 +65,7 @@ def test_training_on_inherits_the_recipe_and_begins_with_the_weights(call):
         torch.testing.assert_close(old, new, atol=1e-6, rtol=0)
 
 
-def test_another_text_with_another_alphabet_is_named_on_stderr(call):
+def test_another_text_with_another_vocabulary_is_named_on_stderr(call):
     Path("other.txt").write_text("THE QUICK fox jumped over it.\n" * 40)
     out, err = call("train --from gru --corpus other.txt --name more --json --no-samples")
     assert "begins with the weights of checkpoints/gru/best.safetensors; new characters" in err

@@ -1,4 +1,4 @@
-"""Transfer of weights to another alphabet, and the recipe of a training that begins with them."""
+"""Transfer of weights to another vocabulary, and the recipe of a training that begins with them."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def gru(tmp_path):
 
 
 @pytest.mark.parametrize("name", GRADIENTS)
-def test_shared_characters_keep_their_logits_in_another_alphabet(name, tmp_path):
+def test_shared_characters_keep_their_logits_in_another_vocabulary(name, tmp_path):
     old = make_model(name, len(OLD), **known_options(name, SIZES))
     recipe = save(tmp_path / "old.safetensors", old)
     vocab = Vocab(map(ord, "acdy" if hasattr(old, "counts") else "acdyz"))  # 1 / V is a probability of the n-grams
