@@ -106,7 +106,7 @@ def test_every_step_of_the_lesson_has_a_recipe():
         ({"corpus": 5}, "corpus must be a string, not empty, got 5"),
         ({"corpus": ""}, "corpus must be a string, not empty"),
         ({"model": ""}, "model must be a string, not empty"),
-        ({"corpus": [1]}, "corpus must be a string, not empty, got [1]"),
+        ({"corpus": [1]}, "corpus must be a string, not empty, got 1"),
         ({"drop_epochs": ["1"]}, "drop_epochs must be a number, got '1'"),
         ({"drop_epochs": [True]}, "drop_epochs must be a number, got True"),
         ({"options": [1]}, "options must be a table of named options, got [1]"),

@@ -1,7 +1,7 @@
 """Transfer of trained weights to a new training, also with another vocabulary.
 
 Of each weight, the axes that depend on the vocabulary are found by comparing shapes at two vocabulary sizes. Such an
-axis has a + k V entries: a that do not depend on the vocabulary, then k blocks of one entry for each symbol. The entries
+axis has a + k V entries: a that do not depend on the vocabulary, then k blocks of one entry for each symbol. Entries
 of a block move with their characters, those of new characters start at the mean of the block.
 
 Shapes: V vocab_size of the trained model, W vocab_size of the new one.
