@@ -81,7 +81,8 @@ def atomic_open(path: Path, n_bytes: int | None = None) -> Iterator[Callable[[by
             with _reported(path, n_bytes):
                 os.fsync(file)
         finally:
-            os.close(file)
+            with _reported(path, n_bytes):
+                os.close(file)
         with _reported(path, n_bytes):
             os.replace(temporary, path)
     except BaseException:  # including Ctrl-C
