@@ -41,7 +41,6 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         UsageError: the feed, the split or the number of processes is invalid for the model.
     """
     architecture = models.find(recipe.model)
-    models.check_options(recipe.model, recipe.options)
     feed = recipe.feed or architecture.default_feed
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} has a fixed window; it needs --feed windows")
@@ -57,6 +56,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError(f"model {recipe.model} has no weights; leave out --freeze, --group-rates, --unfreeze-epochs")
     if recipe.keep_counts and not issubclass(architecture, models.CountingModel):
         raise UsageError(f"model {recipe.model} has no n-gram counts; leave out --keep-counts")
+    models.check_options(recipe.model, recipe.options)
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
     if n > 1 and not architecture.uses_gradients:
