@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import require_text
+
 from charlm.api import read_corpus
 from charlm.api import train as train_model
 from charlm.data.named_texts import DEFAULT_TEXT
@@ -26,7 +28,6 @@ from charlm.inspection.totals import Places, by_line
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.training.setup import choose_device
-from common import require_text
 
 N_CHARS, N_MISPRINTS, N_PLACES, NEAR, APART = 20_000, 40, 100, 2, 20
 N_HISTORY, N_LINES, N_ODD, N_LISTED = 4000, 2000, 20, 40
@@ -126,5 +127,8 @@ if __name__ == "__main__":
         model.save(folder / "log.safetensors")
         ranked = list(line_numbers(opened(str(folder / "log.safetensors"), "\n".join(lines) + "\n", folder)))
         n_found = len(odd.intersection(ranked[:N_LISTED]))
-        print(f"log, ngram: {n_found} of {N_ODD} odd lines among {N_LISTED}; {len(odd.intersection(ranked[:N_ODD]))} ", end="")
+        print(
+            f"log, ngram: {n_found} of {N_ODD} odd lines among {N_LISTED}; {len(odd.intersection(ranked[:N_ODD]))} ",
+            end="",
+        )
         print(f"among the first {N_ODD}")

@@ -37,6 +37,7 @@ COMMANDS = {  # name: (module:function, description)
     "score": ("score:score", "Bits of each character of a text; the surprising places."),
     "bench": ("bench:bench", "Benchmark: train several models on one text with one budget; table and plot."),
     "compare": ("compare:compare", "Table of the runs."),
+    "plot": ("plot:plot", "Plot the curves of the runs, or an embedding."),
     "lesson": ("lesson:lesson", "Train all models of the lesson, from three characters to the LSTM."),
     "lr-find": ("lr_find:lr_find", "Learning-rate range test."),
     "models": ("info:models", "The architectures and their options."),

@@ -86,6 +86,8 @@ def bench(
         raise UsageError("split all has no held-out part to compare models on; use another --split")
 
     from charlm.experiments.baselines import baselines
+    from charlm.experiments.compare import task
+    from charlm.experiments.curves import budget
     from charlm.files import atomic_write
 
     changes |= {key: getattr(common, key) for key in b.SHARED_KEYS}  # recipes have other defaults
@@ -100,7 +102,8 @@ def bench(
     print(json.dumps(summary) if as_json else table(HEAD, cells))
     print("valid, test: bits per character, mean and standard deviation over seeds", file=sys.stderr)
     try:
-        b.plot(summary, target / "speed.png")
+        budgets = " or ".join(sorted({budget(vars(recipe)) for recipe in entries.values()}))
+        b.plot(summary, target / "speed.png", f"{task(vars(common))}; {budgets}")
         print(f"files: {target}/ results.json, table.md, speed.png; tensorboard --logdir {target}", file=sys.stderr)
     except CharlmError as error:
         say(f"{error}; files: {target}/ results.json, table.md")

@@ -36,21 +36,24 @@ USED = tuple(name for name in RECIPE_KEYS if name not in UNUSED)
     "--highest", type=Number("highest"), default=1.0, show_default=True, help="Last learning rate.", group="Schedule"
 )
 @option("--n-steps", type=Number("n_steps"), default=200, show_default=True, help="Training steps.", group="Schedule")
-@option("--plot", "png", type=FilePath(path_type=Path, dir_okay=False), help="Plot the curve to a PNG file.")
+@option("--plot", "file", type=FilePath(path_type=Path, dir_okay=False), help="Plot the curve: .png, .svg or .pdf.")
 @folder_option
 @json_option
 def lr_find(
-    lowest: float, highest: float, n_steps: int, png: Path | None, folder: Path, as_json: bool, **given: Any
+    lowest: float, highest: float, n_steps: int, file: Path | None, folder: Path, as_json: bool, **given: Any
 ) -> None:
     """See the command's help."""
     if lowest >= highest:
         raise click.UsageError(f"--lowest {lowest} must be below --highest {highest}")
-    if png is not None and png.suffix != ".png":
-        raise click.UsageError(f"--plot {png}: the file name must end in .png")
+    if file is not None:
+        from charlm.experiments.plots import check_suffix
+
+        check_suffix(file)
     choices, keys = take_recipe(given, folder)
 
     from charlm.api import read_recipe_text
     from charlm.evaluation.metrics import nats_to_bits
+    from charlm.experiments.compare import task
     from charlm.experiments.lr_find import find_rate, plot
     from charlm.training.text_defaults import fit_to_text
 
@@ -58,12 +61,12 @@ def lr_find(
     if given["base"] is None:  # as `charlm train` does
         choices, _ = fit_to_text(choices, keys, corpus)
     found = find_rate(choices, corpus, lowest, highest, n_steps)
-    if png is not None:
+    if file is not None:
         try:
-            plot(found, png)
+            plot(found, file, f"{task(vars(choices))}\n{choices.model}, {n_steps} steps")
         except OSError as error:
-            raise OutputError(f"{png}: cannot be written: {error.strerror}") from None
-        print(f"plot: {png}", file=sys.stderr)
+            raise OutputError(f"{file}: cannot be written: {error.strerror}") from None
+        print(f"plot: {file}", file=sys.stderr)
     rates = {"steepest": found.steepest, "valley": found.valley, "minimum_tenth": found.minimum / 10}
     if as_json:
         report = {"suggestion": found.suggestion, "n_steps": found.n_steps, **rates}

@@ -244,12 +244,13 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     return sorted(result, key=lambda row: next((float(row[key]) for key in keys if key in row), math.inf))
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
+def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     """Plot bits per character over training speed as a PNG file, with n-gram models as horizontal lines.
 
     Args:
         rows: rows of `summary`.
         path: the file.
+        title: text, split and budget.
 
     Raises:
         CharlmError: matplotlib (extra `plot`) is not installed.
@@ -272,6 +273,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
                 at = 0.99, nats_to_bits(row[key])
                 axes.annotate(row["entry"], at, xycoords=("axes fraction", "data"), ha="right", va="bottom")
         axes.margins(x=0.15)
+        axes.set_title(title)
         axes.set(xscale="log", xlabel="training speed, characters per second", ylabel=f"bits per character, {key[:-5]}")
         for show in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             show("{x:,.0f}")

@@ -51,7 +51,7 @@ def _row(run: Path, announce: Callable[[str], None]) -> dict[str, Any]:
         return {
             "run": run.name,
             "model": str(keys["model"]),
-            "ground": _task(keys),
+            "ground": task(keys),
             "state": runs.state_of(run),
             **{key: None if result.get(key) is None else int(result[key]) for key in COUNTS},
             **numbers,
@@ -81,7 +81,7 @@ def _train_nats(log: Sequence[dict[str, Any]]) -> float | None:
     return last if found is None else found
 
 
-def _task(keys: dict[str, Any]) -> str:
+def task(keys: dict[str, Any]) -> str:
     """Describe text, split and preprocessing of a recipe; results of different tasks are not comparable."""
     texts = " + ".join(Path(text).name for text in keys["corpus"])
     min_count = f", min-count {keys['min_count']}" if keys["min_count"] > 1 else ""

@@ -162,8 +162,8 @@ def find_rate(
     return LearningRates(rates, nats, steps_of_training(recipe, state), state.n_chars / state.step)
 
 
-def plot(found: LearningRates, path: Path) -> None:
-    """Plot loss over learning rate as a PNG file.
+def plot(found: LearningRates, path: Path, title: str) -> None:
+    """Plot loss over learning rate, to a file of a format in `plots.SUFFIXES`.
 
     Raises:
         CharlmError: matplotlib (extra `plot`) is not installed.
@@ -174,4 +174,5 @@ def plot(found: LearningRates, path: Path) -> None:
             rate = getattr(found, name)
             axes.axvline(rate, linestyle=style, color="tab:orange", label=f"{name}: {rate:.1e}")
         axes.set(xlabel="learning rate", ylabel="training loss, bits per character (smoothed)")
+        axes.set_title(title)
         axes.legend()

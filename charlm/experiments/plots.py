@@ -1,23 +1,54 @@
-"""Plots as PNG files; they need matplotlib, the extra `plot`."""
+"""Plots as PNG, SVG or PDF files; they need matplotlib, the extra `plot`. This is the one place for their style."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, UsageError
 from charlm.files import atomic_write
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+    "#000000",
+    "#8c6d31",
+)  # Okabe and Ito, 2008
+STYLE = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "grid.alpha": 0.3,
+    "svg.fonttype": "none",  # text stays text
+}
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file whose name does not end in one of `SUFFIXES`.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: the file name must end in {', '.join(SUFFIXES)}")
 
 
 @contextmanager
 def figure(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Yield the axes of a new figure, and write it to a PNG file on exit.
+    """Yield the axes of a new figure, and write it to a file on exit.
 
     Args:
-        path: the file; missing folders are created.
+        path: the file, of a format in `SUFFIXES`; missing folders are created.
         width: inches, at 120 dots per inch.
         height: inches.
 
@@ -26,14 +57,39 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
         OutputError: the file cannot be written.
     """
     try:
+        import matplotlib
         from matplotlib.figure import Figure
     except ImportError:
         raise CharlmError("no plot: matplotlib is not installed; install the extra `plot`") from None
-    drawing = Figure(figsize=(width, height), layout="constrained")
-    axes = drawing.subplots()
-    axes.grid(alpha=0.3)
-    yield axes
+    with matplotlib.rc_context(STYLE | {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}):
+        drawing = Figure(figsize=(width, height), layout="constrained")
+        yield drawing.subplots()
+        content = BytesIO()
+        drawing.savefig(content, dpi=120, format=path.suffix.lower()[1:] or "png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = BytesIO()
-    drawing.savefig(content, dpi=120)
     atomic_write(path, content.getbuffer())
+
+
+def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write a label at the right end of each curve, moved up where it would cover another one.
+
+    Args:
+        axes: with their final limits.
+        ends: x, y, text and colour of each curve.
+    """
+    low, high = axes.get_ylim()
+    placed: list[float] = []
+    for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
+        at = max([y, *(other + 0.045 * (high - low) for other in placed)])
+        placed.append(at)
+        axes.annotate(
+            text,
+            (x, at),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            fontsize="small",
+            annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
+        )

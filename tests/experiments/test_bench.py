@@ -164,14 +164,16 @@ def test_a_summary_has_means_and_standard_deviations_best_first():
 def test_the_plot_is_a_png_file(tmp_path):
     rows = [row | {"train_chars_per_second": 1e4} for row in rows_of(1.0, 1.2)]
     counting = {"entry": "ngram", "model": "ngram", "test_nats": 1.4}
-    bench.plot(bench.summary([*rows, counting, {"entry": "uniform", "test_nats": 4.0}]), tmp_path / "x" / "plot.png")
+    bench.plot(
+        bench.summary([*rows, counting, {"entry": "uniform", "test_nats": 4.0}]), tmp_path / "x" / "plot.png", "a text"
+    )
     assert (tmp_path / "x" / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(CharlmError, match="extra `plot`"):
-        bench.plot([], tmp_path / "plot.png")
+        bench.plot([], tmp_path / "plot.png", "a text")
 
 
 def test_the_command_prints_a_table_and_writes_table_results_and_plot(tmp_path, capsys):
