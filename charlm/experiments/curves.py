@@ -14,7 +14,7 @@ from charlm.experiments.compare import task
 from charlm.experiments.plots import COLOURS, figure, label_ends
 from charlm.generation.language_model import LanguageModel
 from charlm.inspection.embedding import principal_components
-from charlm.storage import runs
+from charlm.storage import run_log
 
 AXES = {"chars": ("n_chars", "training characters, millions", 1e6), "seconds": ("seconds", "seconds of training", 1)}
 Points = list[tuple[float, float]]
@@ -61,7 +61,7 @@ def read_curves(folders: Sequence[Path], over: str, announce: Callable[[str], No
     for folder in folders:
         try:
             recipe = recipes.read_toml(str(folder / "recipe.toml"))
-            log, _ = runs.read_log(folder)
+            log = run_log.log_of(folder)
             train, valid = (
                 [
                     (row[key] / unit, nats_to_bits(row[f"{part}_nats"]))

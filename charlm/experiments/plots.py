@@ -22,7 +22,7 @@ COLOURS = (
     "#000000",
     "#8c6d31",
 )  # Okabe and Ito, 2008
-STYLE = {
+STYLE: Any = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -58,10 +58,11 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
     """
     try:
         import matplotlib
+        from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError:
         raise CharlmError("no plot: matplotlib is not installed; install the extra `plot`") from None
-    with matplotlib.rc_context(STYLE | {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}):
+    with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing.subplots()
         content = BytesIO()
