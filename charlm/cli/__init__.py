@@ -35,6 +35,7 @@ COMMANDS = {  # name: (module:function, description)
     "eval": ("evaluate:evaluate", "Bits per character of a trained model on a text."),
     "next": ("next:next_char", "The most probable next characters after a prompt."),
     "score": ("score:score", "Bits of each character of a text; the surprising places."),
+    "inspect": ("inspect:inspect", "What a trained model has learned: units, saliency, gradient flow; a page."),
     "bench": ("bench:bench", "Benchmark: train several models on one text with one budget; table and plot."),
     "compare": ("compare:compare", "Table of the runs."),
     "plot": ("plot:plot", "Plot the curves of the runs, or an embedding."),

@@ -25,7 +25,7 @@ from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stre
 from charlm.inspection.embedding import principal_components
 from charlm.inspection.html import document
 
-SCRIPTS = ("engine.js", "sampler.js", "textview.js", "app.js")
+SCRIPTS = ("engine.js", "sampler.js", "textview.js", "embedding.js", "app.js")
 ARCHITECTURES = "char3, loop, concat, rnn, gru, lstm, their scratch twins, awd-lstm"
 HALF_LOSS = 1e-4  # weights are stored in float16 if this costs at most so many bits per character
 PROBE_CHARS = 500  # sampled characters on which the cost of float16 is measured

@@ -182,25 +182,6 @@ function recolour() {
   byId("legend").hidden = colour !== "surprise";
 }
 
-// Draw the characters at their places in the first two principal components of the embedding.
-function drawEmbedding() {
-  const svg = byId("embedding"), size = 640;
-  const node = (tag, attributes, text) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    if (text !== undefined) made.textContent = text;
-    svg.append(made);
-  };
-  svg.setAttribute("viewBox", `0 0 ${size} ${size}`);
-  const spread = Math.max(...data.embedding.flatMap(([, x, y]) => [Math.abs(x), Math.abs(y)])) || 1;
-  const place = (value) => size / 2 + (value / spread) * (size / 2 - 24);
-  node("path", { class: "axis", d: `M0 ${size / 2}H${size}M${size / 2} 0V${size}` });
-  for (const [point, x, y] of data.embedding) {
-    const symbol = String.fromCodePoint(point);
-    node("text", { x: place(x), y: place(-y), "text-anchor": "middle", "dominant-baseline": "central" }, shown(symbol));
-  }
-}
-
 function fillIn() {
   byId("title").textContent = data.title;
   byId("summary").textContent = data.summary;
@@ -219,7 +200,7 @@ function fillIn() {
   byId("measure").addEventListener("click", measure);
   byId("colour").addEventListener("change", recolour);
   byId("unit").addEventListener("input", recolour);
-  drawEmbedding();
+  drawEmbedding(byId("embedding"), data.embedding);
   setButtons();
   recolour();
 }

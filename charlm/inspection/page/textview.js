@@ -123,6 +123,7 @@ class TextView {
     this.paint(index);
     this.spans[index].scrollIntoView({ block: "nearest" });
     this.describe(this.items[index]);
+    this.onSelect(index);
   }
 
   describe(item) {
