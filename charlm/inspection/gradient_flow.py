@@ -51,13 +51,15 @@ def gradient_flow(
 
     Args:
         model: one that carries a state of floating-point tensors.
-        text: on the model's device.
+        text: the characters to predict.
         lags: k.
         n_places: number of predictions.
 
     Raises:
         UsageError: the model has no such state, or the text is too short.
     """
+    if not model.uses_gradients:
+        raise UsageError(f"{model.name} counts n-grams; it has no gradients")
     longest = max(lags) + WARMUP_CHARS
     if text.n_chars <= longest + n_places:
         raise UsageError(f"gradient flow needs more than {longest + n_places} characters, got {text.n_chars}")
@@ -69,15 +71,15 @@ def gradient_flow(
 
 def _norms(model: CharModel, ids: Tensor, place: int, lag: int) -> list[float]:
     """Return the norm of the gradient of the loss at `place` with respect to the state `lag` characters before."""
-    start = place - lag
+    chars = ids[place - lag - WARMUP_CHARS : place + 1].to(model.device).long().unsqueeze(0)
     with torch.no_grad():
-        _, state = model.features(ids[start - WARMUP_CHARS : start].long().unsqueeze(0))
+        _, state = model.features(chars[:, :WARMUP_CHARS])
     leaves: list[Tensor] = []
     state = _leaves(state, leaves)
     if not leaves:
         raise UsageError(f"{model.name}: gradient flow needs a model that carries a state with gradients")
-    logits, _ = model(ids[start:place].long().unsqueeze(0), state, only_last=True)
-    loss = F.cross_entropy(logits[:, -1], ids[place : place + 1].long())
+    logits, _ = model(chars[:, WARMUP_CHARS:-1], state, only_last=True)
+    loss = F.cross_entropy(logits[:, -1], chars[0, -1:])
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     n_layers = leaves[0].shape[0] if all(leaf.shape[0] == leaves[0].shape[0] for leaf in leaves) else 1
     squares = sum(gradient.reshape(n_layers, -1).square().sum(dim=1) for gradient in gradients)

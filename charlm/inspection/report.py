@@ -34,7 +34,6 @@ N_EXTREMES = 6  # characters named at the ends of an axis
 N_NEIGHBOURS = 5
 N_EXAMPLES = 30  # predictions in a row that are explained
 CONTEXT_CHARS, WARMUP_CHARS = 32, 96  # T, and the characters read before them
-N_STEPS = 64  # of the integral
 
 Section = dict[str, Any]
 
@@ -71,7 +70,7 @@ def curves(log: Sequence[dict[str, Any]]) -> Section:
         part: [[row["n_chars"], nats_to_bits(row[f"{part}_nats"])] for row in log if f"{part}_nats" in row]
         for part in ("train", "valid")
     }
-    if not any(found.values()):
+    if not found["train"]:
         raise UsageError("no metrics.jsonl of a training by gradient steps beside the checkpoint")
     return found
 
@@ -138,7 +137,7 @@ def saliency(model: LanguageModel, text: TextRange) -> Section:
     """
     network, n_context = model.model, model.metadata.n_context
     length = n_context or CONTEXT_CHARS
-    start = text.first + (text.n_chars - N_EXAMPLES) // 2
+    start = text.first + (text.n_chars - N_EXAMPLES) // 3
     if start - length < 0 or text.n_chars < N_EXAMPLES:
         raise UsageError(f"saliency needs more than {length + N_EXAMPLES} characters, got {text.n_chars}")
     ids, symbols = text.ids.long(), _symbols(model)
@@ -152,7 +151,7 @@ def saliency(model: LanguageModel, text: TextRange) -> Section:
         found: dict[str, Any] = {"predicted": ord(symbols[context.target])}
         found["left_out"] = left_out(network, context)[::-1].round(4).tolist()
         try:
-            attributions, difference = integrated_gradients(network, context, N_STEPS)
+            attributions, difference = integrated_gradients(network, context)
             found |= {"integrated": attributions[::-1].round(4).tolist(), "logit_difference": round(difference, 4)}
         except UsageError as error:
             reason = str(error)
@@ -169,6 +168,8 @@ def saliency(model: LanguageModel, text: TextRange) -> Section:
     }
     if "integrated" in measures:
         pairs = [(np.array(place["left_out"]), np.array(place["integrated"])) for place in places]
+        errors = [abs(b.sum() / place["logit_difference"] - 1) for (_, b), place in zip(pairs, places, strict=True)]
+        section["complete_places"] = int(np.sum(np.array(errors) <= 0.015))  # the numbers are rounded
         section["rank_correlation"] = float(np.median([rank_correlation(abs(a), abs(b)) for a, b in pairs]))
     return section | ({"note": reason} if reason else {})
 

@@ -7,6 +7,7 @@
 The model has read the text before c_1, and that state stays as it is. Integrated gradients add up to the logit of w
 minus that with zero vectors in place of the embeddings of all T characters (completeness). With the embedding of index
 0, which is not trained, as the baseline, or with T far above 32, the integrand varies too fast for a few hundred steps.
+So it does near the zero vector for models that normalise the embedding (`transformer`).
 
 References: Sundararajan, Taly, Yan (2017), Axiomatic attribution for deep networks, arXiv:1703.01365; Li, Monroe,
 Jurafsky (2016), Understanding neural networks through representation erasure, arXiv:1612.08220.
@@ -32,7 +33,8 @@ from charlm.models import CharModel
 from charlm.models.base import State
 from charlm.models.counting import counting_parts
 
-N_STEPS = 256  # S, of the integral
+N_STEPS, MAX_STEPS = 64, 1024  # S, of the integral
+TOLERANCE = 0.01  # of completeness, as a share of the difference of logits
 Numbers = NDArray[np.float64]
 
 
@@ -69,13 +71,16 @@ def left_out(model: CharModel, context: Context) -> Numbers:
     return result
 
 
-def integrated_gradients(model: CharModel, context: Context, n_steps: int = N_STEPS) -> tuple[Numbers, float]:
+def integrated_gradients(
+    model: CharModel, context: Context, tolerance: float = TOLERANCE, max_steps: int = MAX_STEPS
+) -> tuple[Numbers, float]:
     """Return integrated gradients by captum, and the difference of logits to which they add up.
 
     Args:
         model: with an embedding, and without counts.
         context: on the model's device.
-        n_steps: of the integral, by Gauss-Legendre quadrature.
+        tolerance: S is doubled, from 64, until completeness holds up to this share of the difference.
+        max_steps: S at most; the quadrature is that of Gauss and Legendre.
 
     Returns:
         attributions: float64, (T,).
@@ -106,11 +111,15 @@ def integrated_gradients(model: CharModel, context: Context, n_steps: int = N_ST
         embedded = model.embed(context.chars).detach().unsqueeze(0)
         start = torch.zeros_like(embedded)
         method: Any = IntegratedGradients(logit)
-        attributions = method.attribute(embedded, start, n_steps=n_steps)  # (1, T, E)
         with torch.no_grad():
             difference = (logit(embedded) - logit(start)).item()
-    result: Numbers = attributions[0].sum(dim=-1).double().detach().cpu().numpy()
-    return result, difference
+        n_steps = N_STEPS
+        while True:
+            attributions = method.attribute(embedded, start, n_steps=n_steps)  # (1, T, E)
+            result: Numbers = attributions[0].sum(dim=-1).double().detach().cpu().numpy()
+            if abs(result.sum() - difference) <= tolerance * abs(difference) or n_steps >= max_steps:
+                return result, difference
+            n_steps *= 2
 
 
 def _repeated(one: State, two: State, n: int) -> State:

@@ -13,6 +13,7 @@ from torch import Tensor
 from charlm import models
 from charlm.data.corpus import Corpus
 from charlm.errors import CheckpointError, DataError, OutputError
+from charlm.evaluation.protocol import TextRange
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
 from charlm.messages import say
@@ -227,8 +228,10 @@ def _resume(
 def _loggers(trainer: Trainer, folder: Path) -> list[Callback]:
     """Return the callbacks that report into the run folder."""
     defaults = setup.fill_defaults(Recipe(model=trainer.recipe.model), trainer.state.model.device)
+    bounds = trainer.corpus.bounds["valid" if trainer.has_valid else "train"]
     return [
         callbacks.Samples(lambda: trainer.language_model().sample(length=200, temperature=0.8, seed=0)),
+        callbacks.MeasureGradientFlow(TextRange(trainer.ids, *bounds, trainer.corpus.vocab.bos_id)),
         callbacks.IgnoreIOErrors(callbacks.JSONLinesLogger(folder / run_log.METRICS)),
         callbacks.IgnoreIOErrors(callbacks.TensorBoard(folder, trainer.recipe, defaults, trainer.corpus.vocab)),
     ]

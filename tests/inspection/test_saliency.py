@@ -10,7 +10,7 @@ from charlm.inspection.gradient_flow import gradient_flow
 from charlm.inspection.saliency import Context, integrated_gradients, left_out, rank_correlation
 from charlm.models import build
 
-NETWORKS = ["char3", "loop", "concat", "rnn", "gru", "lstm", "gru-scratch", "awd-lstm", "transformer", "min-gru"]
+NETWORKS = ["char3", "loop", "concat", "rnn", "gru", "lstm", "gru-scratch", "awd-lstm", "min-gru"]
 
 
 def context_of(model, n=6):

@@ -13,10 +13,12 @@ from tensorboard.util.tensor_util import make_ndarray
 from charlm.data.feeds import Windows
 from charlm.data.vocab import Vocab
 from charlm.evaluation.metrics import EvalResult, nats_to_bits
+from charlm.evaluation.protocol import TextRange
 from charlm.recipe import Recipe
 from charlm.recipes import to_toml
 from charlm.training.callbacks import (
     JSONLinesLogger,
+    MeasureGradientFlow,
     Progress,
     Samples,
     TensorBoard,
@@ -77,6 +79,17 @@ def test_tensorboard_tags_are_the_same_for_all_models_over_characters(make_run, 
         assert [event.step for event in rnn.Scalars(tag)] == [16, 32, 48, 56, 64, 80, 96, 112]
     assert [event.step for event in rnn.Tensors("sample/text_summary")] == [56, 112]
     assert len(list((tmp_path / "rnn").glob("events*"))) == 1  # one run, not several
+
+
+@pytest.mark.parametrize(("name", "has_flow"), [("gru", True), ("loop", True), ("char3", False)])
+def test_gradient_flow_is_logged_for_models_with_a_state(name, has_flow, make_run, cycle, tmp_path):
+    feed = Windows(cycle(57), n_context=3, batch_size=8) if name == "char3" else None
+    flow = MeasureGradientFlow(TextRange(cycle(200), 0, 200))
+    board = TensorBoard(tmp_path, RECIPE, DEFAULTS, VOCAB)
+    fit(make_run(name, feed), [Samples(lambda: ""), flow, JSONLinesLogger(tmp_path / "a.jsonl"), board])
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"]
+    expected = [f"gradient_flow/lag_{lag}" for lag in (1, 4, 16, 64)] if has_flow else []
+    assert [tag for tag in tags if tag.startswith("gradient_flow")] == expected
 
 
 def test_the_text_of_the_recipe_begins_with_what_differs_from_the_defaults(make_run, tmp_path):

@@ -1,14 +1,14 @@
 // Line charts as SVG.
 "use strict";
 
-const WIDTH = 640, HEIGHT = 300, LEFT = 58, RIGHT = 120, TOP = 14, BOTTOM = 44;
+const WIDTH = 640, HEIGHT = 300, LEFT = 58, RIGHT = 142, TOP = 14, BOTTOM = 44;
 
-// Round numbers that cover a range: about five of them, or powers of ten (of two if there are few) on a log axis.
+// Round numbers in a range: on a log axis powers of ten or of two, if there are some; else about five.
 function ticksOf(low, high, log) {
   if (log) {
     const base = Math.log10(high / low) > 2.5 ? 10 : 2, ticks = [];
     for (let k = Math.ceil(Math.log(low) / Math.log(base) - 1e-9); base ** k <= high * (1 + 1e-9); k++) ticks.push(base ** k);
-    return ticks;
+    if (ticks.length > 2) return ticks;
   }
   const rough = (high - low) / 4 || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999), ticks = [];

@@ -21,7 +21,8 @@ function element(tag, className, text) {
 
 class TextView {
   // text: element of the text; details: element for the selected character.
-  constructor(text, details) {
+  constructor(text, details, onSelect = () => {}) {
+    this.onSelect = onSelect;
     this.text = text;
     this.details = details;
     this.items = [];

@@ -1,5 +1,6 @@
 from .ema import EMA
 from .freezing import Freeze
+from .gradient_flow import MeasureGradientFlow
 from .ignore_errors import IgnoreIOErrors
 from .measuring import Samples, TrainingStats, Validate, ValidationCurve
 from .oversubscription import WarnOversubscription
@@ -24,6 +25,7 @@ __all__ = [
     "Freeze",
     "IgnoreIOErrors",
     "JSONLinesLogger",
+    "MeasureGradientFlow",
     "ModelCheckpoint",
     "Progress",
     "Samples",

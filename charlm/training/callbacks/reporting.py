@@ -162,6 +162,8 @@ class TensorBoard(Callback):
     def on_epoch_end(self, state: TrainState) -> None:
         """Write new scalars and the sample."""
         self.on_batch_end(state)
+        for lag, norm in state.logs.get("gradient_flow", {}).items():
+            self._writer.add_scalar(f"gradient_flow/lag_{lag}", norm, state.n_chars)
         if "sample" in state.logs:
             self._writer.add_text("sample", _preformatted(state.logs["sample"]), state.n_chars)
         self._writer.flush()
