@@ -5,7 +5,7 @@ python benchmarks/inspection.py known FOLDER
 
 `saliency` reads the validation part of the model's text. It explains the most probable character at places spread
 evenly, by integrated gradients and by leaving out, and prints the error of completeness and Spearman's correlation of
-their absolute values. `known` trains small models on markov:2, brackets:4, copy:8 and parity:8 into FOLDER (runs that
+their absolute values. `known` trains small models on texts of synthetic_texts.py into FOLDER (runs that
 are there already are taken as they are) and prints bits per character on the test part beside the true entropy, and,
 for copy and parity, where saliency (left out) lies.
 """
@@ -28,7 +28,13 @@ from charlm.storage import runs
 
 WARMUP_CHARS = 96  # read before the characters whose importance is measured
 MODELS = ("ngram", "char3", "rnn", "gru", "lstm")
-TEXTS = {"markov:2": 4, "brackets:4": 4, "copy:8": 12, "parity:8": 12}  # epochs of the recurrent networks
+TEXTS = {
+    "markov:2": 4,
+    "brackets:4": 4,
+    "copy:8": 12,
+    "parity:3": 6,
+    "parity:8": 12,
+}  # epochs of the recurrent networks
 N_LINES = 50  # of copy and parity whose saliency is measured
 
 
@@ -68,7 +74,7 @@ def known(given: argparse.Namespace) -> None:
         kind, argument = text.split(":")
         cells = []
         for name in MODELS:
-            folder = given.folder / f"{kind}-{name}"
+            folder = given.folder / f"{kind}{argument}-{name}"
             if not folder.exists():
                 options = {} if name == "ngram" else {"n_hidden": 128}
                 epochs = 2 if name == "char3" else n_epochs

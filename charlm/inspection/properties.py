@@ -73,6 +73,7 @@ def _each(condition: Callable[[str], bool]) -> Callable[[str], Truth]:
 PROPERTIES: dict[str, Callable[[str], Truth]] = {
     "inside quotes": in_quotes,
     "inside brackets": lambda text: bracket_depth(text) > 0,
+    "two brackets deep": lambda text: bracket_depth(text) > 1,
     "second half of a line": late_in_line,
     "in a word": lambda text: word_position(text) > 0,
     "after the third letter of a word": lambda text: word_position(text) > 3,
