@@ -48,14 +48,14 @@ def inspect(
     from charlm.experiments.trained_models import TrainedModel
     from charlm.inspection.inspect_page import inspect_page
     from charlm.inspection.report import report
-    from charlm.storage import runs
+    from charlm.storage import run_log
     from charlm.training.setup import choose_device
 
     trained = TrainedModel.load(choose_checkpoint(run, folder), choose_device(device))
     text = open_text([trained], corpus, part, say)
     where = f"{text.name}, {text.part}"
     say(f"reading {where}: {text.ranges[0].n_chars:,} characters")
-    log = runs.log_of(trained.path.parent) if (trained.path.parent / runs.METRICS).is_file() else []
+    log = run_log.log_of(trained.path.parent) if (trained.path.parent / run_log.METRICS).is_file() else []
     sections = report(trained.model, text.ranges[0], log)
     if as_json:
         print(json.dumps({"model": str(trained.path), "corpus": text.name, "part": text.part} | sections))

@@ -6,7 +6,7 @@
 
 The model has read the text before c_1, and that state stays as it is. Integrated gradients add up to the logit of w
 minus that with zero vectors in place of the embeddings of all T characters (completeness). With the embedding of index
-0, which is not trained, as the baseline, or with T far above 32, the integrand varies too fast for a few hundred steps.
+0, which is not trained, as the baseline, or with T far above 50, the integrand varies too fast for a few hundred steps.
 So it does near the zero vector for models that normalise the embedding (`transformer`).
 
 References: Sundararajan, Taly, Yan (2017), Axiomatic attribution for deep networks, arXiv:1703.01365; Li, Monroe,
@@ -33,7 +33,7 @@ from charlm.models import CharModel
 from charlm.models.base import State
 from charlm.models.counting import counting_parts
 
-N_STEPS, MAX_STEPS = 64, 1024  # S, of the integral
+N_STEPS, MAX_STEPS = 64, 512  # S, of the integral
 TOLERANCE = 0.01  # of completeness, as a share of the difference of logits
 Numbers = NDArray[np.float64]
 
