@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.options import choose_checkpoint, device_option, folder_option, json_option, own_model_option, table
+from charlm.cli.options import (
+    FilePath,
+    Name,
+    choose_checkpoint,
+    device_option,
+    folder_option,
+    json_option,
+    own_model_option,
+)
+from charlm.cli.table import table
 from charlm.errors import UsageError
 from charlm.files import atomic_write
 from charlm.messages import say
@@ -19,14 +28,19 @@ from charlm.messages import say
     "how far back it looks, gradient flow, trust in n-gram experts. Prints the best units; --html writes a page with "
     "all sections. Integrated gradients need the extra `inspect`."
 )
-@click.argument("run", required=False, shell_complete=complete_runs)
-@click.option("--corpus", multiple=True, help="The text to read: name, file, folder or - (standard input). Repeatable.")
+@click.argument("run", type=Name(), required=False, shell_complete=complete_runs)
+@click.option(
+    "--corpus",
+    type=Name(),
+    multiple=True,
+    help="The text to read: name, file, folder or - (standard input). Repeatable.",
+)
 @click.option(
     "--part",
     type=click.Choice(["train", "valid", "test", "all"]),
     help="Part of the text. [default: test; all of another text]",
 )
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as a page.")
+@click.option("--html", type=FilePath(path_type=Path, dir_okay=False), help="Write the report as a page.")
 @own_model_option
 @folder_option
 @device_option
