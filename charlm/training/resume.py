@@ -135,11 +135,11 @@ def _check_like(value: Any, fresh: Any, state: TrainState, name: str) -> None:
     if isinstance(fresh, bool):
         is_valid = isinstance(value, bool)
     elif isinstance(fresh, list):
-        shapes = [parameter.shape for parameter in state.model.parameters()]
+        like = [(parameter.shape, parameter.dtype) for parameter in state.model.parameters()]
         is_valid = isinstance(value, list) and (
             all(is_number(part) for part in value)
             or all(isinstance(part, Tensor) for part in value)
-            and [part.shape for part in value] == shapes
+            and [(part.shape, part.dtype) for part in value] == like
         )
     else:
         is_valid = (value is None and fresh is None) or is_number(value)

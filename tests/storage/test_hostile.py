@@ -19,7 +19,7 @@ from charlm.training import session
 from charlm.training.loop import Callback
 
 SHORT = {"gru": 4, "ngram": 4, "lstm-ngram": 2}  # changed files in the short test
-N_LONG = 500  # of each architecture
+N_LONG = 20  # of each architecture
 SECONDS = 10  # of a command, on a busy machine
 READERS = {
     "info": "info run/last.safetensors",

@@ -254,6 +254,14 @@ def test_a_checkpoint_without_training_state_is_refused(corpus, tmp_path):
         session.train(recipe(), corpus, tmp_path / "run", resume=print)
 
 
+def test_an_average_of_the_weights_in_another_precision_is_refused(cycle):
+    state, calls = make(cycle, n_epochs=1)
+    fit(state, calls)
+    calls[2].average = [weight.half() for weight in calls[2].average]
+    with pytest.raises(ValueError, match="average is"):
+        restore(*make(cycle), *snapshot(state, calls))
+
+
 def test_the_command_resumes_and_refuses_finished_runs_and_other_options(whole, tmp_path, capsys):
     from charlm.cli import main
 
