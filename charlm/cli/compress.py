@@ -50,10 +50,15 @@ file_argument = click.argument("file", type=FilePath(path_type=Path, dir_okay=Fa
     show_default=True,
     help="Parts that are coded in lockstep: faster, and a little larger.",
 )
+@click.option("--dynamic", is_flag=True, help="Add the text read so far to the counts of the model, see `charlm eval`.")
 @force_option
 @folder_option
-def compress(file: Path, output: Path | None, model: str | None, blocks: int, force: bool, folder: Path) -> None:
+def compress(
+    file: Path, output: Path | None, model: str | None, blocks: int, dynamic: bool, force: bool, folder: Path
+) -> None:
     """See the command's help."""
+    if dynamic and (blocks > 1 or model == "none"):
+        raise UsageError("--dynamic reads one text by a trained model; leave out --blocks, or --model none")
     if output is None:
         output = file if str(file) == "-" else file.with_name(file.name + SUFFIX)
     _check_output(output, force)
@@ -61,7 +66,7 @@ def compress(file: Path, output: Path | None, model: str | None, blocks: int, fo
         raise UsageError("a terminal cannot show compressed bytes; redirect standard output, or give -o FILE")
     codec = _codec()
     with _opened(file) as source:
-        coding_model = _load(model, folder)
+        coding_model = _load(model, folder, _size(file) if dynamic else None)
         with _writer(output) as write:
             report = codec.compress(_blocks(source, str(file)), write, coding_model, blocks)
     unit = "bits per character" if report.n_chars else "no characters"
@@ -96,9 +101,8 @@ def decompress(file: Path, output: Path | None, model: str | None, force: bool, 
     codec = _codec()
 
     def find(header: Header) -> CodingModel:
-        from charlm.compression.models import model_for
-
-        return model_for(header, model, folder)
+        found: CodingModel = codec.model_for(header, model, folder)
+        return found
 
     with _opened(file) as source, _writer(output) as write:
         codec.decompress(source, str(file), write, find)
@@ -121,10 +125,23 @@ def _codec() -> Any:
     return compression
 
 
-def _load(name: str | None, folder: Path) -> CodingModel:
-    from charlm.compression.models import load_model
+def _load(name: str | None, folder: Path, n_dynamic: int | None) -> CodingModel:
+    """Return the model, static or for a text of `n_dynamic` characters."""
+    from charlm.compression import models
 
-    return load_model(choose_checkpoint(name, folder))
+    if name == "none":
+        return models.adaptive_model()
+    path = choose_checkpoint(name, folder)
+    if n_dynamic is None:
+        return models.load_model(path)
+    from charlm.compression.dynamic import update_interval
+
+    return models.load_model(path, update_interval(n_dynamic))
+
+
+def _size(path: Path) -> int:
+    """Return the length of a file; 0 if it has none, as a pipe."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def _check_output(path: Path, force: bool) -> None:

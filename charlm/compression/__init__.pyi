@@ -1,4 +1,13 @@
 from .codec import Report, compress, decompress
-from .models import CodingModel, find_model, load_model
+from .models import CodingModel, adaptive_model, find_model, load_model, model_for
 
-__all__ = ["CodingModel", "Report", "compress", "decompress", "find_model", "load_model"]
+__all__ = [
+    "CodingModel",
+    "Report",
+    "adaptive_model",
+    "compress",
+    "decompress",
+    "find_model",
+    "load_model",
+    "model_for",
+]

@@ -67,7 +67,7 @@ def compress(blocks: Iterable[bytes], write: Write, model: CodingModel, n_lanes:
     report, crc = Report(), 0
     with one_thread():
         predictor = model.predictor(n_lanes)
-        write(header_bytes(Header(model.sha256, n_lanes, 0, fingerprint(predictor), _versions())))
+        write(header_bytes(Header(model.sha256, n_lanes, model.dynamic, fingerprint(predictor), _versions())))
         coder = BlockCoder(predictor)
         is_bytes = predictor.vocab.is_bytes
         for points in _cut(_decode(blocks, is_bytes), max_block_chars(n_lanes)):

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from charlm.compression.file_format import Header
-from charlm.compression.predictors import ModelPredictor, Predictor
+from charlm.compression.file_format import NO_MODEL, Header
+from charlm.compression.predictors import AdaptivePredictor, ModelPredictor, Predictor
 from charlm.errors import InputNotFoundError, UsageError
 from charlm.generation.generator import TextGenerator, load_numpy
+from charlm.ngrams.adaptive import AdaptiveNGram
 from charlm.storage import runs
+
+N_CONTEXT = 6  # bytes, of the counts that begin with nothing; part of the format
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,23 +23,54 @@ class CodingModel:
     """A model that codes characters.
 
     Attributes:
-        sha256: of its file, or "none".
+        sha256: of its file, or `NO_MODEL`.
         name: for messages.
         predictor: function from the number of lanes to a predictor in its initial state.
+        dynamic: characters between two updates of counts; 0 for a static model.
     """
 
     sha256: str
     name: str
     predictor: Callable[[int], Predictor]
+    dynamic: int = 0
 
 
-def load_model(path: Path) -> CodingModel:
+def load_model(path: Path, dynamic: int = 0) -> CodingModel:
     """Return the model of a checkpoint, which is read when its predictor is made.
+
+    Args:
+        path: of the file.
+        dynamic: characters between two updates of counts; 0 for a static model.
 
     Raises:
         InputNotFoundError: the file does not exist or cannot be opened.
     """
-    return CodingModel(sha256_of(path), str(path), partial(_model_predictor, path))
+    make = partial(_dynamic_predictor, path, dynamic) if dynamic else partial(_model_predictor, path)
+    return CodingModel(sha256_of(path), str(path), make, dynamic)
+
+
+def adaptive_model() -> CodingModel:
+    """Return counts of bytes that begin with nothing."""
+    return CodingModel(NO_MODEL, "counts of the file itself", _adaptive_predictor)
+
+
+def _adaptive_predictor(n_lanes: int) -> Predictor:
+    return AdaptivePredictor(n_lanes, AdaptiveNGram(N_CONTEXT))
+
+
+def _dynamic_predictor(path: Path, interval: int, n_lanes: int) -> Predictor:
+    """Return a predictor that learns as it reads.
+
+    Raises:
+        CheckpointError: the file is not a valid checkpoint.
+        UsageError: more than one lane, or a model with weights.
+    """
+    from charlm.compression.dynamic import DynamicPredictor
+    from charlm.generation.language_model import LanguageModel
+
+    if n_lanes > 1:
+        raise UsageError("--dynamic reads one text; leave out --blocks")
+    return DynamicPredictor(LanguageModel.load(path), interval)
 
 
 def _model_predictor(path: Path, n_lanes: int) -> Predictor:
@@ -93,7 +127,7 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
     yield runs.packaged_model()
 
 
-def model_for(header: Header, name: str | None, folder: Path) -> CodingModel:
+def model_for(header: Header, name: str | None = None, folder: Path = runs.FOLDER) -> CodingModel:
     """Return the model that a compressed file needs.
 
     Args:
@@ -105,9 +139,13 @@ def model_for(header: Header, name: str | None, folder: Path) -> CodingModel:
         InputNotFoundError: it was not found.
         UsageError: the named model is another one.
     """
+    if header.model == NO_MODEL:
+        if name not in (None, NO_MODEL):
+            raise UsageError("the file was compressed without a model; leave out --model")
+        return adaptive_model()
     if name is None:
-        return load_model(find_model(header.model, folder))
+        return load_model(find_model(header.model, folder), header.dynamic)
     path = runs.find_checkpoint(name, folder)
     if (sha256 := sha256_of(path)) != header.model:
         raise UsageError(f"{path}: has SHA-256 {sha256}, but the model with {header.model} is needed")
-    return load_model(path)
+    return load_model(path, header.dynamic)

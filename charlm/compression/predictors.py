@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from charlm.compression.quantization import Floats, quantized, softmax
 from charlm.data.vocab import Vocab
 from charlm.generation.sampler import Stepper
+from charlm.ngrams.adaptive import AdaptiveNGram
 
 FINGERPRINT_STEPS = 32
 
@@ -83,6 +84,38 @@ class ModelPredictor(Predictor):
 
     def _step(self, ids: NDArray[Any]) -> Any:
         return ids if self.n_lanes > 1 else int(ids[0])
+
+
+class AdaptivePredictor(Predictor):
+    """Counts of bytes that begin with nothing and learn with every byte; the lanes share them.
+
+    Args:
+        n_lanes: B.
+        counts: without contents.
+    """
+
+    lower = False
+
+    def __init__(self, n_lanes: int, counts: AdaptiveNGram) -> None:
+        self.vocab, self.n_lanes, self.counts = Vocab.of_bytes(), n_lanes, counts
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all bytes."""
+        self.counts.reset()
+        self.histories = [b""] * self.n_lanes
+        self._predict()
+
+    def read(self, ids: NDArray[Any]) -> None:
+        """Read and count a byte of each text, (B,)."""
+        for lane, index in enumerate(ids.tolist()):
+            if index:
+                self.counts.read(self.histories[lane], index - 1)
+                self.histories[lane] = (self.histories[lane] + bytes([index - 1]))[-self.counts.n_context :]
+        self._predict()
+
+    def _predict(self) -> None:
+        self.probs = np.array([[0.0, *self.counts.probs(history)] for history in self.histories])
 
 
 def fingerprint(predictor: Predictor) -> str:

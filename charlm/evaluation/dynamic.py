@@ -144,6 +144,11 @@ def _step_sizes(parameters: Sequence[Tensor], config: DynamicConfig) -> tuple[li
     return [r + EPSILON * mean for r in config.rms], [(config.decay * r / mean).clamp(max=1.0) for r in config.rms]
 
 
+def count_interval(n_chars: int) -> int:
+    """Return the number of characters, at least, between two updates of n-gram counts on a text of `n_chars`."""
+    return max(MIN_COUNT_INTERVAL, n_chars // MAX_COUNT_UPDATES)
+
+
 def _read_and_adapt(
     model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None
 ) -> Iterator[Tensor]:
@@ -152,7 +157,7 @@ def _read_and_adapt(
     trained = [parameter.detach().clone() for parameter in parameters]
     divisors, decays = _step_sizes(parameters, config) if parameters else ([], [])
     position, counted = text.first, text.first
-    count_interval = max(MIN_COUNT_INTERVAL, text.n_chars // MAX_COUNT_UPDATES)
+    interval = count_interval(text.n_chars)
     for nats in per_char_nll(model, text, n_context, config.segment_len):
         yield nats.detach()
         if len(nats) == 0:  # warm-up
@@ -166,7 +171,7 @@ def _read_and_adapt(
                 ):
                     theta.lerp_(theta_0, decay)
                     theta.addcdiv_(gradient, divisor, value=-config.rate)
-        if position - counted >= count_interval or position == text.stop:
+        if position - counted >= interval or position == text.stop:
             for ngram in ngrams:
                 ngram.update_counts(text.ids[text.first : position], counted - text.first)
             counted = position

@@ -32,7 +32,15 @@ def discounts(counts: NDArray[np.int32]) -> list[float]:
     Args:
         counts: of one level, int32, (U,).
     """
-    n = np.bincount(np.minimum(counts, 5), minlength=6).tolist()
+    return discounts_of(np.bincount(np.minimum(counts, 5), minlength=6).tolist())
+
+
+def discounts_of(n: Sequence[int]) -> list[float]:
+    """Return the discounts of a level; see `discounts`.
+
+    Args:
+        n: number of its k-grams with a count of 0, 1, 2, 3, 4.
+    """
     found = [0.0]
     for i in (1, 2, 3):
         exact = i - (i + 1) * n[1] / (n[1] + 2 * n[2]) * n[i + 1] / n[i] if n[1] and n[i] else 0.0
