@@ -55,7 +55,9 @@ class Report:
     unknown_bits: float = 0.0
 
 
-def compress(blocks: Iterable[bytes], write: Write, model: CodingModel, n_lanes: int = 1) -> Report:
+def compress(
+    blocks: Iterable[bytes], write: Write, model: CodingModel, n_lanes: int = 1, block_chars: int | None = None
+) -> Report:
     """Compress a stream of bytes.
 
     Args:
@@ -63,6 +65,8 @@ def compress(blocks: Iterable[bytes], write: Write, model: CodingModel, n_lanes:
         write: receives the compressed file, part by part.
         model: the probabilities.
         n_lanes: number of parts of a block that are coded in lockstep.
+        block_chars: characters of a block, at most `max_block_chars`, which is the default; smaller ones are handed
+            out sooner, and cost some 20 bytes each.
     """
     report, crc = Report(), 0
     with one_thread():
@@ -70,7 +74,7 @@ def compress(blocks: Iterable[bytes], write: Write, model: CodingModel, n_lanes:
         write(header_bytes(Header(model.sha256, n_lanes, model.dynamic, fingerprint(predictor), _versions())))
         coder = BlockCoder(predictor)
         is_bytes = predictor.vocab.is_bytes
-        for points in _cut(_decode(blocks, is_bytes), max_block_chars(n_lanes)):
+        for points in _cut(_decode(blocks, is_bytes), block_chars or max_block_chars(n_lanes)):
             encoder, data = Encoder(), _to_bytes(points, is_bytes)
             coder.code(encoder, len(points), points)
             crc, payload = zlib.crc32(data, crc), encoder.payload()

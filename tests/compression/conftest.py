@@ -1,6 +1,7 @@
 """Small models for compression."""
 
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 
 import pytest
 from small_models import write_model
@@ -17,4 +18,5 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small(checkpoint):
     """Return a small model of characters."""
-    return load_model(checkpoint())
+    model = load_model(checkpoint())
+    return replace(model, predictor=cache(model.predictor))
