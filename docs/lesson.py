@@ -13,18 +13,35 @@
 
 # %%
 import math
+import random
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import nn
 
+import charlm
 from charlm.api import read_corpus
 from charlm.data import Chunks, Stream, Windows
 from charlm.data.named_texts import search_path
 from charlm.evaluation.metrics import nats_per_char
+from charlm.evaluation.protocol import TextRange, evaluate, evaluate_feed
+from charlm.generation import LanguageModel
+from charlm.inspection import (
+    Places,
+    activations,
+    best_units,
+    gradient_flow,
+    neighbours,
+    principal_components,
+    score_blocks,
+)
+from charlm.inspection.properties import PROPERTIES
+from charlm.inspection.terminal import coloured
 from charlm.models import build
 from charlm.recipe import Recipe
+from charlm.storage.checkpoint import Metadata
 from charlm.training import Callback, TrainState, fit
 
 torch.set_num_threads(1)  # networks this small gain nothing from a second thread
@@ -127,21 +144,20 @@ for rate, n_steps in ((1e-2, 320), (1e-3, 320)):
 # %% [markdown]
 # ## What comes next?
 #
-# The lesson asked its network for the character after "y. ", "ppl", " th" and "and".
+# A network knows only indices. With its vocabulary it is a `LanguageModel`, which reads and writes text, as
+# `charlm.load` returns it. The lesson asked its network for the character after "y. ", "ppl", " th" and "and".
 
 
 # %%
-@torch.no_grad()
-def next_probs(model, text):
-    """Return the probability of each symbol after a text, (V,)."""
-    logits, _ = model(torch.from_numpy(vocab.encode(text)).long()[None])
-    return logits[0, -1].softmax(dim=0)
+def language_model(network, n_context=None, vocab=vocab):
+    """Return a network with its vocabulary; `n_context` is the length of its windows, None with a carried state."""
+    symbols = vocab.codepoints.tolist()
+    return LanguageModel(network, Metadata(network.name, network.config, len(vocab), symbols, False, n_context))
 
 
+three = language_model(char3, n_context=3)
 for text in ("y. ", "ppl", " th", "and"):
-    top = next_probs(char3, text).topk(4)
-    symbols = map(repr, vocab.decode(top.indices.tolist()))
-    print(f"{text!r:>6} ->", *(f"{symbol} {p:.2f} " for symbol, p in zip(symbols, top.values, strict=True)))
+    print(f"{text!r:>6} ->", *(f"{char!r} {p:.2f} " for char, p in three.next(text, top=4).items()))
 
 # %% [markdown]
 # ## A loop, a concatenation, nn.RNN
@@ -167,7 +183,7 @@ for name, rate, n_steps in (("loop", 1e-2, 200), ("concat", 3e-3, 200), ("rnn", 
     model = build(name, V, **SIZES)
     learn(model, windows_8, rate, n_steps)
     print(f"{name:7} {last(learn(model, windows_8, rate / 5, n_steps // 3)):.3f} nats per character")
-rnn = model
+rnn = language_model(model, n_context=8)
 
 # %% [markdown]
 # ## rnn-scratch is nn.RNN
@@ -198,26 +214,31 @@ print(f"gradients differ by {max(differences):.1e}")
 
 # %%
 def write(model, text, choose, n=160):
-    """Append `n` characters, each chosen from the probabilities after the last eight characters."""
+    """Append `n` characters, each chosen from the probabilities of the next one."""
     for _ in range(n):
-        text += vocab.decode([choose(next_probs(model, text[-8:]))])
+        text += choose(model.probs(text))
     return text
 
 
-print(write(rnn, "for thos", lambda probs: probs.argmax().item()))
+print(write(rnn, "for thos", lambda probs: max(probs, key=probs.get)))
 
 # %% [markdown]
 # So one **draws** the next character, each with its probability. The **temperature** $T$ sharpens or flattens the
-# probabilities first: $p_i \propto \exp(\mathrm{logit}_i / T) = p_i^{1/T}$.
+# probabilities first: $p_i \propto \exp(\mathrm{logit}_i / T) = p_i^{1/T}$. `model.sample` does this, too.
+
 
 # %%
+def draw(temperature):
+    """Return a function that draws a character."""
+    return lambda probs: random.choices(list(probs), [p ** (1 / temperature) for p in probs.values()])[0]
+
+
 for temperature in (0.3, 0.7, 1.0, 1.5):
-    torch.manual_seed(1)
-    text = write(rnn, "for thos", lambda probs, t=temperature: torch.multinomial(probs ** (1 / t), 1).item(), 90)
-    print(f"T = {temperature}: {text!r}")
+    random.seed(1)
+    print(f"T = {temperature}: {write(rnn, 'for thos', draw(temperature), 90)!r}")
 
 # %%
-probs = next_probs(rnn, "for thos").sort(descending=True).values[:15]
+probs = np.array([*rnn.next("for thos", top=15).values()])
 for temperature in (0.3, 1.0, 1.5):
     sharpened = probs ** (1 / temperature)
     plt.plot(sharpened / sharpened.sum(), marker="o", label=f"T = {temperature}")
@@ -294,14 +315,49 @@ plt.show()
 # %% [markdown]
 # ## The state is carried on
 #
-# A chunk starts from an empty state and forgets what came before it. In a **stream**, the text is cut into 64 lanes.
-# Row $i$ of a batch continues row $i$ of the batch before, so the state can be carried on. Only the gradient is cut
-# (truncated backpropagation through time).
+# A chunk starts from an empty state and forgets what came before it. In a **stream**, the text is cut into 32 lanes.
+# Row $i$ of a batch continues row $i$ of the batch before, so the state can be carried on. Only the gradient is cut,
+# here after 32 characters (truncated backpropagation through time).
 
 # %%
-stream = Stream(train_ids, bptt=8, batch_size=64)
+stream = Stream(train_ids, bptt=32, batch_size=32)
 for step in range(3):
-    print(f"step {step}:", *(repr(vocab.decode(row.tolist())) for row in stream.batch(0, step)[0][:3]))
+    print(f"step {step}:", *(repr(vocab.decode(row.tolist())) for row in stream.batch(0, step)[0][:2]))
+
+# %% [markdown]
+# ## Why gates?
+#
+# Three networks learn from the stream: `nn.RNN`, and a GRU and an LSTM, which have **gates**. First the reason for
+# gates, then the formulas. The embedding starts near zero, so that all distances between characters are learned.
+
+# %%
+curves, models = {}, {}
+for name in ("rnn", "gru", "lstm"):
+    torch.manual_seed(0)
+    network = build(name, V, **SIZES)
+    with torch.no_grad():
+        network.embed.weight *= 0.1
+    curves[name] = learn(network, stream, 5e-3, 300)
+    models[name] = language_model(network)
+    print(f"{name:5} {last(curves[name]):.3f} nats per character in training")
+
+# %% [markdown]
+# What can a network learn about characters far back? Only what the gradient brings. The picture shows how large the
+# gradient of one prediction's loss is, taken with respect to the state $k$ characters before. In `nn.RNN` it passes
+# $k$ times through $W_{hh}$ and tanh and vanishes exponentially. The gates keep it alive.
+
+# %%
+held_out = TextRange(valid_ids, first=1_000, stop=11_000)
+for name, model in models.items():
+    flow = gradient_flow(model.model, held_out)
+    plt.loglog(flow.lags, flow.norms[:, 0], marker="o", label=name)
+plt.xticks(flow.lags, flow.lags)
+plt.minorticks_off()
+plt.ylim(bottom=1e-12)
+plt.xlabel("lag k, characters")
+plt.ylabel("norm of the gradient")
+plt.legend()
+plt.show()
 
 # %% [markdown]
 # A **GRU** decides with an update gate $z$ what it keeps, and with a reset gate $r$ what it uses
@@ -312,14 +368,12 @@ for step in range(3):
 # An **LSTM** has a cell state $c$ beside the output, which is only scaled and added to:
 #
 # $$c_t = f_t \odot c_{t-1} + i_t \odot g_t \qquad h_t = o_t \odot \tanh(c_t)$$
+#
+# Where $z_t$ or $f_t$ is near 1, the state passes unchanged, and so does its gradient. The loss in training:
 
 # %%
-curves, models = {}, {}
-for name in ("rnn", "gru", "lstm"):
-    torch.manual_seed(0)
-    models[name] = build(name, V, **SIZES)
-    curves[name] = learn(models[name], stream, 4e-3, 450)
-    plt.plot(smooth(curves[name], 0.97), label=name)
+for name, nats in curves.items():
+    plt.plot(smooth(nats, 0.97), label=name)
 plt.ylim(1.5, 3)
 plt.xlabel("step")
 plt.ylabel("nats per character")
@@ -341,18 +395,51 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
-# The first 50,000 characters of the held-out last fifth, in nats per character:
+# The first 50,000 characters of the held-out last fifth, each predicted once from those before it (`charlm eval`):
 
 # %%
-held_out = Stream(valid_ids[:50_000], bptt=250, batch_size=50)
-with torch.no_grad():
-    for name, model in models.items():
-        state, nats = None, []
-        for step in range(len(held_out)):
-            chars, targets = held_out.batch(0, step)
-            logits, state = model(chars, state)
-            nats.append(nats_per_char(logits, targets).item())
-        print(f"{name:5} {np.mean(nats):.3f}")
+for name, model in models.items():
+    result = evaluate(model.model, TextRange(valid_ids, 0, 50_000))
+    print(f"{name:5} {result.nats_per_char:.3f} nats, {result.bits_per_char:.3f} bits per character")
+
+# %% [markdown]
+# ## Where is it surprised?
+#
+# The loss is a mean. For each character alone, $-\log_2 p$ is its **surprise** in bits; the redder, the larger.
+# The first letters of a word are hard to predict, its end is easy. In the longest word two letters are swapped.
+
+# %%
+far_text = vocab.decode(valid_ids[:50_000].tolist())
+start = far_text.index(". ", 40_000) + 2
+before, passage = far_text[:start], far_text[start : start + 420]
+longest = max(re.finditer(r"[^\W\d_]+", passage), key=lambda word: len(word[0]))
+at = longest.start() + 3
+misprinted = passage[:at] + passage[at + 1] + passage[at] + passage[at + 2 :]
+
+
+def score(model, text):
+    """Score a text that follows `before`."""
+    ids = torch.from_numpy(model.vocab.encode(before + text)).long()
+    codepoints = np.array([*map(ord, text)])
+    (block,) = score_blocks([model], [TextRange(ids, len(before), len(ids))], [codepoints])
+    return block
+
+
+gru = models["gru"]
+print(coloured(score(gru, misprinted), truecolor=True))
+
+# %% [markdown]
+# The better the model, the clearer the misprint. `charlm.load` returns the packaged GRU of 512 units, which was trained
+# for longer on the first four fifths of Nietzsche. Its most surprising places (on the command line: `charlm score`):
+
+# %%
+packaged = charlm.load("nietzsche")
+for name, model in (("trained here", gru), ("packaged", packaged)):
+    block, places = score(model, misprinted), Places(4, model.vocab.symbols)
+    places.add(block)
+    print(f"{name}: {block.scores[0].bits.mean():.2f} bits per character")
+    for place in places.finish():
+        print(f"{place.bits:6.1f} bits: {place.before[-12:]!r:>16} {place.char!r}, expected {place.likely!r}")
 
 # %% [markdown]
 # ## Finding a learning rate
@@ -381,8 +468,8 @@ plt.show()
 # %% [markdown]
 # ## A picture of the embedding
 #
-# An embedding of two numbers can be drawn as it is. It starts near zero, so that all distances are learned. Characters
-# that are used alike come to lie near each other; nothing else tells the network about vowels and capital letters.
+# An embedding of two numbers can be drawn as it is; this one starts near zero, too. Characters that are used alike come
+# to lie near each other; nothing else tells the network about vowels and capital letters.
 
 # %%
 torch.manual_seed(0)
@@ -401,14 +488,77 @@ def color_of(char):
 
 
 counts = train_ids.bincount(minlength=V)
-plt.figure(figsize=(7, 5))
-for i, char in enumerate(vocab.symbols, start=1):
-    if counts[i] > 200 and char.isprintable() and char != " ":
-        x, y = model.embed.weight[i].tolist()
-        plt.scatter(x, y, s=0)
-        plt.text(x, y, char, color=color_of(char), fontsize=13)
-plt.title("red: vowels, blue: consonants, green: capitals, grey: others")
+
+
+def draw_map(points):
+    """Draw the frequent characters at their points, (V, 2)."""
+    plt.figure(figsize=(7, 5))
+    for i, char in enumerate(vocab.symbols, start=1):
+        if counts[i] > 200 and char.isprintable() and char != " ":
+            x, y = points[i].tolist()
+            plt.scatter(x, y, s=0)
+            plt.text(x, y, char, color=color_of(char), fontsize=13)
+    plt.title("red: vowels, blue: consonants, green: capitals, grey: others")
+
+
+draw_map(model.embed.weight.detach())
 plt.show()
+
+# %% [markdown]
+# The GRU's embedding has 42 numbers a character. Its **principal components** are the directions in which the
+# characters differ most; two of them make a map, on which the rest is lost.
+
+# %%
+embedding = gru.model.embed.weight.detach().numpy()
+coordinates, shares = principal_components(embedding)
+draw_map(coordinates)
+plt.xlabel(f"first component, {shares[0]:.0%} of the variance")
+plt.ylabel(f"second, {shares[1]:.0%}")
+plt.show()
+
+# %% [markdown]
+# The **nearest neighbours** use all 42 numbers: the characters whose vectors have the largest cosine.
+
+# %%
+nearest, _ = neighbours(embedding[1:], 4)
+for char in "aest.,(AT17":
+    if char in vocab.symbols:
+        print(f"{char!r}:", *(repr(vocab.symbols[i]) for i in nearest[vocab.symbols.index(char)]))
+
+# %% [markdown]
+# ## What does a unit tell?
+#
+# The state of the GRU has 128 numbers, its **units**. For each property of the text, `best_units` takes the unit that
+# tells it best on one half of a held-out text and measures it on the other half. The AUC is the probability that the
+# unit is higher (for the sign -: lower) at a character with the property than at one without. Chance is 0.5.
+
+# %%
+chars = vocab.decode(valid_ids[held_out.first : held_out.stop].tolist())
+values = activations(gru, held_out)
+units = {unit.name: unit for unit in best_units(values, {name: test(chars) for name, test in PROPERTIES.items()})}
+for unit in units.values():
+    sign = "+" if unit.sign > 0 else "-"
+    print(f"{unit.name:33} unit {unit.unit:3} {sign}  AUC {unit.auc:.2f}, shuffled {unit.control:.2f}")
+
+# %% [markdown]
+# Words are learned first; quotes, brackets and lines are too long for so short a training. The best unit for the later
+# letters of a word, along a line of text:
+
+# %%
+unit = units["after the third letter of a word"]
+start = chars.index("\n") + 1
+line = slice(start, start + 70)
+has_property = PROPERTIES[unit.name](chars)[line]
+plt.figure(figsize=(11, 2.4))
+plt.bar(range(70), values[line, unit.unit], color=np.where(has_property, "tab:orange", "tab:blue"))
+plt.xticks(range(70), chars[line].replace("\n", "↵"), family="monospace")
+plt.margins(x=0.01)
+plt.ylabel(f"unit {unit.unit}")
+plt.title(f"orange: {unit.name}")
+plt.show()
+
+# %% [markdown]
+# `charlm inspect` shows embedding, units and gradient flow of any trained model as a page.
 
 # %% [markdown]
 # ## Weight decay and dropout
@@ -420,7 +570,7 @@ plt.show()
 for decay in (0, 1e-3, 1e-2):
     torch.manual_seed(0)
     model = build("rnn", V, **SIZES)
-    nats = learn(model, stream, 3e-3, 150, weight_decay=decay)
+    nats = learn(model, stream, 3e-3, 80, weight_decay=decay)
     norm = torch.cat([p.detach().flatten() for p in model.layers.parameters()]).norm()
     print(f"weight decay {decay}: norm of the recurrent weights {norm:.2f}, loss {last(nats):.3f}")
 
@@ -518,7 +668,7 @@ plt.show()
 # | `CharSeqStatefulGRU` | `charlm train --model gru`; with `GRUCell` written out: `gru-scratch` |
 # | `CharSeqStatefulLSTM` | `charlm train --model lstm` |
 # | `RNNCell`, `GRUCell` | `rnn_cell`, `gru_cell` in `charlm/cells/` |
-# | `get_next`, `get_next_n` | `model.sample`, `charlm sample` |
+# | `get_next`, `get_next_n` | `model.next`, `model.sample`; `charlm next`, `charlm sample` |
 # | `n_fac`, `n_hidden`, `bs`, `bptt` | `n_embed`, `n_hidden`, `batch_size`, `bptt` |
 # | `fit`, `set_lrs`, `CosAnneal` | `charlm.training.fit`; recipe keys `learning_rate` and `schedule` |
 # | `learn.lr_find` | `charlm lr-find` |
@@ -530,21 +680,21 @@ plt.show()
 # 2. How much does the carried state help the GRU? Empty it before every chunk of eight characters and compare.
 # 3. Start the RNN from a random orthogonal matrix instead of the identity. Does the larger rate still work?
 # 4. How many parameters has a GRU of 128 units, and how many of them are recurrent?
+# 5. How surprising is the passage read backwards? Compare with guessing, $\log_2 V$ bits per character.
+# 6. How far does the gradient reach in an RNN that starts from the identity, with ReLU, before any training?
+# 7. `brackets:4` is a text of nested brackets. Train an RNN on it. Does a unit tell how deep the nesting is?
 #
 # Solutions follow.
 
 # %%
 # 1. Ask for "seq" and "unq": the answer does not depend on the first two characters.
 for text in ("seq", "unq"):
-    print(repr(text), "->", repr(vocab.decode([next_probs(char3, text).argmax().item()])))
+    print(repr(text), "->", three.next(text, top=2))
 
 # %%
 # 2. Without a state the first characters of each chunk are hard to predict.
-gru = models["gru"]
-short = Chunks(valid_ids[:50_000], bptt=8, batch_size=500)
-with torch.no_grad():
-    nats = [nats_per_char(gru(chars)[0], targets).item() for chars, targets in map(short.batch, [0] * 10, range(10))]
-print(f"state emptied every eight characters: {np.mean(nats):.3f} nats per character")
+result = evaluate_feed(gru.model, Chunks(valid_ids[:50_000], bptt=8, batch_size=500))
+print(f"state emptied every eight characters: {result.nats_per_char:.3f} nats per character")
 
 # %%
 # 3. An orthogonal matrix keeps the length of the state, like the identity.
@@ -555,5 +705,28 @@ for init in ("identity", "orthogonal"):
 # %%
 # 4. Three gates, each with a matrix from the embedding, one from the state, and two biases.
 H, E = SIZES["n_hidden"], SIZES["n_embed"]
-print(f"{gru.n_parameters:,} parameters, {3 * H * H:,} of them from state to state")
+print(f"{gru.model.n_parameters:,} parameters, {3 * H * H:,} of them from state to state")
 print(3 * (H * E + H * H + 2 * H) + V * E + (H + 1) * V)
+
+# %%
+# 5. Not much better than guessing: the letters are the same, but what was learned is their order.
+for name, text in (("forwards", passage), ("backwards", passage[::-1])):
+    print(f"{name}: {score(gru, text).scores[0].bits.mean():.2f} bits per character, guessing: {math.log2(V):.2f}")
+
+# %%
+# 6. It does not vanish: the identity passes it on, and ReLU does not shrink what is positive.
+torch.manual_seed(0)
+flow = gradient_flow(build("rnn", V, init="identity", nonlinearity="relu", **SIZES), held_out)
+print(dict(zip(flow.lags, flow.norms[:, 0].round(3).tolist(), strict=True)))
+
+# %%
+# 7. Yes: without the depth, the next bracket cannot be predicted.
+brackets = read_corpus(Recipe(corpus=("brackets:4",)))
+train_brackets, valid_brackets = (torch.from_numpy(brackets.part(part)).long() for part in ("train", "valid"))
+torch.manual_seed(0)
+network = build("rnn", len(brackets.vocab), n_embed=16, n_hidden=64)
+learn(network, Stream(train_brackets, bptt=32, batch_size=64), 1e-2, 250)
+chars = brackets.vocab.decode(valid_brackets[:6_000].tolist())
+values = activations(language_model(network, vocab=brackets.vocab), TextRange(valid_brackets, 0, 6_000))
+(unit,) = best_units(values, {"two brackets deep": PROPERTIES["two brackets deep"](chars)})
+print(f"unit {unit.unit}: AUC {unit.auc:.3f}, {unit.control:.3f} shuffled")
