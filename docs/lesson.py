@@ -342,17 +342,15 @@ for name in ("rnn", "gru", "lstm"):
     print(f"{name:5} {last(curves[name]):.3f} nats per character in training")
 
 # %% [markdown]
-# What can a network learn about characters far back? Only what the gradient brings. The picture shows how large the
-# gradient of one prediction's loss is, taken with respect to the state $k$ characters before. In `nn.RNN` it passes
-# $k$ times through $W_{hh}$ and tanh and vanishes exponentially. The gates keep it alive.
+# What a network learns about distant characters, it learns through their gradient. The picture shows the norm of the
+# gradient of one prediction's loss with respect to the state $k$ characters before. In `nn.RNN` it passes $k$ times
+# through $W_{hh}$ and tanh and vanishes exponentially, nearly a straight line here. With gates it vanishes more slowly.
 
 # %%
 held_out = TextRange(valid_ids, first=1_000, stop=11_000)
 for name, model in models.items():
     flow = gradient_flow(model.model, held_out)
-    plt.loglog(flow.lags, flow.norms[:, 0], marker="o", label=name)
-plt.xticks(flow.lags, flow.lags)
-plt.minorticks_off()
+    plt.semilogy(flow.lags, flow.norms[:, 0], marker="o", label=name)
 plt.ylim(bottom=1e-12)
 plt.xlabel("lag k, characters")
 plt.ylabel("norm of the gradient")
@@ -360,6 +358,8 @@ plt.legend()
 plt.show()
 
 # %% [markdown]
+# ## GRU and LSTM
+#
 # A **GRU** decides with an update gate $z$ what it keeps, and with a reset gate $r$ what it uses
 # ($\sigma$ is the logistic function, $\odot$ the elementwise product):
 #
@@ -411,7 +411,7 @@ for name, model in models.items():
 # %%
 far_text = vocab.decode(valid_ids[:50_000].tolist())
 start = far_text.index(". ", 40_000) + 2
-before, passage = far_text[:start], far_text[start : start + 420]
+before, passage = far_text[:start], far_text[start : far_text.index(" ", start + 400)]
 longest = max(re.finditer(r"[^\W\d_]+", passage), key=lambda word: len(word[0]))
 at = longest.start() + 3
 misprinted = passage[:at] + passage[at + 1] + passage[at] + passage[at + 2 :]
@@ -506,7 +506,7 @@ plt.show()
 
 # %% [markdown]
 # The GRU's embedding has 42 numbers a character. Its **principal components** are the directions in which the
-# characters differ most; two of them make a map, on which the rest is lost.
+# characters differ most; two of them make a map, which leaves out the rest.
 
 # %%
 embedding = gru.model.embed.weight.detach().numpy()
@@ -535,7 +535,8 @@ for char in "aest.,(AT17":
 # %%
 chars = vocab.decode(valid_ids[held_out.first : held_out.stop].tolist())
 values = activations(gru, held_out)
-units = {unit.name: unit for unit in best_units(values, {name: test(chars) for name, test in PROPERTIES.items()})}
+truths = {name: has_property(chars) for name, has_property in PROPERTIES.items()}
+units = {unit.name: unit for unit in best_units(values, truths)}
 for unit in units.values():
     sign = "+" if unit.sign > 0 else "-"
     print(f"{unit.name:33} unit {unit.unit:3} {sign}  AUC {unit.auc:.2f}, shuffled {unit.control:.2f}")
@@ -548,9 +549,8 @@ for unit in units.values():
 unit = units["after the third letter of a word"]
 start = chars.index("\n") + 1
 line = slice(start, start + 70)
-has_property = PROPERTIES[unit.name](chars)[line]
 plt.figure(figsize=(11, 2.4))
-plt.bar(range(70), values[line, unit.unit], color=np.where(has_property, "tab:orange", "tab:blue"))
+plt.bar(range(70), values[line, unit.unit], color=np.where(truths[unit.name][line], "tab:orange", "tab:blue"))
 plt.xticks(range(70), chars[line].replace("\n", "↵"), family="monospace")
 plt.margins(x=0.01)
 plt.ylabel(f"unit {unit.unit}")
@@ -689,7 +689,7 @@ plt.show()
 # %%
 # 1. Ask for "seq" and "unq": the answer does not depend on the first two characters.
 for text in ("seq", "unq"):
-    print(repr(text), "->", three.next(text, top=2))
+    print(repr(text), "->", *(f"{char!r} {p:.2f} " for char, p in three.next(text, top=2).items()))
 
 # %%
 # 2. Without a state the first characters of each chunk are hard to predict.
