@@ -711,7 +711,8 @@ print(3 * (H * E + H * H + 2 * H) + V * E + (H + 1) * V)
 # %%
 # 5. Not much better than guessing: the letters are the same, but what was learned is their order.
 for name, text in (("forwards", passage), ("backwards", passage[::-1])):
-    print(f"{name}: {score(gru, text).scores[0].bits.mean():.2f} bits per character, guessing: {math.log2(V):.2f}")
+    print(f"{name:9} {score(gru, text).scores[0].bits.mean():.2f} bits per character")
+print(f"guessing  {math.log2(V):.2f}")
 
 # %%
 # 6. It does not vanish: the identity passes it on, and ReLU does not shrink what is positive.
