@@ -1,7 +1,7 @@
-"""Misprints among the most surprising places of a text, and odd lines of a log among its most surprising lines.
+"""Misprints among the most surprising characters of a text, and odd lines of a log among its most surprising lines.
 
 Misprints: 40 changes of the first 20,000 characters of the default text's test part: two letters swapped, one doubled,
-or one replaced; never so that the text stays as it was, never two within 20 characters. Found: one of the 100 places
+or one replaced; never so that the text stays as it was, never two within 20 characters. Found: one of the 100 surprises
 that `charlm score RUN FILE --top 100` lists is at most 2 characters away. RUN is a trained model of the default text.
 
 Log: 4,000 lines train a model of n-gram counts. Of 2,000 further lines, 20 are odd: another order of the fields, a
@@ -24,12 +24,13 @@ from charlm.api import train as train_model
 from charlm.data.named_texts import DEFAULT_TEXT
 from charlm.experiments.score import TextToScore, open_text
 from charlm.experiments.trained_models import TrainedModel
-from charlm.inspection.totals import Places, by_line
+from charlm.inspection.surprises import Surprises
+from charlm.inspection.totals import by_line
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.training.setup import choose_device
 
-N_CHARS, N_MISPRINTS, N_PLACES, NEAR, APART = 20_000, 40, 100, 2, 20
+N_CHARS, N_MISPRINTS, N_SURPRISES, NEAR, APART = 20_000, 40, 100, 2, 20
 N_HISTORY, N_LINES, N_ODD, N_LISTED = 4000, 2000, 20, 40
 PATHS = ["/", "/index.html", "/login", "/api/items", "/api/items/{n}", "/static/main.css", "/static/logo.png"]
 
@@ -88,12 +89,12 @@ def opened(name: str, text: str, folder: Path) -> TextToScore:
     return open_text([model], [str(path)], None, lambda message: None)
 
 
-def places_of(text: TextToScore) -> list[int]:
-    """Return the offsets of the most surprising places."""
-    places = Places(N_PLACES, text.models[0].model.vocab.symbols)
+def surprising_offsets(text: TextToScore) -> list[int]:
+    """Return the offsets of the most surprising characters."""
+    surprises = Surprises(N_SURPRISES, text.models[0].model.vocab.symbols)
     for block in text.blocks():
-        places.add(block)
-    return [place.offset for place in places.finish()]
+        surprises.add(block)
+    return [surprise.offset for surprise in surprises.finish()]
 
 
 def line_numbers(text: TextToScore) -> Iterator[int]:
@@ -114,13 +115,13 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for run in arguments.run:
-            places = places_of(opened(run, text, folder))
+            places = surprising_offsets(opened(run, text, folder))
             found = [kind for at, kind in made if any(abs(at - place) <= NEAR for place in places)]
             kinds = ", ".join(
                 f"{found.count(kind)} of {sum(kind == other for _, other in made)} {kind}"
                 for kind in ("swapped", "doubled", "replaced")
             )
-            print(f"{run}: {len(found)} of {N_MISPRINTS} misprints among {N_PLACES} places: {kinds}")
+            print(f"{run}: {len(found)} of {N_MISPRINTS} misprints among {N_SURPRISES} places: {kinds}")
         odd = frozenset(draw.sample(range(N_LINES), N_ODD))
         history, lines = log(N_HISTORY, draw), log(N_LINES, draw, odd, start=7 * N_HISTORY)
         model = train_model(text="\n".join(history) + "\n", model="ngram", folder=folder / "log")

@@ -11,7 +11,15 @@ import click
 
 from charlm.cli.completion import complete_runs
 from charlm.cli.model_options import dynamic_options, model_use_options
-from charlm.cli.options import Name, choose_checkpoint, device_option, folder_option, json_option, own_model_option
+from charlm.cli.options import (
+    Name,
+    choose_checkpoint,
+    device_option,
+    folder_option,
+    json_option,
+    own_model_option,
+    part_option,
+)
 from charlm.messages import say
 
 NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on the text"
@@ -25,11 +33,7 @@ NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on 
 @click.option(
     "--corpus", type=Name(), multiple=True, help="Another text: name, file, folder or - (standard input). Repeatable."
 )
-@click.option(
-    "--part",
-    type=click.Choice(["train", "valid", "test", "all"]),
-    help="Part of the text. [default: test; all of another text]",
-)
+@part_option
 @model_use_options
 @own_model_option
 @folder_option

@@ -138,6 +138,12 @@ def _use_model(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     use(name)
 
 
+part_option = click.option(
+    "--part",
+    type=click.Choice(["train", "valid", "test", "all"]),
+    help="Part of the text. [default: test; all of another text]",
+)
+
 own_model_option = click.option(
     "--model",
     callback=_use_model,

@@ -28,7 +28,7 @@ from charlm.compression.file_format import (
 from charlm.compression.models import CodingModel
 from charlm.compression.predictors import fingerprint, one_thread
 from charlm.compression.range_coder import Decoder, Encoder, WrongBitsError
-from charlm.data.vocab import Codepoints, code_points
+from charlm.data.vocab import Codepoints, code_points, to_text
 from charlm.errors import CharlmError
 from charlm.version import __version__
 
@@ -159,7 +159,7 @@ def _to_bytes(points: Codepoints, is_bytes: bool) -> bytes:
     """
     if is_bytes:
         return points.astype(np.uint8).tobytes()
-    return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass").encode("utf-8", SURROGATES)
+    return to_text(points).encode("utf-8", SURROGATES)
 
 
 def _versions() -> dict[str, str]:

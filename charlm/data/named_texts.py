@@ -133,10 +133,7 @@ def _parts(source: str, texts: Mapping[str, NamedText]) -> Sequence[Path | bytes
             hint = "; a text itself is charlm.train(text=...) in Python, or standard input with --corpus -"
         raise InputNotFoundError(f"{source}: no such file or folder, and no text of `charlm corpora`{hint}")
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*.txt") if file.is_file())
-        if not files:
-            raise DataError(f"{source}: this folder has no .txt files")
-        return files
+        return text_files(path)
     if path.is_file() and path.stat().st_size > 0:  # 0 for files of /proc
         return [path]
     try:
@@ -144,6 +141,18 @@ def _parts(source: str, texts: Mapping[str, NamedText]) -> Sequence[Path | bytes
             return [read_pipe(file, source)]
     except OSError as error:
         raise InputNotFoundError(f"{source}: cannot be read: {error.strerror}") from None
+
+
+def text_files(folder: Path) -> list[Path]:
+    """Return the .txt files of a folder and its subfolders in order of name.
+
+    Raises:
+        DataError: there are none.
+    """
+    files = sorted(file for file in folder.rglob("*.txt") if file.is_file())
+    if not files:
+        raise DataError(f"{folder}: this folder has no .txt files")
+    return files
 
 
 def _exists(path: Path) -> bool:

@@ -28,6 +28,18 @@ def code_points(text: str) -> Codepoints:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
+def to_text(codepoints: Codepoints) -> str:
+    """Return code points as text; byte values are decoded as Latin-1."""
+    return codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def utf8_lengths(codepoints: Codepoints, is_bytes: bool) -> NDArray[np.int64]:
+    """Return the length of each character in UTF-8, in bytes, int64, (N,); 1 for byte values."""
+    if is_bytes:
+        return np.ones(len(codepoints), np.int64)
+    return np.int64(1) + (codepoints > 0x7F) + (codepoints > 0x7FF) + (codepoints > 0xFFFF)
+
+
 class Vocab:
     """A vocabulary: the symbols of a model in the order of their indices.
 
@@ -66,7 +78,7 @@ class Vocab:
     @property
     def symbols(self) -> str:
         """The symbols as a string in the order of their indices, from 1; bytes are decoded as Latin-1."""
-        return self.codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        return to_text(self.codepoints)
 
     @property
     def bos_id(self) -> int:
@@ -93,8 +105,7 @@ class Vocab:
         Args:
             ids: the text as indices, at least one, (N,).
         """
-        points = np.concatenate([[0], self.codepoints])
-        lengths = np.ones(len(self)) if self.is_bytes else 1.0 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+        lengths = np.concatenate([[1], utf8_lengths(self.codepoints, self.is_bytes)])
         blocks = (ids[i : i + BLOCK] for i in range(0, len(ids), BLOCK))
         counts = sum(np.bincount(block, minlength=len(self)) for block in blocks)
         return float(counts @ lengths / len(ids))

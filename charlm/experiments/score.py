@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,38 +95,36 @@ def split_arguments(arguments: Sequence[str], folder: Path) -> tuple[Sequence[st
     Args:
         arguments: as given.
         folder: folder of the runs.
+
+    Raises:
+        InputNotFoundError: the last argument is neither a model nor a text.
     """
     if not arguments:
         return (), None
-    last = arguments[-1]
-    if last != "-":
-        path = Path(last)
-        if not path.exists() or is_checkpoint(path):
-            return arguments, None
-        if path.is_dir():
-            with suppress(InputNotFoundError):
-                runs.find_checkpoint(last, folder)
-                return arguments, None
-    return arguments[:-1], last
+    *first, last = arguments
+    path = Path(last)
+    if last == "-" or (path.is_file() and not is_checkpoint(path)):
+        return first, last
+    try:
+        runs.find_checkpoint(last, folder)
+    except InputNotFoundError as error:
+        if path.exists():
+            return first, last
+        raise InputNotFoundError(f"no text file {last!r}, and {error}") from None
+    return arguments, None
 
 
-def confusion(files: Sequence[str], source: str, winners: Sequence[str]) -> dict[str, dict[str, int]]:
+def confusion(files: Sequence[str], source: str, best: Sequence[str]) -> dict[str, dict[str, int]]:
     """Count, for each folder directly below `source`, how many of its files each model predicts best.
 
     Args:
         files: below `source`, or `source` itself.
         source: a folder or a file.
-        winners: name of the best model of each file.
+        best: name of the best model of each file.
     """
     counts: dict[str, dict[str, int]] = {}
-    for file, winner in zip(files, winners, strict=True):
+    for file, name in zip(files, best, strict=True):
         parts = Path(file).relative_to(source).parts if file != source else ()
         row = counts.setdefault(parts[0] if len(parts) > 1 else ".", {})
-        row[winner] = row.get(winner, 0) + 1
+        row[name] = row.get(name, 0) + 1
     return counts
-
-
-def parts_of(source: str) -> list[Path]:
-    """Return the files of a folder as `charlm score --by file` takes them, or the file itself."""
-    path = Path(source)
-    return sorted(file for file in path.rglob("*.txt") if file.is_file()) if path.is_dir() else [path]

@@ -61,9 +61,11 @@ def sources_of(trained: TrainedModel, sources: Sequence[str]) -> Sequence[str]:
     """Return the given texts, or else the names of the training text.
 
     Raises:
-        UsageError: the model was trained on standard input.
+        UsageError: the model was trained on standard input, or its checkpoint does not name its text.
     """
     names: Sequence[str] = sources or trained.model.metadata.recipe["corpus"]
+    if not names:
+        raise UsageError(f"{trained.path}: the checkpoint does not name its training text; name a text with --corpus")
     if not sources and "-" in names:
         raise UsageError(f"{trained.path}: trained on standard input; name the text with --corpus")
     return names

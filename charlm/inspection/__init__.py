@@ -1,7 +1,7 @@
 """Looking into a trained model, and showing it to others.
 
-Read first: page.py (a model as one HTML file). scores.py: bits of each
-character of a text; totals.py: their sums and the surprising places. embedding.py: the embedding as a map.
+Read first: scores.py (bits of each character of a text, for totals.py and surprises.py), report.py (the sections of
+`charlm inspect`) and page.py (a model as one HTML file that runs it).
 """
 
 import lazy_loader

@@ -5,15 +5,16 @@ from .html import document
 from .page import model_page
 from .saliency import Context, integrated_gradients, left_out
 from .scores import Block, Scores, score_blocks
-from .totals import Places, Totals, by_line
+from .surprises import Surprises
+from .totals import Totals, by_line
 from .units import UnitScore, activations, best_units
 
 __all__ = [
     "Block",
     "Context",
     "GradientFlow",
-    "Places",
     "Scores",
+    "Surprises",
     "Totals",
     "UnitScore",
     "activations",

@@ -8,7 +8,6 @@ Shapes: V vocab_size, E n_embed, H n_hidden, G gates.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.errors import UsageError
+from charlm.evaluation.metrics import nats_to_bits
 from charlm.generation.generator import TextGenerator
 from charlm.generation.line_limit import LineLimit
 from charlm.generation.numpy_recurrent import InputLayer, RecurrentLayers, RecurrentStepper
@@ -113,7 +113,7 @@ def half_loss(stepper: RecurrentStepper, model: TextGenerator) -> float:
     )
     with np.errstate(all="ignore"):
         full, rounded = (_log_probs(each, start + ids, n_context) for each in (stepper, _rounded(stepper)))
-        return float((np.exp(full) * (full - rounded)).sum(axis=-1).mean() / math.log(2))
+        return nats_to_bits(float((np.exp(full) * (full - rounded)).sum(axis=-1).mean()))
 
 
 def _rounded(stepper: RecurrentStepper) -> RecurrentStepper:
@@ -168,5 +168,5 @@ def _about(model: TextGenerator) -> list[tuple[str, str]]:
     for part in ("valid", "test"):
         nats = metadata.result.get(f"{part}_nats")
         if nats is not None:
-            rows.append((f"{part} part", f"{nats / math.log(2):.3f} bits per {unit}"))
+            rows.append((f"{part} part", f"{nats_to_bits(nats):.3f} bits per {unit}"))
     return rows

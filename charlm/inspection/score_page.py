@@ -1,4 +1,4 @@
-"""A scored text as an HTML page: coloured by surprise, with the likeliest characters of each place."""
+"""A scored text as an HTML page: coloured by surprise, with the likeliest characters at each position."""
 
 from __future__ import annotations
 

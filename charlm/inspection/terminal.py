@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import click
 
+from charlm.data.vocab import to_text
 from charlm.inspection.scores import Block
-from charlm.inspection.totals import text_of
 
 MAX_BITS = 8  # and more: the strongest colour
 PALE, STRONG = (255, 243, 205), (235, 70, 50)  # red, green, blue
@@ -34,7 +34,7 @@ def has_truecolor(environment: Mapping[str, str]) -> bool:
 def coloured(block: Block, truecolor: bool) -> str:
     """Return the characters of a block with escape sequences, coloured by the first model's bits."""
     parts, run, current = [], "", None
-    for char, bits in zip(text_of(block.codepoints), block.scores[0].bits.tolist(), strict=True):
+    for char, bits in zip(to_text(block.codepoints), block.scores[0].bits.tolist(), strict=True):
         colour = background(bits, truecolor)
         if colour != current:
             parts.append(_styled(run, current))

@@ -6,6 +6,11 @@ import json
 
 import pytest
 
+from charlm.data.vocab import Vocab
+from charlm.generation.language_model import LanguageModel
+from charlm.models import build
+from charlm.storage.checkpoint import Metadata
+
 TRAIN = "train --corpus text.txt --device cpu"
 RUNS = {"counts": "--model ngram", "net": "--model char3 --epochs 1"}
 MISPRINT = "one\ntwo\nthree\ntwenty-sxven\neight\n"
@@ -61,7 +66,29 @@ def test_options_that_exclude_each_other_are_refused(exit_code, home, capsys):
     assert exit_code("score counts --by line --html a.html") == 2
     assert exit_code("score counts --by file") == 2
     assert exit_code("score counts - --corpus nietzsche") == 2
-    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert exit_code("score counts --json --html a.html") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 5
+
+
+def test_a_missing_text_and_a_folder_without_texts_are_refused(exit_code, home, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert exit_code("score counts missing.txt") == 66
+    assert exit_code(f"score counts {tmp_path / 'empty'} --by file") == 65
+    missing, empty = capsys.readouterr().err.splitlines()
+    assert "no text file 'missing.txt', and no run or checkpoint" in missing
+    assert "no .txt files" in empty
+
+
+def test_a_checkpoint_that_does_not_name_its_text_scores_another_one(exit_code, tmp_path, capsys):
+    vocab = Vocab(map(ord, MISPRINT))
+    model = build("char3", len(vocab))
+    metadata = Metadata("char3", model.config, len(vocab), vocab.codepoints.tolist(), False, model.n_context)
+    LanguageModel(model, metadata).save(tmp_path / "bare.safetensors")
+    (tmp_path / "a.txt").write_text(MISPRINT, "utf-8")
+    assert exit_code(f"score {tmp_path / 'bare.safetensors'} {tmp_path / 'a.txt'}") == 0
+    capsys.readouterr()
+    assert exit_code(f"score {tmp_path / 'bare.safetensors'}") == 2
+    assert "name a text with --corpus" in capsys.readouterr().err
 
 
 def test_the_page_of_a_score_shows_text_and_predictions(call, tmp_path, open_page):

@@ -1,4 +1,4 @@
-"""Scores of each character: they add up to the evaluation, in blocks of any size; totals, places and lines."""
+"""Scores of each character: they add up to the evaluation, in blocks of any size; totals, surprises and lines."""
 
 import click
 import numpy as np
@@ -9,8 +9,9 @@ from charlm.data.vocab import Vocab
 from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.generation.language_model import LanguageModel
 from charlm.inspection.scores import score_blocks
+from charlm.inspection.surprises import Surprises
 from charlm.inspection.terminal import background, coloured
-from charlm.inspection.totals import Places, Totals, by_line
+from charlm.inspection.totals import Totals, by_line
 from charlm.models import MODELS, build
 from charlm.models.counting import fit_counts
 from charlm.storage.checkpoint import Metadata
@@ -90,14 +91,14 @@ def test_unknown_characters_are_counted_and_never_likely():
     assert (block.scores[0].likely_ids > 0).all()
 
 
-def test_a_misprint_is_the_most_surprising_place():
+def test_a_misprint_is_the_most_surprising_character():
     text = TEXT[:200] + TEXT[200:].replace("dog", "dxg", 1)
     at = text.index("dxg") + 1
     for block_chars in (7, 64, 4096):
-        places = Places(3, VOCAB.symbols)
+        surprises = Surprises(3, VOCAB.symbols)
         for block in blocks_of(make("ngram"), text, block_chars=block_chars):
-            places.add(block)
-        first, *others = places.finish()
+            surprises.add(block)
+        first, *others = surprises.finish()
         line = text[:at].count("\n") + 1
         assert (first.offset, first.char, first.likely, first.line) == (at, "x", "o", line)
         assert first.column == at - text[:at].rindex("\n")
