@@ -60,15 +60,21 @@ def inspect(
 
     from charlm.experiments.score import open_text
     from charlm.experiments.trained_models import TrainedModel
+    from charlm.inspection.gradient_flow import N_PLACES
     from charlm.inspection.inspect_page import inspect_page
-    from charlm.inspection.report import report
+    from charlm.inspection.report import N_CHARS, N_EXAMPLES, report
     from charlm.storage import run_log
     from charlm.training.setup import choose_device
 
     trained = TrainedModel.load(choose_checkpoint(run, folder), choose_device(device))
     text = open_text([trained], corpus, part, say)
     where = f"{text.name}, {text.part}"
-    say(f"reading {where}: {text.ranges[0].n_chars:,} characters")
+    say(
+        f"inspecting {run or trained.path} ({trained.model.metadata.model}, {trained.model.model.n_parameters:,} parameters, "
+        f"{trained.model.model.device.type}) on {where}: "
+        f"units on {min(N_CHARS, text.ranges[0].n_chars):,} of {text.ranges[0].n_chars:,} characters, "
+        f"saliency of {N_EXAMPLES} predictions, gradient flow of {N_PLACES}"
+    )
     log = run_log.log_of(trained.path.parent) if (trained.path.parent / run_log.METRICS).is_file() else []
     sections = report(trained.model, text.ranges[0], log)
     if as_json:

@@ -65,32 +65,47 @@ def gradient_flow(
         raise UsageError(f"gradient flow needs more than {longest + n_places} characters, got {text.n_chars}")
     places = np.linspace(text.first + longest, text.stop - 1, n_places).astype(int)
     with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
-        rows = [[_norms(model, text.ids, int(place), lag) for lag in lags] for place in places]
+        rows = [_norms(model, text.ids, int(place), lags) for place in places]
     return GradientFlow(tuple(lags), np.array(rows).mean(axis=0))
 
 
-def _norms(model: CharModel, ids: Tensor, place: int, lag: int) -> list[float]:
-    """Return the norm of the gradient of the loss at `place` with respect to the state `lag` characters before."""
-    chars = ids[place - lag - WARMUP_CHARS : place + 1].to(model.device).long().unsqueeze(0)
+def _norms(model: CharModel, ids: Tensor, place: int, lags: Sequence[int]) -> list[list[float]]:
+    """Return the norms of the gradient of the loss at `place`, (K, L), from one forward and one backward pass.
+
+    The text is read in pieces that end where a state is wanted.
+    """
+    distances = sorted(lags, reverse=True)
+    first = place - distances[0] - WARMUP_CHARS
+    chars = ids[first : place + 1].to(model.device).long().unsqueeze(0)
     with torch.no_grad():
         _, state = model.features(chars[:, :WARMUP_CHARS])
-    leaves: list[Tensor] = []
-    state = _leaves(state, leaves)
-    if not leaves:
-        raise UsageError(f"{model.name}: gradient flow needs a model that carries a state with gradients")
-    logits, _ = model(chars[:, WARMUP_CHARS:-1], state, only_last=True)
+    states: list[list[Tensor]] = []
+    for distance, following in zip(distances, [*distances[1:], 0], strict=True):
+        leaves: list[Tensor] = []
+        state = _marked(state, leaves)
+        if not leaves:
+            raise UsageError(f"{model.name}: gradient flow needs a model that carries a state with gradients")
+        states.append(leaves)
+        piece = chars[:, place - distance - first : place - following - first]
+        if following:
+            _, state = model.features(piece, state)
+    logits, _ = model(piece, state, only_last=True)
     loss = F.cross_entropy(logits[:, -1], chars[0, -1:])
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-    n_layers = leaves[0].shape[0] if all(leaf.shape[0] == leaves[0].shape[0] for leaf in leaves) else 1
-    squares = sum(gradient.reshape(n_layers, -1).square().sum(dim=1) for gradient in gradients)
-    return [float(square) ** 0.5 for square in squares]  # type: ignore[union-attr]
+    flat = [leaf for leaves in states for leaf in leaves]
+    gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))
+    found = {}
+    for distance, leaves in zip(distances, states, strict=True):
+        n_layers = leaves[0].shape[0] if all(leaf.shape[0] == leaves[0].shape[0] for leaf in leaves) else 1
+        squares = torch.stack([next(gradients).reshape(n_layers, -1).square().sum(dim=1) for _ in leaves]).sum(dim=0)
+        found[distance] = squares.sqrt().tolist()
+    return [found[lag] for lag in lags]
 
 
-def _leaves(state: State, leaves: list[Tensor]) -> State:
-    """Return a state whose floating-point tensors are new leaves of the graph, and append these to `leaves`."""
+def _marked(state: State, leaves: list[Tensor]) -> State:
+    """Return a state in which each floating-point tensor is a node of the graph, and append these to `leaves`."""
     if isinstance(state, Tensor):
         if not state.is_floating_point():
             return state
-        leaves.append(state.detach().clone().requires_grad_())
+        leaves.append(state.clone() if state.requires_grad else state.clone().requires_grad_())
         return leaves[-1]
-    return None if state is None else tuple(_leaves(part, leaves) for part in state)
+    return None if state is None else tuple(_marked(part, leaves) for part in state)

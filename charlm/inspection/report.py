@@ -8,7 +8,7 @@ Shapes: N characters, T characters of a context, V vocab_size, K experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,10 +23,11 @@ from charlm.evaluation.protocol import TextRange, eval_mode
 from charlm.generation.language_model import LanguageModel
 from charlm.inspection.embedding import neighbours, principal_components
 from charlm.inspection.experts import expert_names, expert_weights
-from charlm.inspection.gradient_flow import gradient_flow
+from charlm.inspection.gradient_flow import N_PLACES, gradient_flow
 from charlm.inspection.properties import PROPERTIES
-from charlm.inspection.saliency import Context, integrated_gradients, left_out, rank_correlation
+from charlm.inspection.saliency import Context, integrated_gradients, is_complete, left_out, rank_correlation
 from charlm.inspection.units import activations, best_units
+from charlm.messages import no_bars
 
 N_CHARS = 20_000  # for the units
 N_SHOWN = 1_500  # characters of a text that is coloured
@@ -38,25 +39,33 @@ CONTEXT_CHARS, WARMUP_CHARS = 32, 96  # T, and the characters read before them
 Section = dict[str, Any]
 
 
-def report(model: LanguageModel, text: TextRange, log: Sequence[dict[str, Any]] = ()) -> dict[str, Section]:
+def report(
+    model: LanguageModel,
+    text: TextRange,
+    log: Sequence[dict[str, Any]] = (),
+    n_examples: int = N_EXAMPLES,
+    n_places: int = N_PLACES,
+) -> dict[str, Section]:
     """Return the sections by name.
 
     Args:
         model: to inspect.
         text: to read, on the model's device; its first characters are used.
         log: lines of the run's metrics.jsonl.
+        n_examples: predictions in a row that saliency explains.
+        n_places: predictions over which gradient flow is averaged.
     """
     makers: dict[str, Callable[[], Section]] = {
         "curves": lambda: curves(log),
         "embedding": lambda: embedding(model),
         "head": lambda: head(model),
         "units": lambda: units(model, text),
-        "saliency": lambda: saliency(model, text),
-        "gradient_flow": lambda: flow(model, text),
+        "saliency": lambda: saliency(model, text, n_examples),
+        "gradient_flow": lambda: flow(model, text, n_places),
         "experts": lambda: experts(model, text),
     }
     sections: dict[str, Section] = {}
-    for name in tqdm(makers, "inspecting", delay=2, leave=False, disable=None, dynamic_ncols=True):
+    for name in tqdm(makers, "inspecting", delay=2, leave=False, disable=no_bars(), dynamic_ncols=True):
         try:
             sections[name] = makers[name]()
         except UsageError as error:
@@ -129,54 +138,69 @@ def units(model: LanguageModel, text: TextRange) -> Section:
     }
 
 
-def saliency(model: LanguageModel, text: TextRange) -> Section:
-    """Return how much each of the T characters before a prediction mattered, for `N_EXAMPLES` predictions in a row.
+def saliency(model: LanguageModel, text: TextRange, n_examples: int = N_EXAMPLES) -> Section:
+    """Return how much each of the T characters before a prediction mattered, for some predictions in a row.
 
     The explained character is the most probable one. `left_out` is in bits, `integrated` in logits; both from the
     nearest character to the farthest. `by_lag` is the mean of absolute values, as a share of their sum.
     """
     network, n_context = model.model, model.metadata.n_context
-    length = n_context or CONTEXT_CHARS
-    start = text.first + (text.n_chars - N_EXAMPLES) // 3
-    if start - length < 0 or text.n_chars < N_EXAMPLES:
-        raise UsageError(f"saliency needs more than {length + N_EXAMPLES} characters, got {text.n_chars}")
+    length = min(n_context or CONTEXT_CHARS, CONTEXT_CHARS)  # T; the rest of a long window is only read
+    start = text.first + (text.n_chars - n_examples) // 3
+    if start - length < 0 or text.n_chars < n_examples:
+        raise UsageError(f"saliency needs more than {length + n_examples} characters, got {text.n_chars}")
     ids, symbols = text.ids.long(), _symbols(model)
-    n_before = 0 if n_context else min(WARMUP_CHARS, start - length)
-    places, reason = [], ""
-    for place in tqdm(range(start, start + N_EXAMPLES), "saliency", delay=2, leave=False, disable=None):
+    n_before = min(n_context - length if n_context else WARMUP_CHARS, start - length)
+    contexts = []
+    for place in range(start, start + n_examples):
         before, chars = ids[place - length - n_before : place - length], ids[place - length : place]
         with eval_mode(network):
             logits, _ = network(torch.cat([before, chars]).unsqueeze(0), only_last=True)
-        context = Context(before, chars, int(logits[0, -1, 1:].argmax()) + 1)
-        found: dict[str, Any] = {"predicted": ord(symbols[context.target])}
-        found["left_out"] = left_out(network, context)[::-1].round(4).tolist()
-        try:
-            attributions, difference = integrated_gradients(network, context)
-            found |= {"integrated": attributions[::-1].round(4).tolist(), "logit_difference": round(difference, 4)}
-        except UsageError as error:
-            reason = str(error)
-        except ImportError:
-            reason = "integrated gradients need captum: pip install 'charlm-torch[inspect]'"
-        places.append(found)
-    measures = [name for name in ("left_out", "integrated") if name in places[0]]
-    means = {name: np.abs([place[name] for place in places]).mean(axis=0) for name in measures}
+        contexts.append(Context(before, chars, int(logits[0, -1, 1:].argmax()) + 1))
+    bits = [left_out(network, context)[::-1] for context in _progress(contexts, "saliency, left out")]
+    places: list[dict[str, Any]] = [
+        {"predicted": ord(symbols[context.target]), "left_out": lost.round(4).tolist()}
+        for context, lost in zip(contexts, bits, strict=True)
+    ]
     section: Section = {
         "n_context": length,
-        "codepoints": [ord(symbols[i]) for i in ids[start - length : start + N_EXAMPLES].tolist()],
+        "codepoints": [ord(symbols[i]) for i in ids[start - length : start + n_examples].tolist()],
         "places": places,
-        "by_lag": {name: (mean / max(mean.sum(), 1e-12)).round(5).tolist() for name, mean in means.items()},
+        "by_lag": {"left_out": _shares_by_lag(bits)},
     }
-    if "integrated" in measures:
-        pairs = [(np.array(place["left_out"]), np.array(place["integrated"])) for place in places]
-        errors = [abs(b.sum() / place["logit_difference"] - 1) for (_, b), place in zip(pairs, places, strict=True)]
-        section["complete_places"] = int(np.sum(np.array(errors) <= 0.015))  # the numbers are rounded
+    try:
+        found = [
+            integrated_gradients(network, context) for context in _progress(contexts, "saliency, integrated gradients")
+        ]
+    except UsageError as error:
+        return section | {"note": str(error)}
+    except ImportError:
+        return section | {"note": "integrated gradients need captum: pip install 'charlm-torch[inspect]'"}
+    for place, (attributions, difference) in zip(places, found, strict=True):
+        place |= {"integrated": attributions[::-1].round(4).tolist(), "logit_difference": round(difference, 4)}
+    gradients = [attributions[::-1] for attributions, _ in found]
+    section["by_lag"]["integrated"] = _shares_by_lag(gradients)
+    section["complete_places"] = sum(is_complete(*each) for each in found)
+    if length > 1:
+        pairs = zip(bits, gradients, strict=True)
         section["rank_correlation"] = float(np.median([rank_correlation(abs(a), abs(b)) for a, b in pairs]))
-    return section | ({"note": reason} if reason else {})
+    return section
 
 
-def flow(model: LanguageModel, text: TextRange) -> Section:
+def _progress(contexts: Sequence[Context], name: str) -> Iterable[Context]:
+    bar: Iterable[Context] = tqdm(contexts, name, delay=2, leave=False, disable=no_bars(), dynamic_ncols=True)
+    return bar
+
+
+def _shares_by_lag(values: Sequence[Any]) -> list[float]:
+    mean = np.abs(values).mean(axis=0)
+    result: list[float] = (mean / max(mean.sum(), 1e-12)).round(5).tolist()
+    return result
+
+
+def flow(model: LanguageModel, text: TextRange, n_places: int = N_PLACES) -> Section:
     """Return the norms of the gradient by lag and by layer."""
-    found = gradient_flow(model.model, text)
+    found = gradient_flow(model.model, text, n_places=n_places)
     return {"lags": list(found.lags), "norms": found.norms.tolist()}
 
 

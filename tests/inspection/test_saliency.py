@@ -70,6 +70,16 @@ def test_leaving_out_equals_reading_with_index_0():
                 for chars in (context.chars, changed)
             ]
         assert bits[t] == pytest.approx((probs[0] / probs[1]).log2().item(), abs=1e-5)
+    np.testing.assert_allclose(left_out(model, context, batch_chars=1), bits, atol=1e-5)
+
+
+def test_a_logit_that_jumps_at_the_baseline_has_no_integrated_gradients():
+    pytest.importorskip("captum", reason="captum is not installed")
+    model = build("transformer", 9, n_embed=16, n_layers=2, head_size=8)
+    with torch.no_grad():
+        model.head.weight.mul_(5)
+    with pytest.raises(UsageError, match="transformer: the logit jumps at the zero vector"):
+        integrated_gradients(model, context_of(model))
 
 
 def test_rank_correlation_is_spearmans():
@@ -86,9 +96,9 @@ def test_gradients_of_a_linear_recurrence_shrink_by_its_factor():
             if name.startswith("weight_hh"):
                 weight.copy_(0.5 * torch.eye(6))
     text = TextRange(torch.randint(1, 9, (200,)), 0, 200)
-    flow = gradient_flow(model, text, lags=(1, 2, 4), n_places=4)
+    flow = gradient_flow(model, text, lags=(4, 1, 2), n_places=4)
     assert flow.norms.shape == (3, 1)
-    np.testing.assert_allclose(flow.norms[1:, 0] / flow.norms[0, 0], [0.5, 0.125], rtol=1e-5)
+    np.testing.assert_allclose(flow.norms[:, 0] / flow.norms[1, 0], [0.125, 1, 0.5], rtol=1e-5)
 
 
 def test_gradient_flow_has_a_column_for_each_layer_and_needs_a_state():
