@@ -69,11 +69,11 @@ def inspect(
     trained = TrainedModel.load(choose_checkpoint(run, folder), choose_device(device))
     text = open_text([trained], corpus, part, say)
     where = f"{text.name}, {text.part}"
+    network, n_chars = trained.model.model, text.ranges[0].n_chars
+    size = f"{trained.model.metadata.model}, {network.n_parameters:,} parameters, {network.device.type}"
     say(
-        f"inspecting {run or trained.path} ({trained.model.metadata.model}, {trained.model.model.n_parameters:,} parameters, "
-        f"{trained.model.model.device.type}) on {where}: "
-        f"units on {min(N_CHARS, text.ranges[0].n_chars):,} of {text.ranges[0].n_chars:,} characters, "
-        f"saliency of {N_EXAMPLES} predictions, gradient flow of {N_PLACES}"
+        f"inspecting {run or trained.path} ({size}) on {where}: units on {min(N_CHARS, n_chars):,} of {n_chars:,} "
+        f"characters, saliency of {N_EXAMPLES} predictions, gradient flow of {N_PLACES}"
     )
     log = run_log.log_of(trained.path.parent) if (trained.path.parent / run_log.METRICS).is_file() else []
     sections = report(trained.model, text.ranges[0], log)

@@ -176,8 +176,8 @@ def saliency(model: LanguageModel, text: TextRange, n_examples: int = N_EXAMPLES
         return section | {"note": str(error)}
     except ImportError:
         return section | {"note": "integrated gradients need captum: pip install 'charlm-torch[inspect]'"}
-    for place, (attributions, difference) in zip(places, found, strict=True):
-        place |= {"integrated": attributions[::-1].round(4).tolist(), "logit_difference": round(difference, 4)}
+    for entry, (attributions, difference) in zip(places, found, strict=True):
+        entry |= {"integrated": attributions[::-1].round(4).tolist(), "logit_difference": round(difference, 4)}
     gradients = [attributions[::-1] for attributions, _ in found]
     section["by_lag"]["integrated"] = _shares_by_lag(gradients)
     section["complete_places"] = sum(is_complete(*each) for each in found)
