@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from charlm.cli.completion import complete_runs
 from charlm.cli.options import FilePath, Name, folder_option, own_model_option
 from charlm.errors import OutputError, UsageError
 from charlm.files import atomic_write, check_replaceable
+from charlm.messages import say
 
 
 @click.command(
@@ -42,4 +42,4 @@ def export(run: str, file: Path, half: bool, force: bool, folder: Path) -> None:
         atomic_write(file, model_page(model, file.stem).encode())
     else:
         model.save(file, torch.float16 if half else None)
-    print(f"{file}: {file.stat().st_size:,} bytes", file=sys.stderr)
+    say(f"{file}: {file.stat().st_size:,} bytes")

@@ -21,19 +21,18 @@ from charlm.messages import say
     "--output",
     "-o",
     type=FilePath(path_type=Path, dir_okay=False),
-    default="curves.png",
-    show_default=True,
-    help="File: .png, .svg or .pdf.",
+    help="File: .png, .svg or .pdf. [default: curves.png, or embedding.png]",
 )
 @click.option("--over", type=click.Choice(["chars", "seconds"]), help="The x axis. [default: chars]")
 @click.option("--embedding", is_flag=True, help="Plot the map of one model's embedding instead.")
 @own_model_option
 @folder_option
-def plot(run: tuple[str, ...], output: Path, over: str | None, embedding: bool, folder: Path) -> None:
+def plot(run: tuple[str, ...], output: Path | None, over: str | None, embedding: bool, folder: Path) -> None:
     """See the command's help."""
     from charlm.experiments.plots import check_suffix
     from charlm.files import check_replaceable
 
+    output = output or Path("embedding.png" if embedding else "curves.png")
     check_suffix(output)
     check_replaceable(output)
     if embedding and (over or len(run) > 1):
@@ -49,5 +48,6 @@ def plot(run: tuple[str, ...], output: Path, over: str | None, embedding: bool, 
         plot_embedding(LanguageModel.load(checkpoint), run[0] if run else checkpoint.parent.name, output)
     else:
         folders = [runs.find_run(name, folder) for name in run] or runs.all_runs(folder)
-        plot_curves(read_curves(folders, over or "chars", say), over or "chars", output)
+        over = over or "chars"
+        plot_curves(read_curves(folders, over, say), over, output)
     say(f"plot: {output}")

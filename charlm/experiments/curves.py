@@ -113,7 +113,8 @@ def plot_curves(curves: Sequence[Curves], over: str, path: Path) -> None:
         ends = []
         for i, each in enumerate(curves):
             colour = COLOURS[i % len(COLOURS)]
-            axes.plot(*zip(*each.train, strict=True), color=colour, linewidth=0.8, alpha=0.5) if each.train else None
+            if each.train:
+                axes.plot(*zip(*each.train, strict=True), color=colour, linewidth=0.8, alpha=0.5)
             if each.valid:
                 axes.plot(
                     *zip(*each.valid, strict=True), color=colour, linewidth=2, marker="o" * (len(each.valid) == 1)

@@ -1,4 +1,4 @@
-"""Weights of n-gram experts: which of them the network trusts at each character.
+"""Weights of n-gram experts at each character.
 
 `lstm-ngram` predicts with p = softmax(W h_t + b + g_1 e_1 + ... + g_K e_K); this is g (models/lstm_ngram.py).
 

@@ -1,7 +1,7 @@
 """Gradient flow: the norm of d loss_t / d state_{t-k} by lag k and by layer.
 
-In a plain RNN it shrinks (or grows) exponentially with the lag, so that distant characters cannot be learned from; the
-gates of GRU and LSTM keep it up. This is the textbook's reason for gates.
+In a plain RNN it shrinks (or grows) exponentially with the lag, so that training learns nothing from distant
+characters; the gates of GRU and LSTM keep it from vanishing.
 
 References: Bengio, Simard, Frasconi (1994), Learning long-term dependencies with gradient descent is difficult, IEEE
 Transactions on Neural Networks 5(2); Pascanu, Mikolov, Bengio (2013), arXiv:1211.5063.
@@ -26,7 +26,7 @@ from charlm.models import CharModel
 from charlm.models.base import State
 
 LAGS = (1, 2, 4, 8, 16, 32, 64)
-N_PLACES = 32  # predictions over which norms are averaged
+N_POSITIONS = 32  # predictions over which norms are averaged
 WARMUP_CHARS = 64  # read before the first lag
 
 
@@ -36,8 +36,8 @@ class GradientFlow:
 
     Attributes:
         lags: k, in characters.
-        norms: mean norm of d loss_t / d state_{t-k} in nats, float64, (K, L); one column for all layers where the
-            state does not tell them apart.
+        norms: mean norm of d loss_t / d state_{t-k} in nats, float64, (K, L); a single column if the
+            tensors of the state have no common dimension of layers.
     """
 
     lags: Sequence[int]
@@ -45,15 +45,15 @@ class GradientFlow:
 
 
 def gradient_flow(
-    model: CharModel, text: TextRange, lags: Sequence[int] = LAGS, n_places: int = N_PLACES
+    model: CharModel, text: TextRange, lags: Sequence[int] = LAGS, n_positions: int = N_POSITIONS
 ) -> GradientFlow:
-    """Measure gradient flow at places spread evenly over a text.
+    """Measure gradient flow at positions spread evenly over a text.
 
     Args:
         model: one that carries a state of floating-point tensors.
         text: the characters to predict.
         lags: k.
-        n_places: number of predictions.
+        n_positions: number of predictions.
 
     Raises:
         UsageError: the model has no such state, or the text is too short.
@@ -61,22 +61,22 @@ def gradient_flow(
     if not model.uses_gradients:
         raise UsageError(f"{model.name} counts n-grams; it has no gradients")
     longest = max(lags) + WARMUP_CHARS
-    if text.n_chars <= longest + n_places:
-        raise UsageError(f"gradient flow needs more than {longest + n_places} characters, got {text.n_chars}")
-    places = np.linspace(text.first + longest, text.stop - 1, n_places).astype(int)
+    if text.n_chars <= longest + n_positions:
+        raise UsageError(f"gradient flow needs more than {longest + n_positions} characters, got {text.n_chars}")
+    positions = np.linspace(text.first + longest, text.stop - 1, n_positions).astype(int)
     with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
-        rows = [_norms(model, text.ids, int(place), lags) for place in places]
+        rows = [_norms(model, text.ids, int(position), lags) for position in positions]
     return GradientFlow(tuple(lags), np.array(rows).mean(axis=0))
 
 
-def _norms(model: CharModel, ids: Tensor, place: int, lags: Sequence[int]) -> list[list[float]]:
-    """Return the norms of the gradient of the loss at `place`, (K, L), from one forward and one backward pass.
+def _norms(model: CharModel, ids: Tensor, position: int, lags: Sequence[int]) -> list[list[float]]:
+    """Return the norms of the gradient of the loss at `position`, (K, L), from one forward and one backward pass.
 
-    The text is read in pieces that end where a state is wanted.
+    The text is read in chunks that end at the states of the lags.
     """
     distances = sorted(lags, reverse=True)
-    first = place - distances[0] - WARMUP_CHARS
-    chars = ids[first : place + 1].to(model.device).long().unsqueeze(0)
+    first = position - distances[0] - WARMUP_CHARS
+    chars = ids[first : position + 1].to(model.device).long().unsqueeze(0)
     with torch.no_grad():
         _, state = model.features(chars[:, :WARMUP_CHARS])
     states: list[list[Tensor]] = []
@@ -86,10 +86,10 @@ def _norms(model: CharModel, ids: Tensor, place: int, lags: Sequence[int]) -> li
         if not leaves:
             raise UsageError(f"{model.name}: gradient flow needs a model that carries a state with gradients")
         states.append(leaves)
-        piece = chars[:, place - distance - first : place - following - first]
+        chunk = chars[:, position - distance - first : position - following - first]
         if following:
-            _, state = model.features(piece, state)
-    logits, _ = model(piece, state, only_last=True)
+            _, state = model.features(chunk, state)
+    logits, _ = model(chunk, state, only_last=True)
     loss = F.cross_entropy(logits[:, -1], chars[0, -1:])
     flat = [leaf for leaves in states for leaf in leaves]
     gradients = iter(torch.autograd.grad(loss, flat, allow_unused=True, materialize_grads=True))

@@ -1,4 +1,4 @@
-"""A model as one HTML file that runs it: writes, measures a text, shows units and the embedding.
+"""A model as one HTML file that runs it: it samples text, scores text, shows units and the embedding.
 
 The page computes what generation/numpy_recurrent.py computes, in JavaScript (page/engine.js, page/sampler.js).
 
@@ -27,7 +27,7 @@ from charlm.inspection.html import document
 
 SCRIPTS = ("engine.js", "sampler.js", "textview.js", "embedding.js", "app.js")
 ARCHITECTURES = "char3, loop, concat, rnn, gru, lstm, their scratch twins, awd-lstm"
-HALF_LOSS = 1e-4  # weights are stored in float16 if this costs at most so many bits per character
+MAX_FLOAT16_COST = 1e-4  # bits per character; above it, weights are stored in float32
 PROBE_CHARS = 500  # sampled characters on which the cost of float16 is measured
 
 
@@ -54,7 +54,7 @@ def model_page(model: TextGenerator, title: str) -> str:
         "symbols": metadata.vocab.codepoints.tolist(),
         "is_bytes": metadata.is_bytes,
         "lower": bool(metadata.recipe.get("lower")),
-        "unit": "byte" if metadata.is_bytes else "character",
+        "unit": _unit(model),
         "model": model_spec(stepper, model),
         "line_limit": _line_limit(model),
         "embedding": [
@@ -69,8 +69,8 @@ def model_page(model: TextGenerator, title: str) -> str:
 def model_spec(stepper: RecurrentStepper, model: TextGenerator) -> dict[str, Any]:
     """Return the layers of a recurrent model for engine.js.
 
-    Arrays are given as [start, size] in one vector of numbers, `weights`: base64 of float16 if that costs no bits, else
-    of float32, little-endian. Matrices are (n_out, n_in).
+    Arrays are given as [start, size] in one vector of numbers, `weights`: base64 of little-endian
+    float16, or of float32 if `float16_cost` is above `MAX_FLOAT16_COST`. Matrices are (n_out, n_in).
     """
     layers = stepper.layers
     arrays: list[NDArray[Any]] = []
@@ -96,13 +96,13 @@ def model_spec(stepper: RecurrentStepper, model: TextGenerator) -> dict[str, Any
         "head": [[put(array) for array in layer] for layer in stepper.head],
     }
     weights = np.concatenate(arrays).astype("<f4")
-    spec["is_half"] = half_loss(stepper, model) <= HALF_LOSS
+    spec["is_half"] = float16_cost(stepper, model) <= MAX_FLOAT16_COST
     data = weights.astype("<f2" if spec["is_half"] else "<f4").tobytes()
     return spec | {"weights": base64.b64encode(data).decode()}
 
 
-def half_loss(stepper: RecurrentStepper, model: TextGenerator) -> float:
-    """Return what float16 weights cost on text that the model samples, in bits per character; nan if they overflow.
+def float16_cost(stepper: RecurrentStepper, model: TextGenerator) -> float:
+    """Return the cost of float16 weights on sampled text, in bits per character; nan if they overflow.
 
     This is the Kullback-Leibler divergence of the predictions with rounded weights from those with the full ones.
     """
@@ -117,6 +117,8 @@ def half_loss(stepper: RecurrentStepper, model: TextGenerator) -> float:
 
 
 def _rounded(stepper: RecurrentStepper) -> RecurrentStepper:
+    """Return a model with its weights rounded to float16."""
+
     def half(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float16).astype(np.float32)
 
@@ -153,6 +155,10 @@ def _line_limit(model: TextGenerator) -> dict[str, Any] | None:
     return {"limits": limit.limits, "longest": longest, "line_break": limit.line_break}
 
 
+def _unit(model: TextGenerator) -> str:
+    return "byte" if model.metadata.is_bytes else "character"
+
+
 def _summary(model: TextGenerator) -> str:
     metadata = model.metadata
     return f"A character-level language model ({metadata.model}) trained on {metadata.corpus.get('name', 'a text')}."
@@ -160,11 +166,14 @@ def _summary(model: TextGenerator) -> str:
 
 def _about(model: TextGenerator) -> list[tuple[str, str]]:
     """Return names and values for the page's last section."""
-    metadata, unit = model.metadata, "byte" if model.metadata.is_bytes else "character"
-    rows = [("architecture", metadata.model)]
-    rows.append(("options", ", ".join(f"{name} {value}" for name, value in metadata.options.items())))
-    rows.append(("text", f"{metadata.corpus.get('name', '?')}, {metadata.corpus.get('n_chars', 0):,} {unit}s"))
-    rows.append(("vocabulary", f"{len(model.vocab) - 1} {unit}s"))
+    metadata = model.metadata
+    unit = _unit(model)
+    rows = [
+        ("architecture", metadata.model),
+        ("options", ", ".join(f"{name} {value}" for name, value in metadata.options.items())),
+        ("text", f"{metadata.corpus.get('name', '?')}, {metadata.corpus.get('n_chars', 0):,} {unit}s"),
+        ("vocabulary", f"{len(model.vocab) - 1} {unit}s"),
+    ]
     for part in ("valid", "test"):
         nats = metadata.result.get(f"{part}_nats")
         if nats is not None:

@@ -1,4 +1,4 @@
-"""Properties of the characters of a text that a unit may tell: inside quotes, in a word, in the second half of a line.
+"""Properties of characters that a unit may detect: inside quotes, in a word, in the second half of a line.
 
 Each is a truth value at each character, known once that character has been read.
 

@@ -1,9 +1,9 @@
-"""Units: the activations of a model's last hidden layer, and the properties of the text that they tell.
+"""Units: the activations of a model's last hidden layer, and the properties of the text that they detect.
 
-A unit tells a property as well as its area under the ROC curve says: the probability that its activation is higher at a
-random character with the property than at one without. 0.5 is chance; a unit with an area below 0.5 tells the
-property by low activations. The best unit is chosen on the first half of the text and its area is that of the second
-half. The control is the area with the property shuffled.
+The area under the ROC curve (AUC) of a unit is the probability that its activation is higher at a random character with
+the property than at one without. 0.5 is chance; below 0.5, low activations mean the property. The best unit is chosen
+on the first half of the text, and its AUC is measured on the second half. The control is the AUC with the property
+shuffled.
 
 References: Karpathy, Johnson, Fei-Fei (2016), Visualizing and understanding recurrent networks, arXiv:1506.02078;
 Hanley and McNeil (1982), The meaning and use of the area under a ROC curve, Radiology 143(1).
@@ -33,12 +33,12 @@ Numbers = NDArray[Any]
 
 @dataclass(frozen=True)
 class UnitScore:
-    """The unit that tells a property best.
+    """The unit that detects a property best.
 
     Attributes:
         name: of the property.
         unit: index of the unit.
-        auc: area under the ROC curve on the second half of the text, above 0.5 if the unit tells the property.
+        auc: area under the ROC curve on the second half of the text, above 0.5 if the unit detects the property.
         sign: 1 if high activations mean the property, -1 if low ones do.
         control: area of the same unit on the same text with the property shuffled.
         share: share of the characters with the property.
@@ -84,7 +84,7 @@ def activations(model: LanguageModel, text: TextRange) -> Numbers:
     return result
 
 
-def areas(values: Numbers, truth: Truth) -> Numbers:
+def roc_aucs(values: Numbers, truth: Truth) -> Numbers:
     """Return the area under the ROC curve of each unit, float64, (H,): (R_1 - n_1 (n_1 + 1) / 2) / (n_0 n_1).
 
     Args:
@@ -105,7 +105,7 @@ def areas(values: Numbers, truth: Truth) -> Numbers:
 
 
 def best_units(values: Numbers, properties: Mapping[str, Truth], seed: int = 0) -> list[UnitScore]:
-    """Return, for each property, the unit that tells it best, the best-told property first.
+    """Return, for each property, the unit that detects it best, the highest AUC first.
 
     Properties that hardly occur, or hardly ever do not, are left out.
 
@@ -120,11 +120,11 @@ def best_units(values: Numbers, properties: Mapping[str, Truth], seed: int = 0) 
         parts = truth[:half], truth[half:]
         if any(min(part.sum(), (~part).sum()) < MIN_CHARS for part in parts):
             continue
-        first = areas(values[:half], parts[0])
+        first = roc_aucs(values[:half], parts[0])
         unit = int(np.abs(first - 0.5).argmax())
         sign = 1 if first[unit] >= 0.5 else -1
         signed = sign * values[half:, unit : unit + 1]
         shuffled = np.random.default_rng(seed).permutation(parts[1])
-        auc, control = (float(areas(signed, part)[0]) for part in (parts[1], shuffled))
+        auc, control = (float(roc_aucs(signed, part)[0]) for part in (parts[1], shuffled))
         found.append(UnitScore(name, unit, auc, sign, control, float(truth.mean())))
     return sorted(found, key=lambda score: -score.auc)

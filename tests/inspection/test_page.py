@@ -8,7 +8,7 @@ from charlm.data.vocab import Vocab
 from charlm.errors import UsageError
 from charlm.generation.generator import load_numpy
 from charlm.generation.language_model import LanguageModel
-from charlm.inspection.page import HALF_LOSS, half_loss, model_page
+from charlm.inspection.page import MAX_FLOAT16_COST, float16_cost, model_page
 from charlm.models import MODELS, build
 from charlm.storage import runs
 from charlm.storage.checkpoint import Metadata
@@ -244,10 +244,10 @@ def test_other_architectures_are_refused_in_one_line(name):
 
 def test_float16_is_used_only_where_it_costs_no_bits():
     model = make("lstm")
-    assert half_loss(model.stepper(), model) == 0
+    assert float16_cost(model.stepper(), model) == 0
     with torch.no_grad():
         model.model.head[2].weight.mul_(1.0001)
-    assert 0 < half_loss(model.stepper(), model) < HALF_LOSS
+    assert 0 < float16_cost(model.stepper(), model) < MAX_FLOAT16_COST
     with torch.no_grad():
         model.model.head[2].weight[1, 1] = 1e6
-    assert not half_loss(model.stepper(), model) <= HALF_LOSS
+    assert not float16_cost(model.stepper(), model) <= MAX_FLOAT16_COST

@@ -11,7 +11,7 @@ from charlm.generation.language_model import LanguageModel
 from charlm.inspection.embedding import neighbours, principal_components
 from charlm.inspection.experts import expert_names, expert_weights
 from charlm.inspection.properties import PROPERTIES, bracket_depth, in_quotes, late_in_line, word_position
-from charlm.inspection.units import activations, areas, best_units
+from charlm.inspection.units import activations, best_units, roc_aucs
 from charlm.models import build
 from charlm.storage.checkpoint import Metadata
 
@@ -53,7 +53,7 @@ def test_an_area_is_the_share_of_pairs_in_the_right_order():
     truth = generator.random(40) < 0.4
     with_it, without = values[truth][:, None], values[~truth][None]
     expected = ((with_it > without) + 0.5 * (with_it == without)).mean(axis=(0, 1))
-    np.testing.assert_allclose(areas(values, truth), expected)
+    np.testing.assert_allclose(roc_aucs(values, truth), expected)
 
 
 def test_the_best_unit_is_found_with_its_sign_and_its_control_is_chance():

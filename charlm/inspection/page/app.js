@@ -12,7 +12,7 @@ const symbols = ["\ufffd", ...data.symbols.map((point) => String.fromCodePoint(p
 const indexOf = new Map(symbols.map((symbol, id) => [symbol, id]));
 const view = new TextView(byId("text"), byId("details"));
 const channel = new MessageChannel(); // wakes `work`; a timer would wait for 4 ms each time
-let hiddens = []; // last layer's state before each item: what the prediction was made from
+let hiddens = []; // last layer's state before each item: the prediction's input
 let unit = 0;
 let sampling = null; // of the text that is being written: {uniform, limit}; null for a text that was only read
 let job = null; // in progress: {items, note, began, n}
@@ -23,7 +23,7 @@ function encode(text) {
   return Array.from(lower, (symbol) => indexOf.get(symbol) ?? 0);
 }
 
-// Begin a text: read what stands before its first character.
+// Begin a text: clear the view and read the line break that precedes the first character.
 function restart() {
   model.reset();
   model.read(data.model.bos_id);
@@ -32,7 +32,7 @@ function restart() {
   sampling = null;
 }
 
-// Read one character; return its item: how surprising it was and what else was likely.
+// Read one character; return its item: bits, rank and the likeliest characters.
 function readItem(id, logits, kind) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
   const exps = logits.map((x) => Math.exp(x - largest));
@@ -89,7 +89,7 @@ function seed() {
   return /^\d{1,20}$/.test(text) && BigInt(text) < 1n << 64n ? BigInt(text) : null;
 }
 
-// Return how to write, {seed, n, temperature, topP}; null after saying what is wrong.
+// Return the options of sampling, {seed, n, temperature, topP}; undefined after a message if one is invalid.
 function options() {
   const n = byId("length").valueAsNumber, given = seed();
   if (given === null) return void status("The seed must be a whole number from 0 to 18446744073709551615.");
@@ -97,27 +97,27 @@ function options() {
   return { seed: given, n, temperature: byId("temperature").valueAsNumber, topP: byId("top-p").valueAsNumber };
 }
 
-// Sampling of the text with these indices: the seed's random numbers, and the length of the current line.
+// Start the stream of random numbers of a seed, and the limit of line length after the text with these indices.
 function startSampling(seed, ids) {
   sampling = { uniform: uniformStream(seed), limit: data.line_limit && new LineLimit(data.line_limit, ids) };
 }
 
 function write() {
-  const how = options();
-  if (!how) return;
+  const chosen = options();
+  if (!chosen) return;
   const { ids, note } = input();
   restart();
-  startSampling(how.seed, ids);
-  start(readingThenWriting(ids, how.n, how), note);
+  startSampling(chosen.seed, ids);
+  start(readingThenWriting(ids, chosen.n, chosen), note);
 }
 
-// Write on where the text ends, with the same stream of random numbers: as if more characters had been asked for.
-function goOn() {
-  const how = options();
-  if (!how || job) return;
-  if (view.items.length + how.n > MAX_TEXT) return status("The text is as long as this page shows; Write begins anew.");
-  if (!sampling) startSampling(how.seed, view.items.map((item) => item.id));
-  start(writing(how.n, how), "");
+// Continue the text with the same stream of random numbers, as one longer sample would.
+function continueText() {
+  const chosen = options();
+  if (!chosen || job) return;
+  if (view.items.length + chosen.n > MAX_TEXT) return status("The text is as long as this page shows; Write begins anew.");
+  if (!sampling) startSampling(chosen.seed, view.items.map((item) => item.id));
+  start(writing(chosen.n, chosen), "");
 }
 
 function measure() {
@@ -195,7 +195,7 @@ function fillIn() {
   }
   channel.port1.onmessage = work;
   byId("write").addEventListener("click", write);
-  byId("continue").addEventListener("click", goOn);
+  byId("continue").addEventListener("click", continueText);
   byId("stop").addEventListener("click", stop);
   byId("measure").addEventListener("click", measure);
   byId("colour").addEventListener("change", recolour);

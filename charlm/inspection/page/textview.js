@@ -64,10 +64,10 @@ class TextView {
 
   // Return the index of the character above (-1) or below (1) the selected one.
   inOtherRow(direction) {
-    const start = this.place(Math.max(0, this.selected)), isSame = (a, b) => Math.abs(a.middle - b.middle) < 5;
+    const start = this.position(Math.max(0, this.selected)), isSame = (a, b) => Math.abs(a.middle - b.middle) < 5;
     let best = this.selected, distance = Infinity, row = null;
     for (let i = this.selected + direction; i >= 0 && i < this.spans.length; i += direction) {
-      const here = this.place(i);
+      const here = this.position(i);
       if (!row && isSame(here, start)) continue;
       row ??= here;
       if (!isSame(here, row)) break;
@@ -76,8 +76,8 @@ class TextView {
     return best;
   }
 
-  // Return where a character stands, in pixels. A line break has no box: it stands after the character before it.
-  place(index) {
+  // Return the position of a character, in pixels. A line break has no box: its position is the end of the one before.
+  position(index) {
     const span = this.spans[index], before = span.previousSibling;
     const boxed = span.getBoundingClientRect().height ? span : before ?? span.parentNode;
     const { left, right, top, bottom } = boxed.getBoundingClientRect();
