@@ -26,7 +26,7 @@ from charlm.models import CharModel
 from charlm.models.base import State
 
 LAGS = (1, 2, 4, 8, 16, 32, 64)
-N_POSITIONS = 32  # predictions over which norms are averaged
+N_PLACES = 32  # predictions over which norms are averaged
 WARMUP_CHARS = 64  # read before the first lag
 
 
@@ -45,7 +45,7 @@ class GradientFlow:
 
 
 def gradient_flow(
-    model: CharModel, text: TextRange, lags: Sequence[int] = LAGS, n_positions: int = N_POSITIONS
+    model: CharModel, text: TextRange, lags: Sequence[int] = LAGS, n_places: int = N_PLACES
 ) -> GradientFlow:
     """Measure gradient flow at positions spread evenly over a text.
 
@@ -53,7 +53,7 @@ def gradient_flow(
         model: one that carries a state of floating-point tensors.
         text: the characters to predict.
         lags: k.
-        n_positions: number of predictions.
+        n_places: number of predictions.
 
     Raises:
         UsageError: the model has no such state, or the text is too short.
@@ -61,9 +61,9 @@ def gradient_flow(
     if not model.uses_gradients:
         raise UsageError(f"{model.name} counts n-grams; it has no gradients")
     longest = max(lags) + WARMUP_CHARS
-    if text.n_chars <= longest + n_positions:
-        raise UsageError(f"gradient flow needs more than {longest + n_positions} characters, got {text.n_chars}")
-    positions = np.linspace(text.first + longest, text.stop - 1, n_positions).astype(int)
+    if text.n_chars <= longest + n_places:
+        raise UsageError(f"gradient flow needs more than {longest + n_places} characters, got {text.n_chars}")
+    positions = np.linspace(text.first + longest, text.stop - 1, n_places).astype(int)
     with eval_mode(model, gradients=True), torch.backends.cudnn.flags(enabled=False):
         rows = [_norms(model, text.ids, int(position), lags) for position in positions]
     return GradientFlow(tuple(lags), np.array(rows).mean(axis=0))

@@ -96,7 +96,7 @@ def test_gradients_of_a_linear_recurrence_shrink_by_its_factor():
             if name.startswith("weight_hh"):
                 weight.copy_(0.5 * torch.eye(6))
     text = TextRange(torch.randint(1, 9, (200,)), 0, 200)
-    flow = gradient_flow(model, text, lags=(4, 1, 2), n_positions=4)
+    flow = gradient_flow(model, text, lags=(4, 1, 2), n_places=4)
     assert flow.norms.shape == (3, 1)
     np.testing.assert_allclose(flow.norms[:, 0] / flow.norms[1, 0], [0.125, 1, 0.5], rtol=1e-5)
 

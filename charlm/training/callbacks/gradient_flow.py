@@ -8,7 +8,7 @@ from charlm.inspection.gradient_flow import gradient_flow
 from charlm.training.loop import Callback, TrainState
 
 LAGS = (1, 4, 16, 64)
-N_POSITIONS = 8
+N_PLACES = 8
 
 
 class MeasureGradientFlow(Callback):
@@ -29,7 +29,7 @@ class MeasureGradientFlow(Callback):
         if "sample" not in state.logs:
             return
         try:
-            flow = gradient_flow(state.model, self.text, LAGS, N_POSITIONS)
+            flow = gradient_flow(state.model, self.text, LAGS, N_PLACES)
         except UsageError:
             return
         state.logs["gradient_flow"] = {
