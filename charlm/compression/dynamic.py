@@ -45,7 +45,7 @@ class DynamicPredictor(ModelPredictor):
         self.network, self.interval = network, interval
         self.trained = network.counts.arrays()
         metadata = model.metadata
-        super().__init__(TorchStepper(network), metadata.vocab, lower=bool(metadata.recipe.get("lower")))
+        super().__init__(TorchStepper(network), metadata.vocab, lower=metadata.is_lower)
 
     def reset(self) -> None:
         """Return to the counts of the training text."""

@@ -86,7 +86,7 @@ def _model_predictor(path: Path, n_lanes: int) -> Predictor:
         generator = LanguageModel.load(path)
     stepper = generator.stepper(n_lanes if n_lanes > 1 else None)
     metadata = generator.metadata
-    return ModelPredictor(stepper, metadata.vocab, n_lanes, metadata.n_context, bool(metadata.recipe.get("lower")))
+    return ModelPredictor(stepper, metadata.vocab, n_lanes, metadata.n_context, metadata.is_lower)
 
 
 def sha256_of(path: Path) -> str:

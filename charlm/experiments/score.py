@@ -31,7 +31,7 @@ class TextToScore:
         stream: bytes of the whole text.
         ranges: its characters for each model.
         is_bytes: the models' symbols are bytes.
-        lower: the models read lower case.
+        is_lower: the models read lower case.
     """
 
     models: Sequence[TrainedModel]
@@ -40,12 +40,12 @@ class TextToScore:
     stream: ByteStream
     ranges: list[TextRange]
     is_bytes: bool
-    lower: bool
+    is_lower: bool
 
     def codepoints(self) -> Iterator[Codepoints]:
         """Yield the characters to score, in blocks."""
         position, first, stop = 0, self.ranges[0].first, self.ranges[0].stop
-        for block in decode_stream(self.stream, self.name, self.is_bytes, self.lower):
+        for block in decode_stream(self.stream, self.name, self.is_bytes, self.is_lower):
             inside = block[max(0, first - position) : max(0, stop - position)]
             position += len(block)
             if len(inside):
@@ -70,21 +70,21 @@ def open_text(
     Raises:
         CharlmError: a text, an option or a model that cannot be used.
     """
-    first = models[0]
-    kinds = {(trained.model.metadata.is_bytes, bool(trained.model.metadata.recipe.get("lower"))) for trained in models}
+    first, *others = models
+    kinds = {(trained.model.metadata.is_bytes, trained.model.metadata.is_lower) for trained in models}
     if len(kinds) > 1:
         raise UsageError("models of bytes and of characters, or of lower case and not, cannot score one text together")
-    stream = named_texts.open_texts(sources_of(first, sources))
-    ranges = []
-    for trained in models:
-        corpus = read_text(trained, sources, announce, stream)
-        if trained is first:
-            part, start, stop = part_bounds(first, corpus, part, is_other=bool(sources))
-            name = corpus.name
-        ids = to_device_if_fits(corpus.ids, trained.model.model.device)
-        ranges.append(TextRange(ids, start, stop, corpus.vocab.bos_id))
-    is_bytes, lower = kinds.pop()
-    return TextToScore(models, name, str(part), stream, ranges, is_bytes, lower)
+    names = sources_of(first, sources)
+    stream = named_texts.open_texts(names)
+    corpus = read_text(first, sources, announce, stream)
+    part, start, stop = part_bounds(first, corpus, part, is_other=bool(sources))
+    corpora = [corpus, *(read_text(trained, names, announce, stream) for trained in others)]
+    ranges = [
+        TextRange(to_device_if_fits(corpus.ids, trained.model.model.device), start, stop, corpus.vocab.bos_id)
+        for trained, corpus in zip(models, corpora, strict=True)
+    ]
+    is_bytes, is_lower = kinds.pop()
+    return TextToScore(models, corpus.name, part, stream, ranges, is_bytes, is_lower)
 
 
 def split_arguments(arguments: Sequence[str], folder: Path) -> tuple[Sequence[str], str | None]:

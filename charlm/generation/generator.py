@@ -76,7 +76,7 @@ class TextGenerator:
         checked_choice("unknown", unknown, UNKNOWN)
         text = checked_text("text", text)
         text = text if self.vocab.is_bytes else text.removeprefix("\ufeff")
-        text = text.lower() if self.metadata.recipe.get("lower") else text
+        text = text.lower() if self.metadata.is_lower else text
         missing = "" if unknown == "map" else self.vocab.unknown(text)
         if missing and unknown == "error":
             raise DataError(

@@ -99,17 +99,13 @@ def check_compatible(models: Sequence[LanguageModel]) -> None:
     for i, model in enumerate(models[1:], start=2):
         for what, differs in (
             ("bytes or characters", model.metadata.is_bytes != first.metadata.is_bytes),
-            ("lower case", _lower(model) != _lower(first)),
+            ("lower case", model.metadata.is_lower != first.metadata.is_lower),
             ("vocabulary", model.vocab != first.vocab),
         ):
             if differs:
                 raise UsageError(
                     f"models 1 and {i} differ in: {what}; a mixture needs models that encode a text in the same way"
                 )
-
-
-def _lower(model: LanguageModel) -> bool:
-    return bool(model.metadata.recipe.get("lower"))
 
 
 def mix(models: Sequence[LanguageModel], weights: Sequence[float]) -> LanguageModel:

@@ -53,7 +53,7 @@ def model_page(model: TextGenerator, title: str) -> str:
         "summary": _summary(model),
         "symbols": metadata.vocab.codepoints.tolist(),
         "is_bytes": metadata.is_bytes,
-        "lower": bool(metadata.recipe.get("lower")),
+        "lower": metadata.is_lower,
         "unit": _unit(model),
         "model": model_spec(stepper, model),
         "line_limit": _line_limit(model),

@@ -84,9 +84,9 @@ def score_blocks(
         n_likely: K.
         block_chars: N; the last block is shorter.
     """
-    streams = [_cut(_scores(*pair, n_likely), block_chars) for pair in zip(models, texts, strict=True)]
+    streams = [_rechunk(_scores(*pair, n_likely), block_chars) for pair in zip(models, texts, strict=True)]
     offset = 0
-    for (chars,), *columns in zip(_cut(((block,) for block in codepoints), block_chars), *streams, strict=True):
+    for (chars,), *columns in zip(_rechunk(((block,) for block in codepoints), block_chars), *streams, strict=True):
         yield Block(offset, chars, [Scores(*arrays) for arrays in columns])
         offset += len(chars)
 
@@ -100,21 +100,21 @@ def _scores(model: LanguageModel, text: TextRange, n_likely: int) -> Iterator[tu
                 logits, targets = next(chunks)
             except StopIteration:
                 return
-            arrays = _of_chunk(logits.float(), targets, n_likely)
+            arrays = _chunk_scores(logits.float(), targets, n_likely)
         yield arrays
 
 
-def _of_chunk(logits: Tensor, targets: Tensor, n_likely: int) -> tuple[NDArray[Any], ...]:
+def _chunk_scores(logits: Tensor, targets: Tensor, n_likely: int) -> tuple[NDArray[Any], ...]:
     """Return the arrays of `Scores` from logits, (N, V), and targets, (N,)."""
     nats = F.cross_entropy(logits, targets, reduction="none").double()
     own = logits.gather(1, targets.unsqueeze(1))
-    before = (logits == own) & (torch.arange(logits.shape[1], device=logits.device) < targets.unsqueeze(1))
-    ranks = 1 + ((logits > own) | before).sum(dim=1)
+    tied_before = (logits == own) & (torch.arange(logits.shape[1], device=logits.device) < targets.unsqueeze(1))
+    ranks = 1 + ((logits > own) | tied_before).sum(dim=1)
     log_probs, likely = logits.log_softmax(dim=1)[:, 1:].topk(min(n_likely, logits.shape[1] - 1))
     return tuple(t.cpu().numpy() for t in (nats / math.log(2), ranks, likely + 1, log_probs.double().exp()))
 
 
-def _cut(chunks: Iterable[tuple[NDArray[Any], ...]], size: int) -> Iterator[tuple[NDArray[Any], ...]]:
+def _rechunk(chunks: Iterable[tuple[NDArray[Any], ...]], size: int) -> Iterator[tuple[NDArray[Any], ...]]:
     """Cut consecutive rows of arrays into blocks of `size` rows; the last one may be shorter."""
     pending: list[tuple[NDArray[Any], ...]] = []
     n = 0

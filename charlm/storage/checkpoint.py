@@ -75,6 +75,11 @@ class Metadata:
         return Vocab(self.symbols, self.is_bytes)
 
     @property
+    def is_lower(self) -> bool:
+        """Texts are converted to lower case."""
+        return bool(self.recipe.get("lower"))
+
+    @property
     def longest_line(self) -> int | None:
         """Length of the longest line of the training part, in symbols; None in older files, and without line breaks."""
         found: int | None = self.corpus.get("longest_line")

@@ -79,7 +79,7 @@ def test_a_missing_text_and_a_folder_without_texts_are_refused(exit_code, home, 
     assert "no .txt files" in empty
 
 
-def test_a_checkpoint_that_does_not_name_its_text_scores_another_one(exit_code, tmp_path, capsys):
+def test_a_checkpoint_that_does_not_name_its_text_scores_another_one(call, exit_code, tmp_path, capsys):
     vocab = Vocab(map(ord, MISPRINT))
     model = build("char3", len(vocab))
     metadata = Metadata("char3", model.config, len(vocab), vocab.codepoints.tolist(), False, model.n_context)
@@ -89,6 +89,7 @@ def test_a_checkpoint_that_does_not_name_its_text_scores_another_one(exit_code, 
     capsys.readouterr()
     assert exit_code(f"score {tmp_path / 'bare.safetensors'}") == 2
     assert "name a text with --corpus" in capsys.readouterr().err
+    assert "best: counts" in call(f"score counts {tmp_path / 'bare.safetensors'}")[0]  # the text of the first model
 
 
 def test_the_page_of_a_score_shows_text_and_predictions(call, tmp_path, open_page):
