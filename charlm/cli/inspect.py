@@ -16,17 +16,18 @@ from charlm.cli.options import (
     folder_option,
     json_option,
     own_model_option,
+    part_option,
 )
 from charlm.cli.table import table
 from charlm.errors import UsageError
-from charlm.files import atomic_write
+from charlm.files import atomic_write, check_replaceable
 from charlm.messages import say
 
 
 @click.command(
-    help="What a trained model RUN has learned: training curves, embedding, output biases, units and what they tell, "
-    "how far back it looks, gradient flow, trust in n-gram experts. Prints the best units; --html writes a page with "
-    "all sections. Integrated gradients need the extra `inspect`."
+    help="What a trained model RUN has learned: training curves, embedding, output biases, properties that its units "
+    "detect, how far back it looks, gradient flow, weights of n-gram experts. Prints the best units; --html writes a "
+    "page with all sections. Integrated gradients need the extra `inspect`."
 )
 @click.argument("run", type=Name(), required=False, shell_complete=complete_runs)
 @click.option(
@@ -35,11 +36,7 @@ from charlm.messages import say
     multiple=True,
     help="The text to read: name, file, folder or - (standard input). Repeatable.",
 )
-@click.option(
-    "--part",
-    type=click.Choice(["train", "valid", "test", "all"]),
-    help="Part of the text. [default: test; all of another text]",
-)
+@part_option
 @click.option("--html", type=FilePath(path_type=Path, dir_okay=False), help="Write the report as a page.")
 @own_model_option
 @folder_option
@@ -57,6 +54,8 @@ def inspect(
     """See the command's help."""
     if html is not None and as_json:
         raise UsageError("--html and --json exclude each other")
+    if html is not None:
+        check_replaceable(html)
 
     from charlm.experiments.score import open_text
     from charlm.experiments.trained_models import TrainedModel

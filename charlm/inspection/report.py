@@ -123,7 +123,7 @@ def head(model: LanguageModel) -> Section:
 
 
 def units(model: LanguageModel, text: TextRange) -> Section:
-    """Return the unit that tells each property best, and the activations of these units on the first characters."""
+    """Return the unit that detects each property best, and the activations of these units on the first characters."""
     part = replace(text, stop=min(text.stop, text.first + N_CHARS))
     values, chars = activations(model, part), _chars(model, part)
     found = best_units(values, {name: function(chars) for name, function in PROPERTIES.items()})
