@@ -21,7 +21,7 @@ from charlm.messages import say
     "--output",
     "-o",
     type=FilePath(path_type=Path, dir_okay=False),
-    help="File: .png, .svg or .pdf. [default: curves.png, or embedding.png]",
+    help="File: .png, .svg or .pdf. [default: curves.png; embedding.png with --embedding]",
 )
 @click.option("--over", type=click.Choice(["chars", "seconds"]), help="The x axis. [default: chars]")
 @click.option("--embedding", is_flag=True, help="Plot the map of one model's embedding instead.")
