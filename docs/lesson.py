@@ -29,7 +29,7 @@ from charlm.evaluation.metrics import nats_per_char
 from charlm.evaluation.protocol import TextRange, evaluate, evaluate_feed
 from charlm.generation import LanguageModel
 from charlm.inspection import (
-    Places,
+    Surprises,
     activations,
     best_units,
     gradient_flow,
@@ -435,10 +435,10 @@ print(coloured(score(gru, misprinted), truecolor=True))
 # %%
 packaged = charlm.load("nietzsche")
 for name, model in (("trained here", gru), ("packaged", packaged)):
-    block, places = score(model, misprinted), Places(4, model.vocab.symbols)
-    places.add(block)
+    block, surprises = score(model, misprinted), Surprises(4, model.vocab.symbols)
+    surprises.add(block)
     print(f"{name}: {block.scores[0].bits.mean():.2f} bits per character")
-    for place in places.finish():
+    for place in surprises.finish():
         print(f"{place.bits:6.1f} bits: {place.before[-12:]!r:>16} {place.char!r}, expected {place.likely!r}")
 
 # %% [markdown]
