@@ -1,4 +1,4 @@
-"""What `charlm score` prints: a report, JSON or CSV for each character, a row for each line or file."""
+"""Output of `charlm score`: a report, JSON or CSV for each character, a row for each line or file."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def max_block_chars(n_lanes: int) -> int:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """Header of a compressed file.
 
     Attributes:
         model: SHA-256 of the model's file, or `NO_MODEL`.

@@ -26,7 +26,7 @@ _FACTOR = np.uint64(6_364_136_223_846_793_005)  # of Knuth's MMIX
 
 @dataclass(frozen=True)
 class Copies:
-    """What texts have in common with the training text.
+    """Passages that texts share with the training text.
 
     Attributes:
         n_grams: number of k-grams of the texts.

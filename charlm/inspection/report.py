@@ -1,4 +1,4 @@
-"""What a model has learned, in sections: curves, embedding, head, units, saliency, gradient flow, n-gram experts.
+"""Report on a trained model, in sections: curves, embedding, head, units, saliency, gradient flow, n-gram experts.
 
 Each section is a dictionary for JSON. Where an architecture (or an installation) has no such section, it is
 {"omitted": reason}.

@@ -1,6 +1,6 @@
 """Schema of a checkpoint's metadata: the type and range of every field, and limits for all of it.
 
-What depends on the architecture (the window, options, shapes of weights) is checked in weights.py.
+Values that depend on the architecture (window, options, shapes of weights) are checked in weights.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `charlm train` says before and after a training, as text of at most 80 columns."""
+"""Header and summary that `charlm train` prints, as text of at most 80 columns."""
 
 from __future__ import annotations
 

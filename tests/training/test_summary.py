@@ -1,4 +1,4 @@
-"""What is said after a training: the final losses, and the sentence about them."""
+"""Summary of a training: the final losses, and the sentence about overfitting."""
 
 import math
 
