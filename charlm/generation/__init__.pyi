@@ -1,6 +1,8 @@
 from .generator import TextGenerator
+from .hub_folder import save_hub_folder
 from .language_model import LanguageModel
 from .mixture import Mixture, mix
+from .onnx_export import onnx_model
 from .sampler import SamplingParams, Stepper
 
 __all__ = [
@@ -10,4 +12,6 @@ __all__ = [
     "Stepper",
     "TextGenerator",
     "mix",
+    "onnx_model",
+    "save_hub_folder",
 ]

@@ -14,6 +14,7 @@ from charlm.storage.run_log import METRICS, has_result, result_of
 
 FOLDER = Path("checkpoints")
 RECIPE, BEST, LAST = "recipe.toml", "best.safetensors", "last.safetensors"
+HUB = "model.safetensors"  # in a folder for model hubs
 START = "start.safetensors"  # the model that a training began with, while its counts are needed
 MAX_NAME_BYTES = 255  # of a file system
 _UNSAVED = re.compile(  # files that a training writes before its first save
@@ -151,10 +152,10 @@ def default_checkpoint(folder: Path = FOLDER) -> tuple[Path, str]:
 
 
 def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
-    """Return the checkpoint of a run: its best, else its last.
+    """Return the checkpoint of a run, its best or else its last, or of a folder for model hubs.
 
     Args:
-        name: a run, a file, or "nietzsche" for the packaged model; None for the newest finished run, else the
+        name: a run, a folder, a file, or "nietzsche" for the packaged model; None for the newest finished run, else the
             packaged model.
         folder: folder of the runs.
 
@@ -177,7 +178,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
 
 
 def _checkpoint(run: Path) -> Path | None:
-    files = (run / BEST, run / LAST)
+    files = (run / BEST, run / LAST, run / HUB)
     return next((file for file in files if _is_file(file)), None)
 
 

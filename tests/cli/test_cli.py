@@ -321,6 +321,33 @@ def test_an_exported_model_samples_the_same_text_and_float16_is_smaller(call, ho
     assert len(call("sample half.safetensors --length 10")[0]) == 11
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sample hub --length 20 --seed 1",
+        "eval hub",
+        "info hub",
+        "next hub --prime one",
+        "score hub text.txt --json",
+        "inspect hub --json",
+        "compress text.txt --model hub -o text.clm",
+        "export hub again.safetensors",
+        "export hub again --hub --half",
+        "train --from hub --corpus text.txt --epochs 1 --name onwards",
+    ],
+)
+def test_a_folder_for_model_hubs_is_read_as_its_run(call, line):
+    assert call("export first hub --hub")[0] == ""
+    call(line)
+
+
+def test_a_model_with_counts_is_not_exported_to_onnx(call, exit_code, home, capsys):
+    call("train --corpus text.txt --model ngram --name counted")
+    assert exit_code("export counted model.onnx") == 2
+    expected = "charlm: ngram cannot be exported to ONNX: it reads counts; export a network without counts\n"
+    assert capsys.readouterr().err == expected and not (home / "model.onnx").exists()
+
+
 def test_a_prompt_from_a_pipe_and_a_closed_pipe_leave_no_traceback(home):
     charlm_sample = f"{shlex.quote(sys.executable)} -m charlm sample first --prime-file - --length 100000"
     line = f"printf 'one hundred ' | {charlm_sample} | head -c 20; printf '\\n%s\\n' ${{PIPESTATUS[1]}}"
