@@ -26,7 +26,7 @@ from pathlib import Path
 from common import machine
 
 from charlm.compression import adaptive_model, compress, decompress, load_model
-from charlm.data.corpus import split_bounds
+from charlm.options.splits import STANDARD, split_of
 from charlm.storage.runs import find_checkpoint
 
 
@@ -93,7 +93,7 @@ def main() -> None:
         data = file.read_bytes()[: options.bytes]
         if options.part == "test":
             text = data.decode()
-            first, stop = split_bounds(len(text), "standard")["test"]
+            first, stop = split_of(STANDARD).bounds(len(text))["test"]
             data = text[first:stop].encode()
         print(f"| {file.name} | as it is | {len(data):,} | 8 | | |", flush=True)
         for name, size, seconds in others(data):

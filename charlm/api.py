@@ -55,13 +55,14 @@ def read_corpus(options: Recipe, text: str | None = None, run: Path | None = Non
         DataError: a text is invalid.
         UsageError: options that exclude one another; they are checked before a text is read.
     """
-    fill_defaults(options, choose_device(options.device))
+    split = fill_defaults(options, choose_device(options.device)).split
+    assert split is not None  # see `fill_defaults`
     if options.bytes and (options.lower or options.min_count > 1):
         raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
     name = " + ".join(options.corpus) if text is None else "text in memory"
     data = named_texts.open_texts(options.corpus) if text is None else text.encode("utf-8", "surrogatepass")
     known = known_vocab(options, run)
-    corpus = make_corpus(data, name, options.split, options.bytes, options.lower, options.min_count, known=known)
+    corpus = make_corpus(data, name, split, options.bytes, options.lower, options.min_count, known=known)
     if len(corpus.vocab) == 1:  # only the unknown symbol
         raise DataError(
             f"{name}: no character occurs {options.min_count} times in the training part; lower --min-count"
@@ -73,18 +74,20 @@ def read_recipe_text(options: Recipe) -> tuple[Recipe, Corpus]:
     """Read the texts of a recipe; one that names none gets the default text, or the fallback if that is unavailable.
 
     Returns:
-        the recipe with the names of its texts, and the texts; see `read_corpus` for the errors.
+        the recipe with the names of its texts and their split, and the texts; see `read_corpus` for the errors.
     """
     named = options if options.corpus else options.replace(corpus=[named_texts.DEFAULT_TEXT])
     try:
-        return named, read_corpus(named)
+        corpus = read_corpus(named)
+        return named.replace(split=corpus.split), corpus
     except InputNotFoundError as error:
         if options.corpus:
             raise
         reason = str(error).split(";")[0]
     say(f"{reason}; using {named_texts.FALLBACK_TEXT} instead")
     named = options.replace(corpus=[named_texts.FALLBACK_TEXT])
-    return named, read_corpus(named)
+    corpus = read_corpus(named)
+    return named.replace(split=corpus.split), corpus
 
 
 def _names(corpus: object) -> list[str]:

@@ -12,11 +12,11 @@ from typing import Any
 from charlm.errors import UsageError, did_you_mean, shown
 from charlm.options.arguments import checked_choice
 from charlm.options.ranges import RANGES, checked_number, plain_number
+from charlm.options.splits import SPLITS, STANDARD, split_of
 
 FEEDS = ("windows", "chunks", "stream")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "steps", "cosine", "restarts", "one-cycle")
-SPLITS = ("standard", "tail20", "nanogpt", "random20", "all")
 GROUPS = ("Text", "Model", "Optimiser", "Schedule", "Regularisation", "Saving", "Output")  # of options
 DEVICES = ("auto", "cpu", "cuda", "mps")
 _KINDS = {"str": "a string, not empty", "bool": "true or false", "dict": "a table of named options"}
@@ -66,7 +66,12 @@ class Recipe:
     corpus: tuple[str, ...] = _key(
         (), "Text: a name of `charlm corpora`, a file, a folder of .txt files, or - for standard input.", group="Text"
     )
-    split: str = _key("standard", "Split into training, validation and test part.", SPLITS, group="Text")
+    split: str | None = _key(
+        None,
+        f"Training, validation and test part: {', '.join(SPLITS)}, or proportions such as 90/5/5. "
+        f"Default: that of the named text, else {STANDARD}.",
+        group="Text",
+    )
     bytes: bool = _key(False, "Use bytes instead of characters as symbols.", group="Text")
     lower: bool = _key(False, "Convert the text to lower case.", group="Text")
     min_count: int = _key(1, "Minimum count of a character in the vocabulary; rarer ones are unknown.", group="Text")
@@ -150,6 +155,8 @@ class Recipe:
             object.__setattr__(self, key.name, value)  # the only assignment to a frozen instance
             if (choices := key.metadata.get("choices")) and value is not None:
                 checked_choice(key.name, value, choices)
+        if self.split is not None:
+            split_of(self.split)
         if self.keep_counts and self.init_from is None:
             raise UsageError("keep_counts needs a trained model; name it with --from")
         if self.epochs is None and self.minutes is None:

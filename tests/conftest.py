@@ -1,5 +1,6 @@
 """Shared fixtures: one torch thread, seeds, texts, small trainings, the command line."""
 
+import os
 import shlex
 import shutil
 import signal
@@ -13,10 +14,12 @@ from torch import nn
 from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.feeds import Stream
+from charlm.data.generated_texts import human_numbers
 from charlm.models import MODELS, CharModel, build
 from charlm.training.loop import TrainState
 from charlm.training.timer import Timer
 
+os.environ["XDG_DATA_HOME"] = "no-such-folder"  # without the texts that the user of this machine has added
 torch.set_num_threads(1)  # two threads on a busy machine are ten times as slow
 
 # A shell ignores SIGINT in background jobs, nohup ignores SIGHUP; commands that tests start would inherit that.
@@ -96,7 +99,7 @@ def trained(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("text.txt").write_text(named_texts.human_numbers("200"))
+        Path("text.txt").write_text(human_numbers("200"))
         for name, options in request.module.RUNS.items():
             assert run_line(f"{request.module.TRAIN} {options} --name {name}") == 0
     return folder

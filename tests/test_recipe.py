@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from charlm import models, recipe, recipes
-from charlm.data import corpus, feeds
+from charlm.data import feeds
 from charlm.errors import DataError, InputNotFoundError, UsageError, shown
 from charlm.experiments.lesson import PROTOCOL, STEPS
 from charlm.recipe import Recipe
@@ -113,7 +113,8 @@ def test_every_step_of_the_lesson_has_a_recipe():
         ({"options": {5: 5}}, "options must be a table of named options, got {5: 5}"),
         ({"feed": "stram"}, "feed must be one of windows, chunks, stream, got 'stram'; did you mean 'stream'?"),
         ({"optimizer": "lion"}, "optimizer must be one of adam, adamw, sgd, rmsprop, got 'lion'"),
-        ({"split": "80/10/10"}, "one of standard"),
+        ({"split": "80-10-10"}, "split must be one of standard"),
+        ({"split": "0/5/5"}, "split 0/5/5 has no training part"),
         ({"schedule": "linear"}, "one of constant"),
         ({"device": "tpu"}, "one of auto"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
@@ -212,7 +213,6 @@ def test_an_unknown_recipe_gets_a_suggestion_or_the_list(name, hint):
 
 
 def test_the_choices_of_a_recipe_match_the_implementations():
-    assert set(recipe.SPLITS) == set(corpus.SPLITS)
     assert set(recipe.SCHEDULES) == set(schedules.SCHEDULES)
     assert {name.lower() for name in vars(feeds)} >= set(recipe.FEEDS)
     assert Recipe().model in models.MODELS

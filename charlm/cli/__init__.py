@@ -42,7 +42,7 @@ COMMANDS = {  # name: (module:function, description)
     "lesson": ("lesson:lesson", "Train all models of the lesson, from three characters to the LSTM."),
     "lr-find": ("lr_find:lr_find", "Learning-rate range test."),
     "models": ("info:models", "The architectures and their options."),
-    "corpora": ("info:corpora", "The named texts."),
+    "corpora": ("corpora:corpora", "The named texts; add one."),
     "recipes": ("info:recipes", "The built-in recipes."),
     "info": ("info:info", "Contents of a checkpoint."),
     "compress": ("compress:compress", "Compress a file, losslessly, by the probabilities of a model."),

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from charlm import recipes
+from charlm.options.splits import SPLITS
 
 Items = list[CompletionItem]
 
@@ -42,9 +43,14 @@ def complete_models_and_recipes(ctx: click.Context, param: click.Parameter, inco
 
 def complete_texts(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
     """Complete a named text, or a file."""
-    from charlm.data.named_texts import TEXTS
+    from charlm.data.named_texts import all_texts
 
-    return [_file(incomplete), *_beginning(TEXTS, incomplete)]
+    return [_file(incomplete), *_beginning(all_texts(), incomplete)]
+
+
+def complete_splits(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:
+    """Complete the name of a split."""
+    return _beginning(SPLITS, incomplete)
 
 
 def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> Items:

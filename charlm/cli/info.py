@@ -1,4 +1,4 @@
-"""`charlm models`, `charlm corpora`, `charlm recipes`, `charlm info`."""
+"""`charlm models`, `charlm recipes`, `charlm info`."""
 
 from __future__ import annotations
 
@@ -43,33 +43,6 @@ def _list(rows: list[tuple[str, str]]) -> None:
     formatter = click.HelpFormatter()
     formatter.write_dl(rows)
     print(formatter.getvalue(), end="")
-
-
-@click.command(help="List the named texts: description, source, licence, and local file.")
-@json_option
-def corpora(as_json: bool) -> None:
-    """See the command's help."""
-    from charlm.data.named_texts import TEXTS, search_path
-
-    report = {}
-    for name, text in TEXTS.items():
-        found = [str(f / text.file) for f in search_path() if (f / text.file).is_file()] if text.file else []
-        report[name] = {
-            "about": text.description,
-            "source": text.source,
-            "licence": text.licence,
-            "n_bytes": text.n_bytes,
-            "sha256": text.sha256,
-            "found": found[0] if found else "generated when needed" if text.make else None,
-        }
-    if as_json:
-        print(json.dumps(report))
-        return
-    for name, facts in report.items():
-        print(f"{name}\n  {facts['about']}\n  source:  {facts['source']}\n  licence: {facts['licence']}")
-        size = f"{facts['n_bytes']:,} bytes" if facts["n_bytes"] else "varies"
-        print(f"  size:    {size}\n  sha256:  {facts['sha256'] or 'varies'}")
-        print(f"  found:   {facts['found'] or 'not on this machine; downloaded when needed'}")
 
 
 @click.command(help="List the built-in recipes, or print the keys of NAME as TOML.")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from charlm import recipes
-from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_texts
+from charlm.cli.completion import complete_models, complete_recipes, complete_runs, complete_splits, complete_texts
 from charlm.cli.options import CommaList, Name, Number, option
 from charlm.options.ranges import RANGES
 from charlm.recipe import Recipe
@@ -29,7 +29,7 @@ MODEL_OPTIONS = [
 ]
 MODEL_FLAGS = [flag for flag, *_ in MODEL_OPTIONS] + ["--tied"]
 RECIPE_KEYS = tuple(key.name for key in fields(Recipe) if key.name != "options")
-_COMPLETE = {"model": complete_models, "corpus": complete_texts, "init_from": complete_runs}
+_COMPLETE = {"model": complete_models, "corpus": complete_texts, "init_from": complete_runs, "split": complete_splits}
 
 
 def recipe_options(*names: str) -> Callable[[Command], Command]:

@@ -1,11 +1,10 @@
 from .byte_stream import ByteStream
-from .corpus import SPLITS, Corpus, make_corpus
+from .corpus import Corpus, make_corpus
 from .feeds import Chunks, Feed, Stream, Windows
 from .named_texts import TEXTS, open_texts
 from .vocab import Vocab
 
 __all__ = [
-    "SPLITS",
     "TEXTS",
     "ByteStream",
     "Chunks",

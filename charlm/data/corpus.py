@@ -1,8 +1,8 @@
 """Corpus: one text, decoded, checked, encoded and split.
 
-The split is contiguous: training, validation, test. The vocabulary is that of the training part; any other character
-has index 0 and is predicted like the others. A large text is encoded once, into a file of the user's cache folder, and
-is never in memory as a whole.
+The parts are contiguous: training, validation, test; two splits rearrange the text first. The vocabulary is that of the
+training part; any other character has index 0 and is predicted like the others. A large text is encoded once, into a
+file of the user's cache folder, and is never in memory as a whole.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from charlm.data import cache
+from charlm.data.arrangement import arrange
 from charlm.data.byte_stream import ByteStream
 from charlm.data.encoding import (
     NotUTF8Error,
+    decode,
     decode_stream,
     first_occurrences,
     hash_while_reading,
@@ -28,22 +30,10 @@ from charlm.data.encoding import (
 from charlm.data.vocab import Ids, Vocab
 from charlm.errors import DataError
 from charlm.messages import say
+from charlm.options.splits import STANDARD, Bounds, Split, split_of
 
 MMAP_THRESHOLD = 1 << 24  # bytes; longer texts are encoded into a file
 HEAD_BYTES = 1 << 16  # of a file, from which its encoding is guessed
-PARTS = ("train", "valid", "test")
-
-# Fractions of the text for training, validation and test. "random20": the feed holds out a random fifth of the
-# *windows* of the whole text, as in the lesson; their characters overlap those of training windows. "nanogpt": the
-# split of nanoGPT's character data, except for rounding; it has no test part.
-SPLITS: dict[str, tuple[float, float, float]] = {
-    "standard": (0.8, 0.1, 0.1),
-    "tail20": (0.8, 0.2, 0.0),
-    "nanogpt": (0.9, 0.1, 0.0),
-    "random20": (1.0, 0.0, 0.0),
-    "all": (1.0, 0.0, 0.0),
-}
-
 MIN_CHARS = 100
 MAX_MEASURED = 1 << 24  # characters whose lines are measured
 
@@ -58,13 +48,15 @@ class Corpus:
         vocab: vocabulary of the training part.
         ids: indices of the whole text, `vocab.dtype`, (N,); memory-mapped if the text is large.
         bounds: first and one-past-last position of each part in `ids`.
+        split: name of the split.
     """
 
     name: str
     sha256: str
     vocab: Vocab
     ids: Ids
-    bounds: dict[str, tuple[int, int]]
+    bounds: Bounds
+    split: str
 
     def part(self, name: str) -> Ids:
         """Return the indices of one part: "train", "valid" or "test"."""
@@ -80,21 +72,10 @@ class Corpus:
         return int(np.diff(breaks, prepend=-1, append=len(ids)).max()) - 1
 
 
-def has_held_out(split: str) -> bool:
-    """Return whether a split has a validation or a test part."""
-    return SPLITS[split][0] < 1
-
-
-def split_bounds(n: int, split: str) -> dict[str, tuple[int, int]]:
-    """Return the first and one-past-last position of each part of a text of `n` characters."""
-    cuts = [0, *(round(n * share) for share in np.cumsum(SPLITS[split])[:-1]), n]
-    return {part: (cuts[i], cuts[i + 1]) for i, part in enumerate(PARTS)}
-
-
 def make_corpus(
     data: bytes | ByteStream,
     name: str,
-    split: str = "standard",
+    split: str = STANDARD,
     as_bytes: bool = False,
     lower: bool = False,
     min_count: int = 1,
@@ -108,7 +89,7 @@ def make_corpus(
     Args:
         data: the text, UTF-8 unless `as_bytes`; a byte order mark at the start of a file is left out.
         name: source of the text, for messages.
-        split: a key of `SPLITS`.
+        split: a name or proportions, see `options.splits`.
         as_bytes: use bytes instead of characters as symbols.
         lower: convert the text to lower case first.
         min_count: rarer characters of the training part are left out of the vocabulary.
@@ -118,6 +99,7 @@ def make_corpus(
         mmap_threshold: bytes; a longer text from files is encoded into a file.
 
     Raises:
+        UsageError: there is no such split.
         DataError: the text is empty, too short or not UTF-8, or changes while it is read.
         InputNotFoundError: a file cannot be read.
         OutputError: the file for the ids of a large text cannot be written.
@@ -126,6 +108,7 @@ def make_corpus(
     vocab = Vocab.of_bytes() if as_bytes and vocab is None else vocab
     if not as_bytes:
         _warn_of_utf16(stream, name)
+    parsed, original, bounds = split_of(split), None, None
 
     def encode(write: Callable[[Ids], object]) -> tuple[str, Vocab]:
         """Read the stream, pass its ids to `write` block by block, and return SHA-256 and vocabulary."""
@@ -134,7 +117,7 @@ def make_corpus(
             blocks = with_progress(stream, stream.n_bytes, "reading")
             first, n = first_occurrences(decode_stream(blocks, name, as_bytes, lower), min_count)
             _check_length(n, min_chars, name)
-            found = np.flatnonzero(first < split_bounds(n, split)["train"][1]).tolist()
+            found = np.flatnonzero(first < (bounds or parsed.bounds(n))["train"][1]).tolist()
             used = Vocab([*(known.codepoints.tolist() if known else ()), *found])
         n = 0
         blocks = hash_while_reading(with_progress(stream, stream.n_bytes, "encoding"), sha256)
@@ -147,6 +130,8 @@ def make_corpus(
         return sha256.hexdigest(), used
 
     try:
+        if parsed.order != "text":
+            original, stream, bounds = _arranged(stream, name, parsed, as_bytes, lower, mmap_threshold)
         if any(isinstance(part, Path) for part in stream.parts) and stream.n_bytes >= mmap_threshold:
             source = {"fingerprint": stream.fingerprint, "lower": lower, "as_bytes": as_bytes}
             vocab_from = {"split": split, "min_count": min_count}
@@ -159,7 +144,28 @@ def make_corpus(
     except NotUTF8Error as error:
         part, offset = stream.locate(error.offset)
         raise NotUTF8Error.at(str(part) if isinstance(part, Path) else name, error.byte, offset) from None
-    return Corpus(name, sha256, used, ids, split_bounds(len(ids), split))
+    return Corpus(name, original or sha256, used, ids, bounds or parsed.bounds(len(ids)), split)
+
+
+def _arranged(
+    stream: ByteStream, name: str, split: Split, as_bytes: bool, lower: bool, max_bytes: int
+) -> tuple[str, ByteStream, Bounds]:
+    """Return the SHA-256 of a text, the text in the order of a split, and the bounds of its parts.
+
+    Raises:
+        DataError: the text is too long to be rearranged in memory, or too short for a training part.
+        NotUTF8Error: the bytes are not UTF-8.
+    """
+    if stream.n_bytes > max_bytes:
+        raise DataError(f"{name}: {stream.n_bytes:,} bytes are too many for a split that rearranges the text")
+    sha256 = hashlib.sha256()
+    blocks = hash_while_reading(stream, sha256)
+    text = b"".join(blocks).decode("latin-1") if as_bytes else "".join(decode(blocks, name))
+    text, bounds = arrange(text.lower() if lower and not as_bytes else text, split)
+    if bounds["train"][1] == 0:
+        raise DataError(f"{name}: the text is too short for this split; take another --split")
+    data = text.encode("latin-1" if as_bytes else "utf-8")
+    return sha256.hexdigest(), ByteStream([data], stream.block_bytes), bounds
 
 
 def _warn_of_utf16(stream: ByteStream, name: str) -> None:

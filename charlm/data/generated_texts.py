@@ -43,14 +43,8 @@ def human_numbers(length: str = "") -> str:
     return "".join(spell(n) + "\n" for n in range(1, int(length or 9999) + 1))
 
 
-def python_docs(argument: str = "") -> str:
-    """Return the English prose of Python's `help()`, as shipped with the running Python.
-
-    Raises:
-        DataError: `argument` is not empty.
-    """
-    if argument:
-        raise DataError(f"python-docs:{argument}: this text takes no argument; remove the colon and what follows")
+def python_docs() -> str:
+    """Return the English prose of Python's `help()`, as shipped with the running Python."""
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name].strip() for name in sorted(topics)) + "\n"

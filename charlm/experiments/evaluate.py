@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from charlm.data.corpus import Corpus, split_bounds
+from charlm.data.corpus import Corpus
 from charlm.data.feeds import to_device_if_fits
 from charlm.errors import CharlmError, UsageError
 from charlm.evaluation.dynamic import dynamic_nll
@@ -24,6 +24,7 @@ from charlm.experiments.trained_models import (
     read_text,
 )
 from charlm.generation.mixture import mixture_nats, per_model_nats
+from charlm.options.splits import split_of
 
 
 def evaluate_models(
@@ -114,11 +115,21 @@ def _check_held_out(models: Sequence[TrainedModel], corpus: Corpus, text: TextRa
     """
     for trained in models:
         metadata = trained.model.metadata
-        first, stop = split_bounds(len(corpus.ids), metadata.recipe["split"])["valid"]
-        if corpus.sha256 == metadata.corpus["sha256"] and max(first, text.first) < min(stop, text.stop):
+        if corpus.sha256 == metadata.corpus["sha256"] and _overlaps_valid(text, corpus, metadata.recipe["split"]):
             raise UsageError(
                 f"{options} would be chosen on the characters that are evaluated; give {options}, or another --part"
             )
+
+
+def _overlaps_valid(text: TextRange, corpus: Corpus, split: str) -> bool:
+    """Return whether a range of a text overlaps the validation part of a split; True if their orders differ."""
+    if split == corpus.split:
+        first, stop = corpus.bounds["valid"]
+    elif split_of(split).order != "text" or split_of(corpus.split).order != "text":
+        return True
+    else:
+        first, stop = split_of(split).bounds(len(corpus.ids))["valid"]
+    return max(first, text.first) < min(stop, text.stop)
 
 
 def _evaluate_mixture(models: Sequence[TrainedModel], text: TextRange, weights: list[float]) -> dict[str, Any]:

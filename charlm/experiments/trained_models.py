@@ -90,7 +90,7 @@ def read_text(
     text = make_corpus(
         named_texts.open_texts(names) if stream is None else stream,
         " + ".join(names),
-        "standard" if sources else recipe["split"],
+        named_texts.default_split(names) if sources else recipe["split"],
         metadata.is_bytes,
         recipe["lower"],
         vocab=model.vocab,

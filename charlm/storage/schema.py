@@ -13,6 +13,7 @@ from typing import Any
 from charlm.data.vocab import N_CODE_POINTS
 from charlm.errors import UsageError
 from charlm.options.ranges import MAX_CONTEXT, MAX_COUNT
+from charlm.options.splits import STANDARD
 from charlm.recipe import Recipe
 
 MAX_HEADER = 10 << 20  # bytes; a vocabulary of all of Unicode takes 8.5 MB
@@ -239,7 +240,7 @@ def _recipe(values: Mapping[str, Any], model: str, options: Mapping[str, Any]) -
         raise ValueError(f"recipe: {error}") from None
     if recipe.model != model:
         raise ValueError(f"recipe.model is {recipe.model!r} for model {model!r}")
-    return recipe.to_dict() | {"options": dict(options)} | dict(values)
+    return {"split": STANDARD} | recipe.to_dict() | {"options": dict(options)} | dict(values)
 
 
 def _check_window(n_context: int | None, recipe: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from charlm import models, recipes
+from charlm.data.named_texts import default_split
 from charlm.data.vocab import Vocab
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import CharModel
@@ -96,6 +97,8 @@ def resolve_recipe(base: str | None, changes: Mapping[str, Any], folder: Path | 
     path = runs.find_checkpoint(name, folder or runs.FOLDER)
     metadata, _ = checkpoint.read(path)
     kept = {key: value for key, value in metadata.recipe.items() if key not in START_KEYS}
+    if "corpus" in given and kept.get("split") == default_split(kept.get("corpus", ())):
+        kept.pop("split", None)  # that of the other text
     kept |= {"model": metadata.model, "options": metadata.options}
     kept["init_from"] = name if path == runs.packaged_model() else str(path)
     if "epochs" in given and "minutes" not in given:

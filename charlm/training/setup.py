@@ -9,6 +9,7 @@ from torch import Tensor
 
 from charlm import models
 from charlm.data.feeds import Chunks, Feed, RandomSubset, Stream, Windows, random_split
+from charlm.data.named_texts import default_split
 from charlm.errors import UsageError, shown
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed
@@ -35,20 +36,21 @@ def choose_device(name: str) -> torch.device:
 
 
 def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
-    """Fill in the keys that depend on model and device: options, feed, window, batch size, learning rate, bf16.
+    """Fill in the keys that depend on text, model and device: split, options, feed, window, batch size, rate, bf16.
 
     Raises:
         UsageError: the feed, the split or the number of processes is invalid for the model.
     """
     architecture = models.find(recipe.model)
     feed = recipe.feed or architecture.default_feed
+    split = recipe.split or default_split(recipe.corpus)
     if architecture.n_context is not None and feed != "windows":
         raise UsageError(f"model {recipe.model} has a fixed window; it needs --feed windows")
-    if recipe.split == "random20" and issubclass(architecture, models.CountingModel):
+    if split == "random20" and issubclass(architecture, models.CountingModel):
         raise UsageError(
             f"model {recipe.model} counts the whole text, so split random20 would hold out nothing; take another split"
         )
-    if recipe.split == "random20" and feed == "stream":
+    if split == "random20" and feed == "stream":
         raise UsageError("split random20 holds out windows or chunks; take another split with feed stream")
     if feed == "windows" and issubclass(architecture, models.CountingModel) and architecture.uses_gradients:
         raise UsageError(f"model {recipe.model} reads further back than a window; it needs --feed stream or chunks")
@@ -66,6 +68,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
     return recipe.replace(
         model=models.canonical(recipe.model),
         options=models.options_of(recipe.model) | recipe.options,
+        split=split,
         feed=feed,
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,
         n_context=architecture.n_context or recipe.n_context,

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from charlm.data.corpus import PARTS
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.models import CountingModel
 from charlm.models.base import CharModel
+from charlm.options.splits import PARTS
 from charlm.recipe import Recipe
 from charlm.training import distributed
 from charlm.training.trainer import Trainer

@@ -19,7 +19,7 @@ import charlm
 from charlm import models, recipes
 from charlm.cli import main
 from charlm.data import named_texts
-from charlm.data.generated_texts import human_numbers
+from charlm.data.generated_texts import human_numbers, python_docs
 from charlm.storage import checkpoint
 
 TINY = "--n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8"
@@ -114,7 +114,7 @@ def test_a_limit_in_minutes_ends_the_training(call):
 
 
 def test_without_nietzsche_the_default_text_is_python_docs(call, monkeypatch):
-    shorter = replace(named_texts.TEXTS["python-docs"], make=lambda argument: named_texts.python_docs()[:5000])
+    shorter = replace(named_texts.TEXTS["python-docs"], make=lambda argument: python_docs()[:5000])
     monkeypatch.setitem(named_texts.TEXTS, "python-docs", shorter)
     out, err = call(f"train --model rnn {TINY} --epochs 1 --json")
     first = err.splitlines()[0]

@@ -8,9 +8,10 @@ import pytest
 from click.shell_completion import ShellComplete
 
 import charlm
-from charlm import models, recipe, recipes
+from charlm import models, recipes
 from charlm.cli import COMMANDS, cli
 from charlm.data import named_texts
+from charlm.options.splits import SPLITS
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_commands_are_completed(complete):
 
 def test_options_and_their_choices_are_completed(complete):
     assert complete("train --learn") == ["--learning-rate"]
-    assert complete("train --split ") == list(recipe.SPLITS)
+    assert complete("train --split ") == list(SPLITS)
     assert complete("lr-find --pat") == []
 
 

@@ -260,7 +260,7 @@ def test_training_on_a_mapped_text_equals_training_in_memory(folder, text, choic
     recipe = Recipe().replace(**common | choice, options={"n_hidden": 8, "n_embed": 4})
     models = []
     for mmap_threshold in (0, 10**9):
-        corpus = make_corpus(ByteStream([text]), "text", recipe.split, mmap_threshold=mmap_threshold)
+        corpus = make_corpus(ByteStream([text]), "text", choice.get("split", "standard"), mmap_threshold=mmap_threshold)
         if mmap_threshold == 0:
             text.write_bytes(b"another text")  # the encoded file is a copy
             models.append(session.train(recipe, corpus))

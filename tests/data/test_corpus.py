@@ -7,16 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from charlm.data.corpus import MIN_CHARS, PARTS, SPLITS, make_corpus
+from charlm.data.corpus import MIN_CHARS, make_corpus
 from charlm.data.vocab import Vocab
 from charlm.errors import DataError
+from charlm.options.splits import PARTS, SPLITS, split_of
 
 patient = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 ALPHABET = b"abcdefghij" * 20  # 200 characters
+CONTIGUOUS = [name for name, split in SPLITS.items() if split.order == "text"]
 
 
 @patient
-@given(st.integers(MIN_CHARS, 3000), st.sampled_from(list(SPLITS)), st.booleans())
+@given(st.integers(MIN_CHARS, 3000), st.sampled_from([*CONTIGUOUS, "90/5/5", "1/2/3"]), st.booleans())
 def test_the_parts_are_contiguous_and_cover_the_text(n, split, as_bytes):
     corpus = make_corpus(b"ab" * (n // 2) + b"c" * (n % 2), "x", split, as_bytes)
     assert corpus.bounds["train"][0] == 0
@@ -24,8 +26,9 @@ def test_the_parts_are_contiguous_and_cover_the_text(n, split, as_bytes):
     assert corpus.bounds["valid"][1] == corpus.bounds["test"][0]
     assert corpus.bounds["test"][1] == n == len(corpus.ids)
     np.testing.assert_array_equal(np.concatenate([corpus.part(part) for part in PARTS]), corpus.ids)
-    for part, share in zip(PARTS, SPLITS[split], strict=True):
-        assert abs(len(corpus.part(part)) - share * n) <= 1
+    weights = split_of(split).weights
+    for part, weight in zip(PARTS, weights, strict=True):
+        assert abs(len(corpus.part(part)) - weight / sum(weights) * n) <= 1
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,8 @@ def test_the_parts_are_contiguous_and_cover_the_text(n, split, as_bytes):
         ("nanogpt", (180, 20, 0)),
         ("random20", (200, 0, 0)),
         ("all", (200, 0, 0)),
+        ("90/5/5", (180, 10, 10)),
+        ("197/2/1", (197, 2, 1)),
     ],
 )
 def test_the_parts_of_each_split_have_its_sizes(split, sizes):

@@ -9,6 +9,7 @@ from charlm.data import named_texts
 from charlm.data.generated_texts import human_numbers, python_docs, spell
 from charlm.data.named_texts import NamedText
 from charlm.errors import DataError, InputNotFoundError
+from charlm.options.splits import split_of
 
 BOOK = b"a book that is not long, but is the right one\n" * 4
 OTHER = b"x" * len(BOOK)
@@ -210,7 +211,8 @@ def test_every_named_text_has_description_source_and_licence(name):
     text = named_texts.TEXTS[name]
     assert text.description and text.source and text.licence
     assert (text.make is None) == (text.file is not None)
-    assert text.make is not None or (text.n_bytes and len(text.sha256 or "") == 64)
+    assert text.make is not None or (text.n_bytes is None) == (text.sha256 is None)
+    assert split_of(text.split)
 
 
 def test_nietzsche_is_read_from_its_file(nietzsche, monkeypatch):

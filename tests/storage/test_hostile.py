@@ -12,7 +12,7 @@ import hostile
 import pytest
 
 from charlm.api import read_corpus
-from charlm.data import named_texts
+from charlm.data.generated_texts import human_numbers
 from charlm.models import MODELS
 from charlm.recipe import Recipe
 from charlm.training import session
@@ -58,7 +58,7 @@ def folder(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("hostile")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        Path("text.txt").write_text(named_texts.human_numbers("40"))
+        Path("text.txt").write_text(human_numbers("40"))
         Path("runs").mkdir()
         for name in ARCHITECTURES if request.config.getoption("markexpr") != "not long" else SHORT:
             recipe = Recipe().replace(
