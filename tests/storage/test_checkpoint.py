@@ -40,7 +40,7 @@ def make(name="gru", options=None):
         symbols=vocab.codepoints.tolist(),
         is_bytes=False,
         n_context=3 if name == "char3" else None,
-        recipe=Recipe(model=name, corpus=("x",), learning_rate=1e-3, options=options).to_dict(),
+        recipe=Recipe(model=name, corpus=("x",), split="standard", learning_rate=1e-3, options=options).to_dict(),
         corpus={"name": 'a "quoted" \\ näme\n', "sha256": "0" * 64, "n_chars": 1000},
         counters={"epoch": 2, "step": 10, "n_chars": 900, "seconds": 1.5},
         result={"valid_nats": 1.25, "test_nats": 0.1 + 0.2, "interrupted": False},

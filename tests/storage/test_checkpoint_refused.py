@@ -197,7 +197,7 @@ def test_info_refuses_inconsistent_metadata_before_it_prints_anything(
 def test_missing_fields_have_the_defaults_of_a_recipe(forge, tmp_path):
     (tmp_path / "x").write_bytes(forge({"recipe": {}, "corpus": {}, "resume": {}}))
     metadata = checkpoint.load(tmp_path / "x")[1]
-    assert metadata.recipe == Recipe(model="gru", options=metadata.options).to_dict()
+    assert metadata.recipe == Recipe(model="gru", split="standard", options=metadata.options).to_dict()
     assert metadata.corpus == {"name": "?", "sha256": "", "n_chars": 0}
 
 
