@@ -240,7 +240,8 @@ def _recipe(values: Mapping[str, Any], model: str, options: Mapping[str, Any]) -
         raise ValueError(f"recipe: {error}") from None
     if recipe.model != model:
         raise ValueError(f"recipe.model is {recipe.model!r} for model {model!r}")
-    return {"split": STANDARD} | recipe.to_dict() | {"options": dict(options)} | dict(values)
+    recipe = recipe.replace(split=recipe.split or STANDARD)
+    return recipe.to_dict() | {"options": dict(options)} | dict(values)
 
 
 def _check_window(n_context: int | None, recipe: Mapping[str, Any]) -> None:
