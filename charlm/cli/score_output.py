@@ -6,16 +6,14 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from charlm.cli.table import table
-from charlm.data.vocab import to_text
 from charlm.experiments.score import TextToScore, confusion
 from charlm.files import atomic_write
 from charlm.inspection.score_page import ScorePage
-from charlm.inspection.scores import Block
 from charlm.inspection.surprises import Surprise, Surprises
 from charlm.inspection.terminal import coloured, has_truecolor
 from charlm.inspection.totals import Totals, by_line
@@ -95,7 +93,7 @@ def print_json(text: TextToScore, names: Sequence[str]) -> None:
     totals, symbols = Totals(len(names), text.is_bytes), _symbols(text)
     for block in text.blocks():
         totals.add(block)
-        for offset, char, rows in _characters(block, symbols):
+        for offset, char, rows in block.characters(symbols):
             found = rows[0] if len(names) == 1 else {"models": dict(zip(names, rows, strict=True))}
             print(json.dumps({"offset": offset, "char": char} | found))
     results = totals.rows(names)
@@ -110,26 +108,12 @@ def print_csv(text: TextToScore, names: Sequence[str]) -> None:
     writer.writerow(["offset", "char", *columns])
     symbols = _symbols(text)
     for block in text.blocks():
-        for offset, char, rows in _characters(block, symbols):
+        for offset, char, rows in block.characters(symbols):
             cells: list[Any] = [offset, char]
             for row in rows:
                 likely = " ".join(f"{symbol!r}:{prob:.4f}" for symbol, prob in row["likely"])
                 cells += [f"{row['bits']:.4f}", row["rank"], likely]
             writer.writerow(cells)
-
-
-def _characters(block: Block, symbols: Sequence[str]) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
-    """Yield offset, character and each model's bits, rank and likeliest characters."""
-    columns = [
-        zip(*(array.tolist() for array in (each.bits, each.ranks, each.likely_ids, each.likely_probs)), strict=True)
-        for each in block.scores
-    ]
-    for i, (char, *scores) in enumerate(zip(to_text(block.codepoints), *columns, strict=True)):
-        rows = []
-        for known, (bits, rank, ids, probs) in zip(symbols, scores, strict=True):
-            likely = [[known[k - 1], round(prob, 6)] for k, prob in zip(ids, probs, strict=True)]
-            rows.append({"bits": bits, "rank": rank, "likely": likely})
-        yield block.offset + i, char, rows
 
 
 def print_lines(text: TextToScore, names: Sequence[str], as_json: bool) -> None:

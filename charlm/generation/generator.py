@@ -22,6 +22,7 @@ from charlm.generation.sampler import (
     SamplingParams,
     Stepper,
     generate_ids,
+    log_softmax,
     sampling_params,
     transpose_iter,
     uniform_stream,
@@ -138,9 +139,7 @@ class TextGenerator:
         """
         context_ids, n_context = self._context_ids(prompt, unknown), self.metadata.n_context
         read = context_ids if n_context is None else context_ids[-n_context:]
-        logits = self.stepper().read(read).astype(np.float64)
-        probs = np.exp(logits - logits.max())
-        probs /= probs.sum()
+        probs = np.exp(log_softmax(self.stepper().read(read)))
         order = np.argsort(-probs[1:], kind="stable").tolist()
         return {self.vocab.symbols[i]: float(probs[i + 1]) for i in order}
 
@@ -192,18 +191,41 @@ def _checked_stops(stop: object) -> list[str]:
     return [text for part in listed if (text := checked_text("stop", part))]
 
 
+class StopSearch:
+    """Search for the first of several texts in a text that arrives piece by piece.
+
+    Args:
+        stops: the texts, none of them empty.
+
+    Attributes:
+        pending: the end of the text so far that may begin one of them.
+        found: one of them has occurred.
+    """
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self.stops, self.pending, self.found = stops, "", False
+
+    def push(self, piece: str) -> str:
+        """Add a piece; return the text before a stop that is certain by now."""
+        pending = self.pending + piece
+        if places := [pending.index(stop) for stop in self.stops if stop in pending]:
+            self.pending, self.found = "", True
+            return pending[: min(places)]
+        n_safe = next(
+            (n for n in range(len(pending)) if any(stop.startswith(pending[n:]) for stop in self.stops)), len(pending)
+        )
+        self.pending = pending[n_safe:]
+        return pending[:n_safe]
+
+
 def _until(stops: Sequence[str], chars: Iterable[str]) -> Iterator[str]:
     """Yield text up to the first occurrence of one of `stops`."""
-    pending = ""  # a prefix of a stop
+    search = StopSearch(stops)
     for char in chars:
-        pending += char
-        if found := [pending.index(stop) for stop in stops if stop in pending]:
-            yield pending[: min(found)]
+        yield search.push(char)
+        if search.found:
             return
-        n_safe = next(n for n in range(len(pending) + 1) if any(stop.startswith(pending[n:]) for stop in stops))
-        yield pending[:n_safe]
-        pending = pending[n_safe:]
-    yield pending
+    yield search.pending
 
 
 @dataclass(eq=False)

@@ -43,6 +43,10 @@ class NGramStepper(Stepper):
         """Forget all characters."""
         self.state: Any = None
 
+    def fresh(self) -> NGramStepper:
+        """Return another stepper of the same counts, in its initial state."""
+        return NGramStepper(self.counts, self.max_chars)
+
     def read(self, chars: Sequence[Any]) -> Array:
         """Read characters, at least one, and return the logits of the next one, (V,)."""
         for char in chars[-self.max_chars :]:
@@ -74,6 +78,11 @@ class LSTMNGramStepper(Stepper):
         """Forget all characters."""
         self.experts.reset()
         self.layers.reset()
+
+    def fresh(self) -> LSTMNGramStepper:
+        """Return another stepper of the same weights, in its initial state."""
+        experts = ExpertReader(self.experts.experts)
+        return LSTMNGramStepper(experts, self.layers.fresh(), self.base_head, self.expert_weights)
 
     def freeze_cache(self) -> None:
         """Count no further characters in the cache models until `reset`."""

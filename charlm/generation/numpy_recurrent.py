@@ -10,6 +10,7 @@ Shapes: ... nothing for one text, B for many; V vocab_size, E n_embed, H n_hidde
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -78,6 +79,12 @@ class RecurrentLayers:
         zeros = np.zeros(self.n_hidden, np.float32)
         self.states: list[Any] = [zeros if self.n_states == 1 else (zeros,) * self.n_states] * len(self.cell_weights)
 
+    def fresh(self) -> RecurrentLayers:
+        """Return other layers with the same weights and a state of zero."""
+        layers = copy(self)
+        layers.reset()
+        return layers
+
     def step(self, char: Any, extra: Array | None = None) -> Array:
         """Read a character and return the last layer's hidden state, (..., H).
 
@@ -113,6 +120,10 @@ class RecurrentStepper(Stepper):
     def reset(self) -> None:
         """Set the state to zero."""
         self.layers.reset()
+
+    def fresh(self) -> RecurrentStepper:
+        """Return another stepper of the same weights, in its initial state."""
+        return RecurrentStepper(self.layers.fresh(), self.head)
 
     def read(self, chars: Sequence[Any]) -> Array:
         """Read characters, at least one, and return the logits of the next one, (..., V)."""

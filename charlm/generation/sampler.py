@@ -41,6 +41,9 @@ class Stepper(Protocol):
         """Count no further characters in cache models until `reset`; no-op by default."""
         return
 
+    def fresh(self) -> Stepper:
+        """Return another stepper of the same weights, in its initial state."""
+
     def read(self, chars: Sequence[Any]) -> Numbers:
         """Read characters and return the logits of the next one.
 
@@ -133,6 +136,14 @@ class SamplingParams:
             index = sums.searchsorted(uniform * sums[-1], "right")
             return int(index) if isinstance(uniform, float) else index
         return (sums <= (uniform * sums[:, -1])[:, None]).sum(axis=1)
+
+
+def log_softmax(logits: Numbers) -> Numbers:
+    """Return the model's own log-probabilities, natural logarithm, float64, (..., V)."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
 
 
 def sampling_params(options: Mapping[str, Any]) -> SamplingParams:

@@ -36,6 +36,10 @@ class TorchStepper(Stepper):
         """Return to the initial state."""
         self.state = None
 
+    def fresh(self) -> TorchStepper:
+        """Return another stepper of the same model, in its initial state."""
+        return TorchStepper(self.model, self.n_texts)
+
     def freeze_cache(self) -> None:
         """Count no further characters in cache models until `reset`."""
         if isinstance(self.model, HasCacheModel):

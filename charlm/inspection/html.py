@@ -26,7 +26,7 @@ def _hash(text: str) -> str:
 
 
 def document(title: str, body: str, scripts: Sequence[str], data: Any) -> str:
-    """Return a page.
+    """Return a page with its policy inside.
 
     Args:
         title: of the page.
@@ -37,15 +37,41 @@ def document(title: str, body: str, scripts: Sequence[str], data: Any) -> str:
     Returns:
         HTML.
     """
-    style, script = _read("style.css"), "\n".join(map(_read, scripts))
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    return _document(
+        title, body, scripts, data, f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'
     )
+
+
+def served_document(title: str, body: str, scripts: Sequence[str], data: Any) -> tuple[str, str]:
+    """Return a page and its policy, which a server sends as a header; the page may connect to that server alone.
+
+    Args:
+        title: of the page.
+        body: see `document`.
+        scripts: see `document`.
+        data: see `document`.
+    """
+    policy = f"{_policy(scripts)}; connect-src 'self'; frame-ancestors 'none'"
+    return _document(title, body, scripts, data, ""), policy
+
+
+def _script(scripts: Sequence[str]) -> str:
+    return "\n".join(map(_read, scripts))
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    return (
+        f"default-src 'none'; style-src {_hash(_read('style.css'))}; script-src {_hash(_script(scripts))}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _document(title: str, body: str, scripts: Sequence[str], data: Any, policy: str) -> str:
     values = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{policy}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n{_read(body)}\n"
-        f'<script type="application/json" id="data">{values}</script>\n<script>{script}</script>\n</body>\n</html>\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_read('style.css')}</style>\n</head>\n<body>\n{_read(body)}\n"
+        f'<script type="application/json" id="data">{values}</script>\n<script>{_script(scripts)}</script>\n'
+        "</body>\n</html>\n"
     )

@@ -21,7 +21,7 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.generation.generator import TextGenerator
 from charlm.generation.line_limit import LineLimit
 from charlm.generation.numpy_recurrent import InputLayer, RecurrentLayers, RecurrentStepper
-from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream
+from charlm.generation.sampler import SamplingParams, generate_ids, log_softmax, uniform_stream
 from charlm.inspection.embedding import principal_components
 from charlm.inspection.html import document
 
@@ -141,10 +141,7 @@ def _log_probs(stepper: RecurrentStepper, ids: Sequence[int], n_context: int | N
         if n_context is not None:
             stepper.reset()
         rows.append(stepper.read(ids[i - (n_context or 1) : i]))
-    logits = np.array(rows, np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    result: NDArray[Any] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
+    return log_softmax(np.array(rows))
 
 
 def _line_limit(model: TextGenerator) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from charlm.data.vocab import Codepoints
+from charlm.data.vocab import Codepoints, to_text
 from charlm.evaluation.protocol import TextRange, eval_mode, scored_logits
 from charlm.generation.language_model import LanguageModel
 
@@ -66,6 +66,23 @@ class Block:
             for each in self.scores
         ]
         return Block(self.offset + start, self.codepoints[inside], scores)
+
+    def characters(self, symbols: Sequence[str]) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
+        """Yield offset, character and each model's bits, rank and likeliest characters.
+
+        Args:
+            symbols: the vocabulary of each model.
+        """
+        columns = [
+            zip(*(array.tolist() for array in (each.bits, each.ranks, each.likely_ids, each.likely_probs)), strict=True)
+            for each in self.scores
+        ]
+        for i, (char, *scores) in enumerate(zip(to_text(self.codepoints), *columns, strict=True)):
+            rows = []
+            for known, (bits, rank, ids, probs) in zip(symbols, scores, strict=True):
+                likely = [[known[k - 1], round(prob, 6)] for k, prob in zip(ids, probs, strict=True)]
+                rows.append({"bits": bits, "rank": rank, "likely": likely})
+            yield self.offset + i, char, rows
 
 
 def score_blocks(
