@@ -150,7 +150,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Return a function that opens a file and returns the page and a list of its errors, messages and requests."""
+    """Return a function that opens a file or an address; it returns the page, and its errors, messages and requests."""
     contexts = []
 
     def open_file(path, **options):
@@ -159,7 +159,7 @@ def open_page(browser):
         page.on("pageerror", lambda error: events.append(f"error: {error}"))
         page.on("console", lambda message: events.append(f"console: {message.text}"))
         page.on("request", lambda request: events.append(f"request: {request.url}"))
-        page.goto(path.as_uri())
+        page.goto(path if isinstance(path, str) else path.as_uri())
         return page, events
 
     yield open_file

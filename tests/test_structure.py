@@ -17,7 +17,7 @@ FOLDERS = sorted(f".{path.parent.name}" for path in PACKAGE.glob("*/__init__.pyi
 # A file imports from its own folder and from those before it, nothing else.
 ORDER = """
     errors version messages files options recipe recipes data ngrams cells models evaluation storage generation
-    inspection compression training api experiments cli __init__ __main__
+    inspection compression serving training api experiments cli __init__ __main__
 """.split()
 
 NO_TORCH = """

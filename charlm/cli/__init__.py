@@ -47,6 +47,7 @@ COMMANDS = {  # name: (module:function, description)
     "info": ("info:info", "Contents of a checkpoint."),
     "compress": ("compress:compress", "Compress a file, losslessly, by the probabilities of a model."),
     "decompress": ("compress:decompress", "Restore a compressed file."),
+    "serve": ("serve:serve", "Serve models over HTTP, by OpenAI's completions protocol; a page."),
     "export": ("export:export", "Copy a checkpoint, optionally at half the size."),
 }
 

@@ -23,10 +23,11 @@ from charlm.generation.line_limit import LineLimit
 from charlm.generation.numpy_recurrent import InputLayer, RecurrentLayers, RecurrentStepper
 from charlm.generation.sampler import SamplingParams, generate_ids, log_softmax, uniform_stream
 from charlm.inspection.embedding import principal_components
-from charlm.inspection.html import document
+from charlm.inspection.html import document, served_document
 
 SCRIPTS = ("engine.js", "sampler.js", "textview.js", "embedding.js", "app.js")
 ARCHITECTURES = "char3, loop, concat, rnn, gru, lstm, their scratch twins, awd-lstm"
+SERVED_SCRIPTS = (*SCRIPTS[:-1], "remote.js", SCRIPTS[-1])
 MAX_FLOAT16_COST = 1e-4  # bits per character; above it, weights are stored in float32
 PROBE_CHARS = 500  # sampled characters on which the cost of float16 is measured
 
@@ -44,26 +45,49 @@ def model_page(model: TextGenerator, title: str) -> str:
     Raises:
         UsageError: the page cannot run this architecture.
     """
+    data = _page_data(model, title)
+    if data["model"] is None:
+        raise UsageError(f"{title}: a page cannot run {model.metadata.model}; it can run {ARCHITECTURES}")
+    return document(title, "export.html", SCRIPTS, data)
+
+
+def served_page(model: TextGenerator, name: str, names: Sequence[str]) -> tuple[str, str]:
+    """Return the page of a model for a server, and its policy; see `served_document`.
+
+    The server computes for a model that a page cannot run.
+
+    Args:
+        model: the model.
+        name: by which the server calls it.
+        names: of all models of the server.
+    """
+    return served_document(name, "export.html", SERVED_SCRIPTS, _page_data(model, name) | {"models": list(names)})
+
+
+def _page_data(model: TextGenerator, title: str) -> dict[str, Any]:
+    """Return the data of a page; without `model` and `embedding` where a page cannot run the model."""
     stepper, metadata = model.stepper(), model.metadata
-    if not isinstance(stepper, RecurrentStepper):
-        raise UsageError(f"{title}: a page cannot run {metadata.model}; it can run {ARCHITECTURES}")
-    coordinates, _ = principal_components(stepper.layers.inputs.embed[1:])
     data = {
         "title": title,
+        "models": [],
         "summary": _summary(model),
         "symbols": metadata.vocab.codepoints.tolist(),
         "is_bytes": metadata.is_bytes,
         "lower": metadata.is_lower,
         "unit": _unit(model),
-        "model": model_spec(stepper, model),
+        "model": None,
         "line_limit": _line_limit(model),
-        "embedding": [
-            [point, *map(float, place)]
-            for point, place in zip(metadata.vocab.codepoints.tolist(), coordinates.round(4), strict=True)
-        ],
+        "embedding": None,
         "about": _about(model),
     }
-    return document(title, "export.html", SCRIPTS, data)
+    if isinstance(stepper, RecurrentStepper):
+        data["model"] = model_spec(stepper, model)
+        coordinates, _ = principal_components(stepper.layers.inputs.embed[1:])
+        data["embedding"] = [
+            [point, *map(float, place)]
+            for point, place in zip(metadata.vocab.codepoints.tolist(), coordinates.round(4), strict=True)
+        ]
+    return data
 
 
 def model_spec(stepper: RecurrentStepper, model: TextGenerator) -> dict[str, Any]:

@@ -119,6 +119,7 @@ RANGES = {
     "n_texts": _positive,
     "lines": _positive,
     "top": Range(0),
+    "port": Range(0, 65535),
     "blocks": Range(1, 1024),  # parts of a text that are compressed in lockstep
     "temperature": _number(),
     "top_k": _positive,

@@ -7,7 +7,8 @@ const SLICE_MS = 24; // of work between two drawings
 const N_LIKELY = 8;
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const model = new Model(data.model);
+const model = data.model && new Model(data.model); // null where a server computes
+const remote = model ? null : new Remote(data.title, data.is_bytes);
 const symbols = ["\ufffd", ...data.symbols.map((point) => String.fromCodePoint(point))]; // by index
 const indexOf = new Map(symbols.map((symbol, id) => [symbol, id]));
 const view = new TextView(byId("text"), byId("details"));
@@ -25,8 +26,8 @@ function encode(text) {
 
 // Begin a text: clear the view and read the line break that precedes the first character.
 function restart() {
-  model.reset();
-  model.read(data.model.bos_id);
+  model?.reset();
+  model?.read(data.model.bos_id);
   view.clear();
   hiddens = [];
   sampling = null;
@@ -105,8 +106,9 @@ function startSampling(seed, ids) {
 function write() {
   const chosen = options();
   if (!chosen) return;
-  const { ids, note } = input();
+  const { text, ids, note } = input();
   restart();
+  if (remote) return start(remote.writing(text, ids.length, chosen), note);
   startSampling(chosen.seed, ids);
   start(readingThenWriting(ids, chosen.n, chosen), note);
 }
@@ -116,22 +118,24 @@ function continueText() {
   const chosen = options();
   if (!chosen || job) return;
   if (view.items.length + chosen.n > MAX_TEXT) return status("The text is as long as this page shows; Write begins anew.");
+  if (remote) return start(remote.continuing(chosen), "");
   if (!sampling) startSampling(chosen.seed, view.items.map((item) => item.id));
   start(writing(chosen.n, chosen), "");
 }
 
 function measure() {
-  const { ids, note } = input();
+  const { text, ids, note } = input();
   restart();
-  start(reading(ids, ""), ids.length ? note : " There is no text above.");
+  start(remote ? remote.reading(text) : reading(ids, ""), ids.length ? note : " There is no text above.");
 }
 
-// Return the indices of the text that was typed, at most MAX_READ, and a note about it.
+// Return the text that was typed, its indices, at most MAX_READ, and a note about it.
 function input() {
-  const all = encode(byId("input").value), ids = all.slice(0, MAX_READ);
+  const typed = byId("input").value, all = encode(typed), ids = all.slice(0, MAX_READ);
+  const text = ids.length < all.length ? Array.from(typed).slice(0, MAX_READ).join("") : typed;
   const unknown = ids.filter((id) => id === 0).length;
   const cut = ids.length < all.length ? ` Only the first ${MAX_READ.toLocaleString("en")} ${data.unit}s were read.` : "";
-  return { ids, note: cut + (unknown ? ` ${unknown} ${data.unit}s are unknown to the model.` : "") };
+  return { text, ids, note: cut + (unknown ? ` ${unknown} ${data.unit}s are unknown to the model.` : "") };
 }
 
 function start(items, note) {
@@ -139,7 +143,23 @@ function start(items, note) {
   byId("text").setAttribute("aria-busy", "true");
   status("…");
   setButtons();
-  work();
+  if (remote) follow(job);
+  else work();
+}
+
+// Show what a server sends, until it ends or the job is stopped.
+async function follow(followed) {
+  try {
+    for await (const items of followed.items) {
+      if (job !== followed) return;
+      followed.n += items.length;
+      view.append(items);
+      byId("text").scrollTop = byId("text").scrollHeight;
+    }
+  } catch (error) {
+    followed.note = ` ${error.message}`;
+  }
+  if (job === followed) stop();
 }
 
 // Work for some milliseconds, then let the browser draw.
@@ -157,6 +177,7 @@ function work() {
 
 function stop() {
   if (!job) return;
+  remote?.stop();
   const rate = Math.round((1000 * job.n) / (performance.now() - job.began));
   status((job.n ? `${rate.toLocaleString("en")} ${data.unit}s a second.` : "") + job.note);
   job = null;
@@ -173,7 +194,7 @@ function setButtons() {
 }
 
 function recolour() {
-  unit = Math.min(Math.max(0, byId("unit").valueAsNumber | 0), data.model.n_hidden - 1);
+  if (model) unit = Math.min(Math.max(0, byId("unit").valueAsNumber | 0), data.model.n_hidden - 1);
   const colour = byId("colour").value;
   view.colour = colour;
   view.items.forEach(setUnit);
@@ -185,7 +206,15 @@ function recolour() {
 function fillIn() {
   byId("title").textContent = data.title;
   byId("summary").textContent = data.summary;
-  byId("unit").max = data.model.n_hidden - 1;
+  if (data.models.length > 1) byId("summary").after(modelMenu(data.models, data.title));
+  if (remote) {
+    byId("colour").querySelector("[value=unit]").remove();
+    byId("characters").remove();
+    byId("place").textContent = "The server runs the model; the text is sent to no other place.";
+  } else {
+    byId("unit").max = data.model.n_hidden - 1;
+    drawEmbedding(byId("embedding"), data.embedding);
+  }
   const about = byId("about");
   for (const [name, value] of data.about) about.append(element("dt", "", name), element("dd", "", value));
   for (const id of ["temperature", "top-p"]) {
@@ -200,7 +229,6 @@ function fillIn() {
   byId("measure").addEventListener("click", measure);
   byId("colour").addEventListener("change", recolour);
   byId("unit").addEventListener("input", recolour);
-  drawEmbedding(byId("embedding"), data.embedding);
   setButtons();
   recolour();
 }

@@ -1,0 +1,131 @@
+"""`/v1/completions`: a request, its texts, and the response in OpenAI's format, at once or as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from charlm.errors import CharlmError
+from charlm.serving.bodies import find_model, open_job, preprocessed, read_object
+from charlm.serving.choice import join_parts
+from charlm.serving.errors import ApiError, dumps, json_response
+from charlm.serving.guard import log_failure, time_limit
+from charlm.serving.parameters import CompletionRequest, completion_request
+from charlm.serving.scheduler import Job
+from charlm.serving.settings import Settings
+
+T = TypeVar("T")
+
+
+async def completions(request: Request) -> Response:
+    """Answer a request for completions."""
+    settings: Settings = request.app.state.settings
+    wanted = completion_request(await read_object(request), settings)
+    served = find_model(request, wanted.model)
+    prompts = [preprocessed(served, "prompt", text, wanted.unknown) for text in wanted.prompts]
+    n_texts = len(prompts) * wanted.n
+    job = open_job(request, served, n_texts)
+    served.complete(job, prompts, wanted)
+    n_prompt = sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
+    head = {
+        "id": f"cmpl-{secrets.token_hex(12)}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": served.name,
+    }
+    if wanted.stream:
+        events = _events(job, head, n_texts, n_prompt, wanted, settings)
+        return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+    parts = await unless_disconnected(request, _collected(job, n_texts))
+    choices = [join_parts(parts[i]) for i in range(n_texts)]
+    n_sampled = sum(choice.pop("n_sampled") for choice in choices)
+    return json_response(head | {"choices": choices, "usage": _usage(n_prompt, n_sampled)})
+
+
+async def _collected(job: Job, n_texts: int) -> list[list[dict[str, Any]]]:
+    """Return the parts of each text."""
+    parts: list[list[dict[str, Any]]] = [[] for _ in range(n_texts)]
+    n_finished = 0
+    async for results in job.results():
+        for part in results:
+            parts[part["index"]].append(part)
+            n_finished += part["finish_reason"] is not None
+        if n_finished == n_texts:
+            break
+    return parts
+
+
+async def _events(
+    job: Job, head: dict[str, Any], n_texts: int, n_prompt: int, wanted: CompletionRequest, settings: Settings
+) -> AsyncIterator[str]:
+    """Yield the events of a stream; an error is its last one."""
+    n_finished = n_sampled = 0
+    usage: dict[str, Any] = {"usage": None} if wanted.include_usage else {}
+    try:
+        async for results in job.results():
+            by_text: dict[int, list[dict[str, Any]]] = {}
+            for part in results:
+                by_text.setdefault(part["index"], []).append(part)
+            chunks = [join_parts(parts) for parts in by_text.values()]
+            for chunk in chunks:
+                n_text = chunk.pop("n_sampled")
+                n_sampled += n_text if chunk["finish_reason"] is not None else 0
+                n_finished += chunk["finish_reason"] is not None
+            yield "".join(_event(head | {"choices": [chunk]} | usage) for chunk in chunks)
+            if n_finished == n_texts:
+                break
+    except TimeoutError:
+        yield _event(time_limit(settings).body)
+        return
+    except CharlmError as error:
+        yield _event(ApiError(500, str(error)).body)
+        return
+    except ConnectionAbortedError:
+        yield _event(ApiError(503, "the server is stopping").body)
+        return
+    except Exception as error:
+        log_failure(error)
+        yield _event(ApiError(500, "internal error; the server's log names the place").body)
+        return
+    if wanted.include_usage:
+        yield _event(head | {"choices": [], "usage": _usage(n_prompt, n_sampled)})
+    yield "data: [DONE]\n\n"
+
+
+def _event(value: Any) -> str:
+    return f"data: {dumps(value)}\n\n"
+
+
+def _usage(n_prompt: int, n_sampled: int) -> dict[str, int]:
+    return {"prompt_tokens": n_prompt, "completion_tokens": n_sampled, "total_tokens": n_prompt + n_sampled}
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of some work, or give it up when the client leaves.
+
+    Raises:
+        ClientDisconnect: it has left.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        for future in (doing, leaving):
+            future.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await future
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,163 @@
+"""Guard: refuses requests by their headers, limits their number and time, and logs them without their contents.
+
+A page of another site could reach a server on the loopback interface by a DNS name that it lets point there (DNS
+rebinding), or by plain requests. So `Host` must be localhost, an IP address or a name that was allowed, and `Origin`,
+where a browser sends it, the server itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import ipaddress
+import re
+import time
+from binascii import Error as Base64Error
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from charlm.errors import CharlmError
+from charlm.messages import say
+from charlm.serving.errors import ApiError
+from charlm.serving.scheduler import Job
+from charlm.serving.settings import Settings
+
+JOBS = "charlm.jobs"  # key of a request's jobs in its scope
+OPEN_PATHS = ("/health",)  # need no key
+LOGGED_PATHS = ("/", "/health", "/v1/models", "/v1/completions", "/v1/score")  # others may hold anything
+HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[0-9a-z._-]+))(:[0-9]{1,5})?")
+METHODS = ("GET", "HEAD", "POST")
+GRACE_SECONDS = 5  # after the limit of time, for an answer that is being sent
+
+
+class Guard:
+    """ASGI middleware around all addresses.
+
+    Args:
+        app: what is guarded.
+        settings: of the server.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+        self.n_requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        jobs: list[Job] = []
+        scope[JOBS] = jobs
+        self.n_requests += 1
+        try:
+            error = await self._answer(scope, receive, watched)
+            if error is not None and not status:
+                await error.response(scope, receive, watched)
+        finally:
+            self.n_requests -= 1
+            for job in jobs:
+                job.close()
+            method = scope["method"] if scope["method"] in METHODS else "-"
+            path = scope["path"] if scope["path"] in LOGGED_PATHS else "-"
+            client = scope["client"][0] if scope.get("client") else "-"
+            say(f"{client} {method} {path} {status or 'left'} {1000 * (time.monotonic() - began):.0f} ms")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> ApiError | None:
+        """Pass a request on; return the error of one that could not be answered."""
+        try:
+            self._check(scope)
+            async with asyncio.timeout(self.settings.seconds + GRACE_SECONDS):
+                await self.app(scope, receive, send)
+        except ApiError as error:
+            return error
+        except ClientDisconnect:
+            return None
+        except TimeoutError:
+            return time_limit(self.settings)
+        except ConnectionAbortedError:
+            return ApiError(503, "the server is stopping")
+        except CharlmError as error:
+            return ApiError(500, str(error))
+        except Exception as error:
+            log_failure(error)
+            return ApiError(500, "internal error; the server's log names the place")
+        return None
+
+    def _check(self, scope: Scope) -> None:
+        """Check the headers of a request.
+
+        Raises:
+            ApiError: it is refused.
+        """
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_own_name(host):
+            raise ApiError(403, "the Host header names another server; start this one with --allow-host", code="host")
+        origin = headers.get("origin")
+        if origin is not None and _netloc(origin) != host.lower():
+            raise ApiError(403, "pages of other sites may not use this server", code="origin")
+        if self.settings.api_keys and scope["path"] not in OPEN_PATHS and not self._has_key(headers):
+            challenge = {"www-authenticate": 'Basic realm="charlm", charset="UTF-8", Bearer realm="charlm"'}
+            raise ApiError(401, "this server needs one of its API keys", code="invalid_api_key", headers=challenge)
+        if self.n_requests > self.settings.max_requests:
+            raise ApiError(503, "too many requests in progress; try again later", headers={"retry-after": "1"})
+
+    def _is_own_name(self, host: str) -> bool:
+        found = HOST.fullmatch(host.lower())
+        if found is None:
+            return False
+        name = (found["address"] or found["name"]).rstrip(".")
+        if name == "localhost" or name in self.settings.hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def _has_key(self, headers: Headers) -> bool:
+        """Return whether a request has a key, as a bearer token or as a password with any name."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        key = given.strip().encode("latin-1")
+        if scheme.lower() == "basic":
+            try:
+                key = base64.b64decode(key, validate=True).partition(b":")[2]
+            except Base64Error:
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        return any([hmac.compare_digest(key, known) for known in self.settings.api_keys])
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
+
+
+def time_limit(settings: Settings) -> ApiError:
+    """Return the error of a request that took too long."""
+    return ApiError(504, f"not done within {settings.seconds:g} seconds; ask for fewer characters", code="timeout")
+
+
+def log_failure(error: BaseException) -> None:
+    """Log the kind and the place of an unexpected error; its message could hold a prompt."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f" at {place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else ""
+    say(f"internal error: {type(error).__name__}{where}")

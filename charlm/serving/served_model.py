@@ -1,0 +1,174 @@
+"""A model that is served: its steppers, its scheduler, and the work for each kind of request.
+
+Texts are a batch where that is quicker than one after the other: with a numpy engine from `MIN_BATCH` texts on, else
+always (docs/serving.md has the figures). A model whose states cannot be joined has no batch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from charlm.data.vocab import FLUSH, code_points
+from charlm.evaluation.protocol import TextRange, eval_mode, scored_logits
+from charlm.generation.language_model import LanguageModel
+from charlm.generation.line_limit import LineLimit
+from charlm.generation.torch_stepper import TorchStepper, make_stepper
+from charlm.inspection.scores import score_blocks
+from charlm.inspection.totals import Totals
+from charlm.serving.batch import LaneBatch, batch_axes
+from charlm.serving.choice import Choice
+from charlm.serving.errors import ApiError
+from charlm.serving.lanes import Lane
+from charlm.serving.parameters import CompletionRequest
+from charlm.serving.scheduler import Job, Scheduler
+from charlm.serving.settings import Settings
+
+MIN_BATCH = 4  # texts in progress from which on a numpy engine reads as a batch
+LOCKSTEP_CHARS = 64  # of the end of a prompt, which a numpy engine reads in the batch
+TORCH_CHUNK = 512  # characters of a prompt in one forward pass
+
+
+class ServedModel:
+    """A model that is served.
+
+    Args:
+        name: by which clients call it.
+        model: the model.
+        settings: of the server.
+
+    Attributes:
+        created: time of its start, Unix seconds.
+        n_lanes: texts in progress.
+    """
+
+    def __init__(self, name: str, model: LanguageModel, settings: Settings) -> None:
+        self.name, self.model, self.settings = name, model, settings
+        self.created, self.n_lanes = int(time.time()), 0
+        model.model.eval()
+        n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
+        self._alone = make_stepper(model.model, n_context)
+        self._wide = make_stepper(model.model, n_context, n_texts=1)
+        axes = batch_axes(self._wide, bos_id)
+        self._can_batch = n_context is not None or axes is not None
+        self._min_batch = 1 if isinstance(self._alone, TorchStepper) else MIN_BATCH
+        self.batch = LaneBatch(axes)
+        self.scheduler = Scheduler(f"charlm {name}", self.batch)
+
+    def context_ids(self, text: str) -> list[int]:
+        """Return the ids that precede the first character, and those of a text."""
+        ids: list[int] = self.model.vocab.encode(text).tolist()
+        return [self.model.vocab.bos_id] * (self.model.metadata.n_context or 1) + ids
+
+    def open_job(self, n_texts: int) -> Job:
+        """Return a new job; it counts until it is closed.
+
+        Raises:
+            ApiError: too many texts are in progress.
+        """
+        if self.n_lanes + n_texts > self.settings.max_lanes:
+            message = f"{self.name} has {self.n_lanes} texts in progress, at most {self.settings.max_lanes}; try later"
+            raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": "1"})
+        self.n_lanes += n_texts
+
+        def release() -> None:
+            self.n_lanes -= n_texts
+
+        return Job(self.settings.seconds, release)
+
+    def complete(self, job: Job, prompts: Sequence[str], request: CompletionRequest) -> None:
+        """Start the texts of a request; the results are parts of a `Choice`.
+
+        Args:
+            job: of as many texts as there are prompts, times `request.n`.
+            prompts: as the model reads them.
+            request: the request.
+        """
+        tasks = []
+        for i in range(len(prompts) * request.n):
+            prompt, seed = prompts[i // request.n], None if request.seed is None else request.seed + i % request.n
+            choice = Choice(i, self.model.vocab, request.max_tokens, request.stops, request.n_likely)
+            ids, n_context = self.context_ids(prompt), self.model.metadata.n_context
+            longest = self.model.metadata.longest_line
+            limit = None if longest is None else LineLimit(self.model.vocab, longest, ids)
+            lane = Lane(job, choice, ids, request.params, seed, limit, n_context)
+            tasks.append(self._sample(lane, prompt, request.echo))
+        self.scheduler.submit(job, tasks)
+
+    def _sample(self, lane: Lane, prompt: str, echo: bool) -> Iterator[None]:
+        """Do the work of one text of a request."""
+        if echo:
+            yield from self._echo(lane, prompt)
+        if lane.choice.max_tokens == 0:
+            lane.job.emit(lane.choice.end())
+            lane.job.is_urgent = True
+            return
+        is_batched = self._can_batch and lane.seed is None and self.n_lanes >= self._min_batch
+        if not is_batched:
+            yield from lane.run_alone(self._alone.fresh())
+            return
+        stepper = self._wide.fresh()
+        if isinstance(stepper, TorchStepper):
+            yield from lane.read_prompt(stepper, 1, TORCH_CHUNK)
+        else:
+            yield from lane.read_prompt(stepper, LOCKSTEP_CHARS)
+        self.batch.add(lane, stepper)
+
+    def _echo(self, lane: Lane, prompt: str) -> Iterator[None]:
+        """Emit a prompt, with log-probabilities as the evaluation protocol has them."""
+        choice, vocab = lane.choice, self.model.vocab
+        ids = lane.context_ids[lane.n_context or 1 :]
+        if choice.n_likely is None or not ids:
+            lane.job.emit(choice.echo(prompt, ids, None))
+            return
+        decode, n_read = vocab.decoder(), 0
+        for logits in self._logits(ids):
+            part = ids[n_read : n_read + len(logits)]
+            n_read += len(part)
+            if vocab.is_bytes:
+                text = "".join(map(decode, part)) + (decode(FLUSH) if n_read == len(ids) else "")
+            else:
+                text = prompt[n_read - len(part) : n_read]
+            lane.job.emit(choice.echo(text, part, logits))
+            yield
+
+    def _logits(self, ids: Sequence[int]) -> Iterator[NDArray[Any]]:
+        """Yield the logits before each character of a text, chunk by chunk, (N, V)."""
+        text = TextRange(torch.tensor(ids), 0, len(ids), self.model.vocab.bos_id)
+        chunks = scored_logits(self.model.model, text, self.model.metadata.n_context)
+        while True:
+            with eval_mode(self.model.model):  # not around `yield`: other tasks run meanwhile
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk[0].float().cpu().numpy()
+
+    def score(self, job: Job, text: str) -> None:
+        """Start to score a text; the results are the lines of `charlm score --json`.
+
+        Args:
+            job: of one text.
+            text: as the model reads it, at least one character.
+        """
+        self.scheduler.submit(job, [self._score(job, text)])
+
+    def _score(self, job: Job, text: str) -> Iterator[None]:
+        model, vocab = self.model, self.model.vocab
+        codepoints = code_points(text) if not vocab.is_bytes else vocab.codepoints[vocab.encode(text) - 1]
+        ids = torch.from_numpy(vocab.encode(text))
+        totals = Totals(1, vocab.is_bytes)
+        for block in score_blocks([model], [TextRange(ids, 0, len(ids), vocab.bos_id)], [codepoints]):
+            totals.add(block)
+            rows = [
+                {"offset": offset, "char": char} | row for offset, char, (row,) in block.characters([vocab.symbols])
+            ]
+            job.emit("".join(json.dumps(row) + "\n" for row in rows))
+            yield
+        job.emit(json.dumps(totals.rows([self.name])[0]) + "\n")
+        job.emit(None)
+        job.is_urgent = True

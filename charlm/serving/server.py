@@ -1,0 +1,128 @@
+"""The HTTP server: a socket, uvicorn, and connections that may not stay silent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from asyncio import TimerHandle, Transport
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h11
+import torch
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from charlm.errors import CharlmError, UsageError
+from charlm.generation.language_model import LanguageModel
+from charlm.messages import say
+from charlm.serving.app import create_app
+from charlm.serving.settings import Settings
+from charlm.storage import runs
+
+HEADER_SECONDS = 10  # for the first line and the headers of a request
+SHUTDOWN_SECONDS = 10  # for requests in progress when the server is told to end
+MAX_CONNECTIONS = 512
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 of uvicorn, with a limit of time for the headers of a request."""
+
+    _header_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Read a part of a request."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._unwatch()
+        elif self._header_timer is None:
+            self._header_timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address.
+
+    Raises:
+        UsageError: the host is none of this machine.
+        CharlmError: the port cannot be used.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
+    except socket.gaierror as error:
+        raise UsageError(f"--host {host}: {error.strerror}; name an address of this machine") from None
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CharlmError(f"{host}, port {port}: {reason}; choose another --port or --host") from None
+
+
+def load_models(paths: Sequence[Path], device: torch.device) -> dict[str, LanguageModel]:
+    """Load checkpoints, and name each after its run, or after its file if that is not in the folder of a run.
+
+    Raises:
+        CheckpointError: a file is damaged.
+        UsageError: two have the same name.
+    """
+    models: dict[str, LanguageModel] = {}
+    for path in paths:
+        name = path.resolve().parent.name if path.name in (runs.BEST, runs.LAST) else path.stem
+        if name in models:
+            raise UsageError(f"two models are named {name}; copy one of them to another name, see `charlm export`")
+        models[name] = LanguageModel.load(path, device)
+    return models
+
+
+def serve(models: Mapping[str, LanguageModel], settings: Settings, host: str, opened: socket.socket) -> None:
+    """Serve models until a signal ends that.
+
+    Args:
+        models: by the names by which clients call them.
+        settings: limits, and who may use it.
+        host: name or address of the socket, for messages.
+        opened: see `open_socket`.
+    """
+    server = uvicorn.Server(configuration(create_app(models, settings)))
+    shown = f"[{host}]" if ":" in host else host
+    say(f"serving {', '.join(models)} on http://{shown}:{opened.getsockname()[1]}; Ctrl-C ends it")
+    if host not in LOOPBACK and not settings.api_keys:
+        say("anyone who reaches this address can use the models; --api-key-file asks for a key")
+    server.run(sockets=[opened])
+
+
+def configuration(app: Any) -> uvicorn.Config:
+    """Return uvicorn's settings for an application."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the guard logs errors
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        proxy_headers=False,
+    )

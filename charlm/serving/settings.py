@@ -1,0 +1,59 @@
+"""Limits of a server, and who may use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from charlm.errors import InputNotFoundError, UsageError
+
+MAX_KEY_FILE = 1 << 16  # bytes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of a server, and who may use it.
+
+    Attributes:
+        api_keys: keys of which a client needs one; empty for none.
+        hosts: names by which clients may address the server, in addition to localhost and IP addresses.
+        max_body: bytes of a request.
+        max_chars: characters of a prompt, and of a text to score.
+        max_tokens: characters to sample for one text.
+        max_texts: texts of one request.
+        max_lanes: texts of one model that are computed at the same time.
+        max_requests: requests in progress.
+        body_seconds: time to receive a request.
+        seconds: time to answer it.
+    """
+
+    api_keys: tuple[bytes, ...] = ()
+    hosts: frozenset[str] = frozenset()
+    max_body: int = 1 << 20
+    max_chars: int = 100_000
+    max_tokens: int = 20_000
+    max_texts: int = 64
+    max_lanes: int = 128
+    max_requests: int = 256
+    body_seconds: float = 10
+    seconds: float = 120
+
+
+def read_keys(path: Path) -> tuple[bytes, ...]:
+    """Read a file with one API key a line.
+
+    Raises:
+        InputNotFoundError: the file cannot be read.
+        UsageError: it holds no key, or a line that is none.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_KEY_FILE + 1)
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+    keys = tuple(line.strip() for line in data.splitlines() if line.strip())
+    if not keys or len(data) > MAX_KEY_FILE:
+        raise UsageError(f"{path}: must hold an API key in each line, at most {MAX_KEY_FILE:,} bytes in all")
+    if not all(all(0x21 <= byte <= 0x7E for byte in key) for key in keys):
+        raise UsageError(f"{path}: a key must consist of printable ASCII characters without spaces")
+    return keys

@@ -1,0 +1,160 @@
+"""Several texts at once: each is what it is alone; who leaves makes room."""
+
+import socket
+import threading
+import time
+
+import pytest
+from architectures import ARCHITECTURES
+from servers import TEXT, running, small_model
+
+from charlm.generation.line_limit import LineLimit
+from charlm.generation.sampler import SamplingParams
+from charlm.generation.torch_stepper import TorchStepper, make_stepper
+from charlm.serving import Settings
+from charlm.serving.batch import LaneBatch, batch_axes
+from charlm.serving.choice import Choice
+from charlm.serving.lanes import Lane
+
+pytestmark = pytest.mark.usefixtures("example_model")
+
+WITHOUT_BATCH = {"lstm-ngram"}  # its cache models have states of different lengths
+
+
+class Request:
+    """A request as its lanes see it; it keeps the parts of their texts."""
+
+    is_over = is_urgent = False
+    deadline = float("inf")
+
+    def __init__(self):
+        self.parts = []
+
+    def emit(self, part):
+        self.parts.append(part["text"])
+
+
+def lane_of(model, prompt, seed, n_chars, **params):
+    """Return a lane of a model and its request."""
+    request, n_context = Request(), model.metadata.n_context
+    ids = [model.vocab.bos_id] * (n_context or 1) + model.vocab.encode(prompt).tolist()
+    choice = Choice(0, model.vocab, n_chars, (), None)
+    limit = LineLimit(model.vocab, 12, ids)
+    return Lane(request, choice, ids, SamplingParams(**params), seed, limit, n_context), request
+
+
+def text_of(task):
+    """Do all of a task."""
+    for _ in task:
+        pass
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_texts_that_join_and_leave_a_batch_are_those_of_each_alone(name):
+    model = small_model(name)
+    n_context = model.metadata.n_context
+    alone, wide = make_stepper(model.model, n_context), make_stepper(model.model, n_context, n_texts=1)
+    axes = batch_axes(wide, model.vocab.bos_id)
+    assert (axes is None and n_context is None) == (name in WITHOUT_BATCH)
+    if name in WITHOUT_BATCH:
+        return
+    texts = [
+        (0, ("Supposing that", 1, 30), {}),
+        (0, ("", 2, 45), {"temperature": 0.5}),
+        (3, (TEXT, 3, 40), {"top_p": 0.8}),
+        (10, ("Is there not", 4, 8), {}),
+        (11, ("philosophers", 5, 60), {"temperature": 0.5}),
+    ]
+    batch, requests, step = LaneBatch(axes), [], 0
+    while step < 12 or len(batch):
+        for start, (prompt, seed, n_chars), params in texts:
+            if start == step:
+                lane, request = lane_of(model, prompt, seed, n_chars, **params)
+                stepper = wide.fresh()
+                text_of(lane.read_prompt(stepper, 1 if isinstance(stepper, TorchStepper) else 5))
+                batch.add(lane, stepper)
+                requests.append(request)
+        batch.step()
+        step += 1
+    for (_, (prompt, seed, n_chars), params), request in zip(texts, requests, strict=True):
+        lane, expected = lane_of(model, prompt, seed, n_chars, **params)
+        text_of(lane.run_alone(alone.fresh()))
+        assert "".join(request.parts) == "".join(expected.parts)
+        assert len("".join(request.parts)) == n_chars
+
+
+@pytest.mark.parametrize("name", ["gru", "transformer", "char3", "lstm-ngram"])
+def test_a_text_with_a_seed_is_the_same_whoever_else_is_there(name, client, models):
+    expected = models[name].sample("Is", 100, seed=9, temperature=1)
+    stopped, counts = threading.Event(), []
+
+    def crowd():
+        while not stopped.is_set():
+            counts.append(len(client.complete("Supp", model=name, max_tokens=40, n=6)["choices"]))
+
+    thread = threading.Thread(target=crowd)
+    thread.start()
+    try:
+        for _ in range(4):
+            body = client.complete("Is", model=name, max_tokens=100, seed=9)
+            assert body["choices"][0]["text"] == expected
+    finally:
+        stopped.set()
+        thread.join()
+    assert set(counts) == {6}
+
+
+def test_texts_without_a_seed_differ_and_stop_on_their_own(client):
+    body = client.complete("Is", n=20, max_tokens=100, stop="e")
+    texts = [choice["text"] for choice in body["choices"]]
+    assert len(set(texts)) > 15
+    reasons = [choice["finish_reason"] for choice in body["choices"]]
+    assert all((len(text) < 100) == (reason == "stop") for text, reason in zip(texts, reasons, strict=True))
+    assert not any("e" in text for text in texts)
+
+
+def wait_until(condition):
+    """Wait for a condition, for a minute at most."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+def test_a_client_that_leaves_frees_its_place(stream, client):
+    body = f'{{"prompt":"Is","max_tokens":20000,"n":40,"stream":{stream},"model":"transformer"}}'
+    with socket.create_connection(("127.0.0.1", client.port)) as connection:
+        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        wait_until(lambda: client.n_lanes == 40)
+        if stream == "true":
+            assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
+    served = client.app.state.models["transformer"]
+    wait_until(lambda: client.n_lanes == 0 and len(served.batch) == 0)
+
+
+def test_more_texts_than_there_are_places_are_refused_and_tried_again():
+    with running({"gru": small_model()}, Settings(max_lanes=8)) as client:
+        status, body = client.post("/v1/completions", {"prompt": "Is", "n": 9})
+        assert (status, body["error"]["type"], body["error"]["code"]) == (
+            429,
+            "rate_limit_error",
+            "rate_limit_exceeded",
+        )
+        assert client.request("POST", "/v1/completions", b'{"n":9}', {"Content-Type": "application/json"})[1][
+            "retry-after"
+        ]
+        assert len(client.complete("Is", n=8)["choices"]) == 8
+        wait_until(lambda: client.n_lanes == 0)
+
+
+def test_a_request_that_takes_too_long_is_ended():
+    with running({"gru": small_model()}, Settings(seconds=0.3)) as client:
+        options = {"prompt": "Is", "max_tokens": 20_000, "n": 32}
+        status, body = client.post("/v1/completions", options)
+        assert (status, body["error"]["code"]) == (504, "timeout")
+        status, events = client.post("/v1/completions", options | {"stream": True})
+        assert status == 200 and events[-1]["error"]["code"] == "timeout"
+        wait_until(lambda: client.n_lanes == 0)
+        assert client.complete("Is", max_tokens=5)["usage"]["completion_tokens"] == 5
