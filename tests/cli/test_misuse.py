@@ -28,6 +28,7 @@ LIMITS = {  # options with which a valid command line ends at once
     "bench": "rnn --corpus good.txt --epochs 1 --seeds 1",
     "lesson": "--corpus good.txt --epochs 1 --steps char3",
     "lr-find": f"--corpus good.txt --n-steps 20 {TINY}",
+    "serve": "no-such-run",  # a server would not end
 }
 SLOW = {("lesson", "--protocol")}  # trains every architecture at its full size
 RUNS = ["made", "everything", "checkpoints/made", "checkpoints/made/best.safetensors"]
