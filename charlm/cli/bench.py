@@ -5,37 +5,43 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from charlm.cli.completion import complete_models_and_recipes
-from charlm.cli.options import (
-    GroupedCommand,
-    Name,
-    Number,
-    folder_option,
-    json_option,
-    option,
-)
+from charlm.cli.options import FilePath, GroupedCommand, Name, Number, folder_option, json_option, option
 from charlm.cli.recipe_options import some_recipe_options
 from charlm.cli.table import table
 from charlm.errors import CharlmError, UsageError
 from charlm.messages import say
-from charlm.recipe import Recipe
+
+if TYPE_CHECKING:
+    from charlm.experiments.bench import Results
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")
-HEAD = ["model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/s"]
 
 
 @click.command(
     cls=GroupedCommand,
-    help="Train several models on one text under the one protocol and print a table, the best first, with n-gram and "
-    "compression baselines. MODEL is an architecture or a recipe. --epochs gives all models the same number of "
-    "characters, --minutes the same time; the defaults below are those of an architecture, a recipe keeps its own. "
+    help="Train several models on one text under the one protocol; print a table, the best first, with n-gram and "
+    "compression baselines, and the differences of pairs with 95 % intervals. MODEL is an architecture or a recipe; "
+    "options follow a colon: lstm:n_layers=2,learning_rate=0.01. --epochs and --chars give all models the same number "
+    "of characters, --minutes the same time; the defaults below are those of an architecture, a recipe keeps its own. "
     "The same command resumes an interrupted benchmark.",
 )
-@click.argument("model", nargs=-1, required=True, type=Name(), shell_complete=complete_models_and_recipes)
+@click.argument("model", nargs=-1, type=Name(), shell_complete=complete_models_and_recipes)
+@option(
+    "--tune",
+    "space",
+    metavar="NAME=LOW..HIGH,...",
+    help="Choose hyper-parameters of each model on the validation part, as learning_rate=1e-3..3e-2,dropout=0..0.5; a "
+    "model takes part in those that it has. By optuna where it is installed (extra `tune`).",
+)
+@option("--trials", type=Number("trials"), default=12, show_default=True, help="Trials of --tune for each model.")
+@option(
+    "--trial-minutes", type=Number("minutes"), help="Time limit of each trial. [default: the budget of the training]"
+)
 @option(
     "--seeds",
     type=Number("seeds"),
@@ -50,6 +56,7 @@ HEAD = ["model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/
     help="Match this number of parameters by the hidden sizes.",
     group="Model",
 )
+@option("--chars", type=Number("chars"), help="Characters of a training, in whole epochs.", group="Schedule")
 @option(
     "--name",
     type=Name(),
@@ -59,68 +66,114 @@ HEAD = ["model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/
     group="Saving",
 )
 @some_recipe_options(*TEXT, "epochs", "minutes", "seed", "device")
+@option(
+    "--from",
+    "source",
+    type=FilePath(path_type=Path),
+    help="Make tables and figures again from the results.json in this folder, without training.",
+)
+@option(
+    "--reproduce",
+    type=FilePath(path_type=Path),
+    help="Train some rows of this results.json again; are they within the interval over its seeds?",
+)
+@option("--rows", type=Number("rows"), default=3, show_default=True, help="Rows of --reproduce.")
+@option("--markdown", "form", flag_value="markdown", help="Print the tables in Markdown.")
+@option("--latex", "form", flag_value="latex", help="Print the tables in LaTeX, with booktabs.")
+@option("--csv", "form", flag_value="csv", help="Print one line a training as CSV.")
 @folder_option
 @json_option
 def bench(
     model: tuple[str, ...],
+    space: str | None,
+    trials: int,
+    trial_minutes: float | None,
     seeds: int,
     parameters: int | None,
+    chars: int | None,
     name: str,
+    source: Path | None,
+    reproduce: Path | None,
+    rows: int,
+    form: str | None,
     folder: Path,
     as_json: bool,
     **given: Any,
 ) -> None:
     """See the command's help."""
-    changes = {key: value for key, value in given.items() if value not in (None, ())}
+    if [bool(model), source is not None, reproduce is not None].count(True) != 1:
+        raise UsageError("name models to train, or give --from FOLDER, or --reproduce FILE: one of the three")
+    if form and as_json:
+        raise UsageError(f"--{form} and --json are both given; leave out one of them")
 
-    from charlm.api import read_recipe_text
     from charlm.experiments import bench as b
+
+    if reproduce is not None:
+        _reproduce(reproduce, rows, given["device"], as_json)
+        return
+    if source is not None:
+        _print(b.Results.load(source), source if source.is_dir() else source.parent, form, as_json)
+        return
+    if space is None and trial_minutes is not None:
+        raise UsageError("--trial-minutes needs --tune")
+    if chars is not None and (given["epochs"] or given["minutes"]):
+        raise UsageError("--chars is a budget, like --epochs and --minutes; leave out the others")
+
     from charlm.storage import runs
 
     target = runs.named_folder(name, folder)
-    changes = b.shared_keys(model, changes, say)
-    choices = Recipe().replace(**changes)
-    choices.replace(seed=choices.seed + seeds - 1)  # the last seed is checked before the first training
-    common, corpus = read_recipe_text(choices)
-    if common.split == "all":
-        raise UsageError("split all has no held-out part to compare models on; use another --split")
+    contest = b.Contest(
+        model,
+        {key: value for key, value in given.items() if value not in (None, ())},
+        seeds,
+        parameters,
+        chars,
+        None if space is None else b.Tuning(b.parse_space(space), trials, trial_minutes),
+    )
+    _print(b.run_contest(contest, target, say), target, form, as_json)
 
-    from charlm.experiments.baselines import baselines
-    from charlm.experiments.compare import task
-    from charlm.experiments.curves import budget
-    from charlm.files import atomic_write
 
-    changes |= {key: getattr(common, key) for key in b.SHARED_KEYS}  # recipes have other defaults
-    entries = b.entries(model, changes, parameters, len(corpus.vocab))
-    rows = baselines(corpus)
-    rows += b.run_benchmark(entries, seeds, corpus, target, lambda run: print(f"training {run}", file=sys.stderr))
-    summary = b.summary(rows)
-    cells = [_cells(row) for row in summary]
-    markdown = [HEAD, ["---"] * len(HEAD), *cells]
-    atomic_write(target / "results.json", json.dumps({"rows": rows, "summary": summary}, indent=1).encode())
-    atomic_write(target / "table.md", "".join(f"| {' | '.join(line)} |\n" for line in markdown).encode())
-    print(json.dumps(summary) if as_json else table(HEAD, cells))
-    print("valid, test: bits per character, mean and standard deviation over seeds", file=sys.stderr)
+def _print(results: Results, target: Path, form: str | None, as_json: bool) -> None:
+    """Print the tables in a form, and write all forms and the figures."""
+    from charlm.experiments.bench import report, tables
+
+    if as_json:
+        print(json.dumps({"summary": results.summary, "pairs": results.pairs}))
+    elif form is not None:
+        print(report.FORMATS[form][1](results), end="")
+    else:
+        print(table(*tables.entry_table(results)))
+        if results.pairs:
+            print(f"\n{table(*tables.pair_table(results))}")
+        print(f"{tables.caption(results)}\n{tables.pair_caption(results)}", file=sys.stderr)
     try:
-        budgets = " or ".join(sorted({budget(vars(recipe)) for recipe in entries.values()}))
-        b.plot(summary, target / "speed.png", f"{task(vars(common))}; {budgets}")
-        print(f"files: {target}/ results.json, table.md, speed.png; tensorboard --logdir {target}", file=sys.stderr)
+        files = report.write_report(results, target)
     except CharlmError as error:
-        say(f"{error}; files: {target}/ results.json, table.md")
+        say(str(error))
+        files = report.write_tables(results, target)
+    print(f"files: {target}/ results.json, {', '.join(files)}; tensorboard --logdir {target}", file=sys.stderr)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    from charlm.evaluation.metrics import nats_to_bits
+def _reproduce(path: Path, n_rows: int, device: str | None, as_json: bool) -> None:
+    """Print the rows that are trained again; a row outside its interval is an error."""
+    from charlm.experiments.bench.reproduction import reproduce
+    from charlm.experiments.bench.tables import interval
 
-    def bits(key: str) -> str:
-        if key not in row:
-            return "-"
-        spread = f" ± {nats_to_bits(row[f'{key}_spread']):.3f}" if f"{key}_spread" in row else ""
-        return f"{nats_to_bits(row[key]):.3f}{spread}"
-
-    def count(key: str) -> str:
-        return f"{row[key]:,.0f}" if key in row else "-"
-
-    per_byte = f"{row['test_bits_per_byte']:.3f}" if "test_bits_per_byte" in row else "-"
-    numbers = [count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")]
-    return [row["entry"], count("n_parameters"), bits("valid_nats"), bits("test_nats"), per_byte, *numbers]
+    found = list(reproduce(path, n_rows, say, device))
+    words = {True: "within", False: "outside", None: "one seed: no interval"}
+    cells = [
+        [
+            row["entry"],
+            str(row["seed"]),
+            f"{row['recorded_bits']:.3f}",
+            f"{row['reproduced_bits']:.3f}",
+            interval(row["interval"]).replace("+", ""),
+            words[row["is_within"]],
+        ]
+        for row in found
+    ]
+    head = ["model", "seed", "recorded", "reproduced", "interval", "result"]
+    print(json.dumps(found) if as_json else table(head, cells))
+    n_outside = sum(row["is_within"] is False for row in found)
+    if n_outside:
+        raise CharlmError(f"{path}: {n_outside} of {len(found)} rows are outside their interval; compare the versions")

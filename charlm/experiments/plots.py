@@ -44,13 +44,15 @@ def check_suffix(path: Path) -> None:
 
 
 @contextmanager
-def figure(path: Path, width: float, height: float) -> Iterator[Any]:
+def figure(path: Path, width: float, height: float, n_columns: int = 1, more: Sequence[Path] = ()) -> Iterator[Any]:
     """Yield the axes of a new figure, and write it to a file on exit.
 
     Args:
         path: the file, of a format in `SUFFIXES`; missing folders are created.
         width: inches, at 120 dots per inch.
         height: inches.
+        n_columns: axes side by side with a common vertical axis; several are yielded as an array.
+        more: further files with the same figure.
 
     Raises:
         CharlmError: matplotlib is not installed.
@@ -64,11 +66,12 @@ def figure(path: Path, width: float, height: float) -> Iterator[Any]:
         raise CharlmError("no plot: matplotlib is not installed; install the extra `plot`") from None
     with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}):
         drawing = Figure(figsize=(width, height), layout="constrained")
-        yield drawing.subplots()
-        content = BytesIO()
-        drawing.savefig(content, dpi=120, format=path.suffix.lower()[1:] or "png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, content.getbuffer())
+        yield drawing.subplots(1, n_columns, sharey=True)
+        for file in (path, *more):
+            content = BytesIO()
+            drawing.savefig(content, dpi=120, format=file.suffix.lower()[1:] or "png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(file, content.getbuffer())
 
 
 def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:

@@ -114,6 +114,9 @@ RANGES = {
     "n_steps": Range(20, 10**6),
     "seeds": Range(1, 10**6),
     "parameters": _positive,
+    "chars": _positive,
+    "trials": Range(1, 10_000),
+    "rows": _positive,
     # sampling
     "length": Range(0),
     "n_texts": _positive,

@@ -67,14 +67,23 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 
 def append_result(run: Path, result: Mapping[str, Any]) -> None:
-    """Append the result of a finished training to metrics.jsonl, also after a line that a full disk has cut.
+    """Append the result of a finished training to metrics.jsonl.
 
     Raises:
         OSError: the file cannot be written.
     """
-    with (run / METRICS).open("ab+") as file:
+    append_line(run / METRICS, {"time": time.time(), "result": result})
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a JSON object to a file, in a line of its own also after one that a full disk or a kill has cut.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("ab+") as file:
         is_cut = file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-        file.write(b"\n" * is_cut + json.dumps({"time": time.time(), "result": result}).encode() + b"\n")
+        file.write(b"\n" * is_cut + json.dumps(row).encode() + b"\n")
 
 
 def has_result(run: Path) -> bool:

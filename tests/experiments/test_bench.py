@@ -10,7 +10,7 @@ import torch
 
 from charlm import models
 from charlm.data.corpus import make_corpus
-from charlm.errors import CharlmError, OutputError, UsageError
+from charlm.errors import OutputError, UsageError
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments import bench
 from charlm.experiments.baselines import baselines
@@ -161,22 +161,27 @@ def test_a_summary_has_means_and_standard_deviations_best_first():
     assert "test_nats_spread" not in second
 
 
-def test_the_plot_is_a_png_file(tmp_path):
-    rows = [row | {"train_chars_per_second": 1e4} for row in rows_of(1.0, 1.2)]
-    counting = {"entry": "ngram", "model": "ngram", "test_nats": 1.4}
-    bench.plot(
-        bench.summary([*rows, counting, {"entry": "uniform", "test_nats": 4.0}]), tmp_path / "x" / "plot.png", "a text"
-    )
-    assert (tmp_path / "x" / "plot.png").read_bytes().startswith(b"\x89PNG")
+def test_options_of_an_entry_follow_a_colon_and_are_part_of_its_name():
+    found = bench.entries(["lstm:n_layers=2,learning_rate=0.01", "lstm"], QUICK, None, 18)
+    two = found["lstm:n_layers=2,learning_rate=0.01"]
+    assert (two.options, two.learning_rate, found["lstm"].options) == ({"n_layers": 2}, 0.01, {})
 
 
-def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(CharlmError, match="extra `plot`"):
-        bench.plot([], tmp_path / "plot.png", "a text")
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("lstm:n_layer=2", "no option 'n_layer'; did you mean 'n_layers'"),
+        ("lstm:n_layers=0", "n_layers must be at least 1"),
+        ("lstm:seed=3", "seed is the same for all entries"),
+        ("grue:n_layers=2", "did you mean 'gru'"),
+    ],
+)
+def test_a_wrong_option_of_an_entry_is_refused(name, message):
+    with pytest.raises(UsageError, match=message):
+        entries(name)
 
 
-def test_the_command_prints_a_table_and_writes_table_results_and_plot(tmp_path, capsys):
+def test_the_command_prints_tables_and_writes_results_tables_and_figures(tmp_path, capsys):
     from charlm.cli import main
 
     (tmp_path / "cats.txt").write_bytes(TEXT)
@@ -185,9 +190,12 @@ def test_the_command_prints_a_table_and_writes_table_results_and_plot(tmp_path, 
         main(line.split())
     out, err = capsys.readouterr()
     assert end.value.code == 0, err
-    assert {row.split()[0] for row in out.splitlines()[2:]} == {"rnn", "ngram", "xz", "unigram", "uniform"}
-    assert " ± " in out
+    entry_lines, pair_lines = out.split("\n\n")
+    assert {row.split()[0] for row in entry_lines.splitlines()[2:]} == {"rnn", "ngram", "xz", "unigram", "uniform"}
+    assert " ± " in entry_lines
+    assert pair_lines.splitlines()[0].startswith("better  worse")
     results = json.loads((tmp_path / "bench" / "results.json").read_text("utf-8"))
     rnn = next(row for row in results["summary"] if row["entry"] == "rnn")
     assert f"{nats_to_bits(rnn['test_nats']):.3f}" in (tmp_path / "bench" / "table.md").read_text("utf-8")
-    assert (tmp_path / "bench" / "speed.png").is_file()
+    assert (tmp_path / "bench" / "curves.svg").read_bytes().startswith(b"<?xml")
+    assert (tmp_path / "bench" / "scatter.pdf").read_bytes().startswith(b"%PDF")

@@ -1,0 +1,146 @@
+"""A whole benchmark: read the text, tune, train, compare, write. What is finished is kept, so a killed one resumes.
+
+The order: the tuning reads the training and the validation part; each entry's test part is read once, after its last
+training step with the chosen values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from charlm.api import read_recipe_text
+from charlm.data.corpus import Corpus
+from charlm.errors import UsageError
+from charlm.experiments.baselines import baselines
+from charlm.experiments.bench import entry as e
+from charlm.experiments.bench.results import Results
+from charlm.experiments.bench.rows import compared_part, run_benchmark
+from charlm.experiments.bench.search import check_space, with_values
+from charlm.experiments.bench.tuning import Tuning, read_trials, shown_values, tune
+from charlm.experiments.compare import task
+from charlm.experiments.curves import budget
+from charlm.experiments.machine import machine
+from charlm.files import exclusive_lock
+from charlm.recipe import Recipe
+from charlm.training.trainer import FINAL_CHARS
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Options of a benchmark.
+
+    Attributes:
+        names: entries, see `entries`.
+        changes: recipe keys that all entries share.
+        n_seeds: trainings of each entry.
+        n_parameters: number of parameters to match; None keeps the sizes.
+        n_chars: characters of a training, rounded to whole epochs; None keeps the budgets of the recipes.
+        tuning: None for none.
+        chosen: values of hyper-parameters by entry, of an earlier tuning.
+        sample_seconds: see `run_benchmark`.
+    """
+
+    names: Sequence[str]
+    changes: Mapping[str, Any]
+    n_seeds: int = 3
+    n_parameters: int | None = None
+    n_chars: int | None = None
+    tuning: Tuning | None = None
+    chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    sample_seconds: float = 1.0
+
+
+def run_contest(
+    contest: Contest,
+    folder: Path,
+    announce: Callable[[str], None],
+    keep: Callable[[Results], None] = lambda results: None,
+) -> Results:
+    """Run a benchmark, or the rest of it.
+
+    Args:
+        contest: options.
+        folder: of the benchmark.
+        announce: called with a message before each training, and for each recipe whose own text is not used.
+        keep: called with the results so far after each row.
+
+    Raises:
+        UsageError: invalid options; they are checked before the text is read.
+        OutputError: the folder has runs or trials of another benchmark, or another process works there.
+        KeyboardInterrupt: the user interrupted it; what is finished is kept.
+    """
+    changes = e.shared_keys(contest.names, dict(contest.changes), announce)
+    choices = Recipe().replace(**changes)
+    choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
+    early = e.entries(contest.names, changes, None, 100)
+    if contest.tuning is not None:
+        check_space(contest.tuning.space, list(early.values()))
+    common, corpus = read_recipe_text(choices)
+    if common.split == "all":
+        raise UsageError("split all has no held-out part to compare models on; use another --split")
+    changes |= {key: getattr(common, key) for key in e.SHARED_KEYS}  # recipes have other defaults
+    if contest.n_chars is not None:
+        changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}
+    entries = e.entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder):
+        results = _begin(contest, entries, common, corpus)
+        for name, recipe in entries.items():
+            values = dict(contest.chosen.get(name, {}))
+            if contest.tuning is not None:
+                values |= tune(name, recipe, contest.tuning, corpus, folder, contest.n_parameters, announce)
+            if values:
+                announce(f"{name}: {shown_values(values)}")
+                results.chosen[name] = values
+                recipe = with_chosen(recipe, values, contest.n_parameters, len(corpus.vocab))
+            entries[name] = recipe
+            results.entries[name] = recipe.to_dict()
+        keys = ("entry", "trial", "values", "valid_nats", "is_pruned")
+        results.trials = [{key: row[key] for key in keys} for row in read_trials(folder)]
+        results.save(folder)
+        for row in run_benchmark(entries, contest.n_seeds, corpus, folder, announce, contest.sample_seconds):
+            results.rows.append(row)
+            results.save(folder)
+            keep(results)
+    return results
+
+
+def epochs_of(n_chars: int, corpus: Corpus) -> int:
+    """Return the epochs of a training of about `n_chars` characters, at least 1."""
+    return max(1, round(n_chars / len(corpus.part("train"))))
+
+
+def with_chosen(recipe: Recipe, values: Mapping[str, float], n_parameters: int | None, vocab_size: int) -> Recipe:
+    """Return a recipe with the chosen values, as far as its model has them, and with the size that matches."""
+    return e.with_parameters(with_values(recipe, values), n_parameters, vocab_size)
+
+
+def _begin(contest: Contest, entries: Mapping[str, Recipe], common: Recipe, corpus: Corpus) -> Results:
+    """Return the results before the first training: text, budget, baselines."""
+    part = compared_part(corpus)
+    first, stop = corpus.bounds[part]
+    n_train = len(corpus.part("train"))
+    budgets = sorted({_budget(recipe, n_train) for recipe in entries.values() if not e.is_ngram(recipe.model)})
+    tuning = contest.tuning
+    return Results(
+        task=task(vars(common)),
+        sha256=corpus.sha256,
+        part=part,
+        n_scored=min(stop - first, FINAL_CHARS),
+        budget=" or ".join(budgets),
+        n_seeds=contest.n_seeds,
+        n_parameters=contest.n_parameters,
+        machine=machine(),
+        tuning="" if tuning is None else tuning.description,
+        rows=baselines(corpus),
+    )
+
+
+def _budget(recipe: Recipe, n_train: int) -> str:
+    """Return the budget of a training: characters of its epochs, or minutes."""
+    if recipe.minutes is not None:
+        return f"{recipe.minutes:g} minutes"
+    return f"{(recipe.epochs or 0) * n_train / 1e6:.2f}M characters, {budget(vars(recipe))}"

@@ -1,0 +1,190 @@
+"""Tuning: same trials for each model, on validation text, resumed after a kill to the same table."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from charlm.data.corpus import make_corpus
+from charlm.errors import CharlmError, OutputError, UsageError
+from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest, tune
+from charlm.experiments.bench.entry import entries
+from charlm.experiments.bench.search import N_SPREAD, Dimension, Search, Trial, has_optuna, with_values
+from charlm.experiments.bench.tuning import TRIALS, read_trials
+from charlm.recipe import Recipe
+
+TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 40).encode()
+QUICK = {"epochs": 1, "batch_size": 4, "bptt": 16, "device": "cpu"}
+RATES = Dimension("learning_rate", 1e-4, 1e-1)
+METHODS = [pytest.param(True, marks=pytest.mark.skipif(not has_optuna(), reason="optuna is not installed")), False]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return make_corpus(TEXT, "cats")
+
+
+@pytest.fixture
+def rnn(corpus):
+    return entries(["rnn"], QUICK, 1500, len(corpus.vocab))["rnn"]
+
+
+def test_the_space_is_parsed_and_wide_positive_ranges_are_logarithmic():
+    rate, dropout = parse_space("learning-rate=1e-3..3e-2, dropout=0..0.5")
+    assert (rate, rate.is_log) == (Dimension("learning_rate", 1e-3, 3e-2), True)
+    assert (dropout, dropout.is_log) == (Dimension("dropout", 0.0, 0.5), False)
+    assert rate.at(0.5) == pytest.approx((1e-3 * 3e-2) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("learning_rate", "must be NAME=LOW..HIGH"),
+        ("learning_rate=1..a", "must be NAME=LOW..HIGH"),
+        ("learning_rate=2..1", "LOW is not below HIGH"),
+        ("learning_rate=0..1", "learning_rate must be above 0"),
+        ("clip=1..2,clip=1..2", "is given twice"),
+        ("seed=1..2", "seed: is the same for all trials"),
+        ("schedule=1..2", "schedule: is the same for all trials"),
+    ],
+)
+def test_a_wrong_space_is_refused(text, message):
+    with pytest.raises(UsageError, match=message):
+        parse_space(text)
+
+
+@pytest.mark.parametrize(
+    "space, message",
+    [("dropouts=0..0.5", "none of the models has this option; did you mean"), ("dropout=0..2", "dropout must be")],
+)
+def test_a_space_that_no_model_has_is_refused_before_the_text_is_read(space, message, tmp_path):
+    contest = Contest(["rnn"], {"corpus": ["nothere.txt"]}, tuning=Tuning(parse_space(space)))
+    with pytest.raises(UsageError, match=message):
+        run_contest(contest, tmp_path, print)
+
+
+def test_values_go_to_the_recipe_or_to_the_model_and_integers_are_rounded():
+    found = with_values(Recipe(model="lstm"), {"learning_rate": 0.01, "bptt": 40.4, "n_layers": 1.7, "dropout": 0.25})
+    assert (found.learning_rate, found.bptt) == (0.01, 40)
+    assert found.options == {"n_layers": 2, "dropout": 0.25}
+
+
+@pytest.mark.parametrize("by_optuna", METHODS)
+def test_a_proposal_depends_on_the_earlier_trials_and_on_nothing_else(by_optuna):
+    space = [RATES, Dimension("dropout", 0.0, 0.5)]
+
+    def search(n_killed):
+        trials = []
+        for number in range(N_SPREAD + 4):
+            for _ in range(n_killed):  # a killed process proposed the same values
+                Search(space, {"learning_rate": 0.005}, 0, by_optuna).propose(trials)
+            values, _ = Search(space, {"learning_rate": 0.005}, 0, by_optuna).propose(trials)
+            nats = abs(values["learning_rate"] - 0.02) + values["dropout"]
+            trials.append(Trial(values, nats, number == 2, [(100, nats)]))
+        return trials
+
+    trials = search(0)
+    assert search(2) == trials
+    assert trials[0].values["learning_rate"] == 0.005
+    assert len({tuple(trial.values.values()) for trial in trials}) == len(trials)
+    assert all(each.low <= trial.values[each.name] <= each.high for trial in trials for each in space)
+
+
+def test_a_trial_far_above_the_median_is_ended():
+    pytest.importorskip("optuna")
+    earlier = [Trial({"learning_rate": 0.01 * k}, 1.0, False, [(100, 1.5), (200, 1.0)]) for k in (1, 2, 3)]
+    ends = []
+    for nats in (1.4, 1.6):
+        _, pruner = Search([RATES], {}, 0, True).propose(earlier)
+        pruner.report(100, nats)
+        ends.append(pruner.should_end)
+    assert ends == [False, True]
+
+
+@pytest.mark.parametrize("by_optuna", METHODS)
+def test_the_best_values_on_validation_text_are_chosen_and_trials_are_reused(rnn, corpus, tmp_path, by_optuna):
+    tuning, announced = Tuning([RATES, Dimension("window_size", 1, 9)], 5, by_optuna=by_optuna), []
+    chosen = tune("rnn", rnn, tuning, corpus, tmp_path, announce=announced.append)
+    rows = read_trials(tmp_path)
+    best = min((row for row in rows if not row["is_pruned"]), key=lambda row: row["valid_nats"])
+    assert chosen == best["values"]
+    assert list(chosen) == ["learning_rate"]  # an RNN has no window
+    assert [row["trial"] for row in rows] == [0, 1, 2, 3, 4] and len(announced) == 5
+    with (tmp_path / TRIALS).open("r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - 20)  # killed while the last trial was written
+    assert tune("rnn", rnn, tuning, corpus, tmp_path, announce=announced.append) == chosen
+    assert len(announced) == 6
+    assert read_trials(tmp_path) == rows
+
+
+def test_the_tuning_does_not_depend_on_the_test_part(rnn, corpus, tmp_path):
+    first, _ = corpus.bounds["test"]
+    other = corpus.ids.copy()
+    other[first:] = 1
+    tuning = Tuning([RATES], 2, by_optuna=False)
+    chosen = [
+        tune("rnn", rnn, tuning, each, tmp_path / str(i)) for i, each in enumerate([corpus, replace(corpus, ids=other)])
+    ]
+    first_rows, second_rows = (read_trials(tmp_path / str(i)) for i in range(2))
+    assert chosen[0] == chosen[1] and first_rows == second_rows
+
+
+def test_trials_of_another_search_are_refused(rnn, corpus, tmp_path):
+    tune("rnn", rnn, Tuning([RATES], 1, by_optuna=False), corpus, tmp_path)
+    with pytest.raises(OutputError, match="was tuned with other options; choose another --name"):
+        tune("rnn", rnn, Tuning([RATES], 1, epochs=2, by_optuna=False), corpus, tmp_path)
+
+
+def test_a_search_whose_trials_all_diverge_is_an_error(rnn, corpus, tmp_path):
+    wild = Tuning([Dimension("learning_rate", 1e25, 1e28)], 2, by_optuna=False)
+    with pytest.raises(CharlmError, match="all 2 trials diverged; lower the range"):
+        tune("rnn", rnn.replace(optimizer="sgd"), wild, corpus, tmp_path)
+
+
+def test_a_contest_killed_at_random_and_started_again_ends_with_the_same_table(tmp_path):
+    """Processes are killed a random time after a random message, until one ends by itself."""
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    script = tmp_path / "contest.py"
+    script.write_text(
+        "import sys, pathlib, torch\n"
+        "from functools import partial\n"
+        "from charlm.experiments.bench import Contest, Tuning, parse_space, run_contest\n"
+        "torch.set_num_threads(1)\n"
+        "tuning = Tuning(parse_space('learning_rate=1e-4..1e-1'), 6)\n"
+        f"changes = {QUICK} | {{'corpus': ['cats.txt']}}\n"
+        "contest = Contest(['rnn', 'gru'], changes, 2, 1500, tuning=tuning, sample_seconds=0.01)\n"
+        "run_contest(contest, pathlib.Path(sys.argv[1]), partial(print, flush=True))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    draw = random.Random(0)
+
+    def run(folder, n_messages=None):
+        """Run the contest, to its end or for a number of messages; return how it ended."""
+        command = [sys.executable, str(script), folder]
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            for _ in islice(process.stdout, n_messages):
+                pass
+            if n_messages is not None:
+                time.sleep(draw.uniform(0, 0.1))
+                process.kill()
+        return process.returncode
+
+    assert run("whole") == 0
+    assert [run("killed", draw.randint(2, 8)) for _ in range(3)] == [-signal.SIGKILL] * 3
+    assert run("killed") == 0
+    whole, killed = (Results.load(tmp_path / name) for name in ("whole", "killed"))
+    measured = {"seconds", "train_chars_per_second", "sample_chars_per_second", "peak_bytes", "curve"}
+    assert killed.chosen == whole.chosen and killed.trials == whole.trials
+    assert [{k: v for k, v in row.items() if k not in measured} for row in killed.rows] == [
+        {k: v for k, v in row.items() if k not in measured} for row in whole.rows
+    ]
+    assert killed.pairs == whole.pairs
