@@ -16,7 +16,7 @@ from charlm.data.corpus import make_corpus
 from charlm.errors import CharlmError, OutputError, UsageError
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest, tune
 from charlm.experiments.bench.entry import entries
-from charlm.experiments.bench.search import N_SPREAD, Dimension, Search, Trial, has_optuna, with_values
+from charlm.experiments.bench.search import N_SPREAD, Dimension, Search, Trial, dimensions_of, has_optuna, with_values
 from charlm.experiments.bench.tuning import TRIALS, read_trials
 from charlm.recipe import Recipe
 
@@ -68,6 +68,15 @@ def test_a_space_that_no_model_has_is_refused_before_the_text_is_read(space, mes
     contest = Contest(["rnn"], {"corpus": ["nothere.txt"]}, tuning=Tuning(parse_space(space)))
     with pytest.raises(UsageError, match=message):
         run_contest(contest, tmp_path, print)
+
+
+def test_dropout_between_layers_is_not_tuned_where_there_is_one_layer():
+    space = parse_space("dropout=0..0.5,head_dropout=0..0.5")
+    names = [
+        [each.name for each in dimensions_of(Recipe(model=model, options=options), space)]
+        for model, options in (("gru", {}), ("gru", {"n_layers": 2}), ("transformer", {}))
+    ]
+    assert names == [["head_dropout"], ["dropout", "head_dropout"], ["dropout"]]
 
 
 def test_values_go_to_the_recipe_or_to_the_model_and_integers_are_rounded():

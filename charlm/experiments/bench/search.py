@@ -108,15 +108,18 @@ def _check(name: str, low: float, high: float, bounds: Range) -> None:
 
 
 def dimensions_of(recipe: Recipe, space: Sequence[Dimension]) -> list[Dimension]:
-    """Return the dimensions that a recipe's model has.
+    """Return the dimensions that a recipe's model has; dropout between layers only if there are several.
 
     Raises:
         UsageError: a range is invalid for an option of the model.
     """
     known, found = models.options_of(recipe.model), []
+    has_one_layer = "head_dropout" in known and (known | recipe.options).get("n_layers") == 1
     for dimension in space:
         if dimension.name in TUNED_KEYS:
             found.append(dimension)
+        elif dimension.name == "dropout" and has_one_layer:
+            continue
         elif dimension.name in known:
             bounds = model_option_range(dimension.name, known[dimension.name])
             if bounds is None:
