@@ -118,14 +118,13 @@ def dimensions_of(recipe: Recipe, space: Sequence[Dimension]) -> list[Dimension]
     for dimension in space:
         if dimension.name in TUNED_KEYS:
             found.append(dimension)
-        elif dimension.name == "dropout" and has_one_layer:
-            continue
         elif dimension.name in known:
             bounds = model_option_range(dimension.name, known[dimension.name])
             if bounds is None:
                 raise UsageError(f"--tune {dimension.name}: is no number for model {recipe.model}; take it out")
             _check(dimension.name, dimension.low, dimension.high, bounds)
-            found.append(dimension)
+            if not (dimension.name == "dropout" and has_one_layer):
+                found.append(dimension)
     return found
 
 
