@@ -37,8 +37,8 @@ def _argument(kind: str, argument: str) -> int:
     return int(argument or default)
 
 
-def _uniform() -> Iterator[float]:
-    generator = np.random.Generator(np.random.PCG64(0))
+def _uniform(seed: int = 0) -> Iterator[float]:
+    generator = np.random.Generator(np.random.PCG64(seed))
     while True:
         yield from generator.random(4096).tolist()
 
@@ -51,8 +51,13 @@ def _transitions(order: int) -> NDArray[np.float64]:
     return probs
 
 
-def markov(argument: str = "") -> str:
+def markov(argument: str = "", seed: int = 0, n_chars: int = N_CHARS) -> str:
     """Return a text of a Markov source; see the module.
+
+    Args:
+        argument: the number after the colon.
+        seed: of the draw; the source itself is always the same.
+        n_chars: length.
 
     Raises:
         DataError: the part after the colon is out of range.
@@ -60,7 +65,7 @@ def markov(argument: str = "") -> str:
     order = _argument("markov", argument)
     sums, n, context = np.cumsum(_transitions(order), axis=1), len(MARKOV_LETTERS), 0
     letters = []
-    for _, uniform in zip(range(N_CHARS), _uniform(), strict=False):
+    for _, uniform in zip(range(n_chars), _uniform(seed), strict=False):
         letter = min(int(np.searchsorted(sums[context], uniform, "right")), n - 1)
         letters.append(MARKOV_LETTERS[letter])
         context = (context * n + letter) % n**order
