@@ -15,10 +15,7 @@ import argparse
 import bz2
 import importlib
 import io
-import lzma
 import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,29 +23,17 @@ from pathlib import Path
 from common import machine
 
 from charlm.compression import adaptive_model, compress, decompress, load_model
+from charlm.experiments import compressors
 from charlm.options.splits import STANDARD, split_of
 from charlm.storage.runs import find_checkpoint
 
-
-def pyppmd(data: bytes, order: int = 6) -> bytes:
-    encoder = importlib.import_module("pyppmd").Ppmd7Encoder(order, 256 << 20)
-    return encoder.encode(data) + encoder.flush()
-
-
-def zpaq(data: bytes) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "text").write_bytes(data)
-        subprocess.run(["zpaq", "a", "x.zpaq", "text", "-m5"], cwd=folder, check=True, capture_output=True)
-        return (Path(folder) / "x.zpaq").read_bytes()
-
-
 OTHERS: dict[str, Callable[[bytes], bytes]] = {
     "bzip2 -9": bz2.compress,
-    "xz -9e": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+    "xz -9e": compressors.xz,
     "brotli -q 11 -w 24": lambda data: importlib.import_module("brotli").compress(data, quality=11, lgwin=24),
     "zstd -22 --ultra": lambda data: importlib.import_module("zstandard").ZstdCompressor(22).compress(data),
-    "PPMd, order 6": pyppmd,
-    "zpaq -m5": zpaq,
+    "PPMd, order 6": compressors.ppmd,
+    "zpaq -m5": compressors.zpaq,
 }
 
 

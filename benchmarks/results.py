@@ -51,12 +51,12 @@ def run(options: argparse.Namespace) -> None:
     names = options.models or NAMES
     for text in options.texts:
         changes = {"corpus": [text], "device": "cpu", **budget}
-        contest = Contest(names, changes, options.seeds, size, n_chars, None if chosen else tuning, chosen)
+        contest = Contest(names, changes, options.seeds, size, n_chars, None if chosen else tuning, chosen, True)
         chosen = run_contest(contest, options.folder / folder_name(Path(text).stem), say).chosen
     if options.minutes:
         changes = {"corpus": [options.texts[0]], "device": "cpu", "minutes": options.minutes}
         own = {name: chosen[name] for name in TEN_MINUTES}
-        contest = Contest(TEN_MINUTES, changes, options.seeds, size, None, None, own)
+        contest = Contest(TEN_MINUTES, changes, options.seeds, size, None, None, own, True)
         run_contest(contest, options.folder / f"{options.minutes:g}-minutes", say)
 
 

@@ -12,7 +12,7 @@ from charlm import models
 from charlm.data.corpus import make_corpus
 from charlm.errors import OutputError, UsageError
 from charlm.evaluation.metrics import nats_to_bits
-from charlm.experiments import bench
+from charlm.experiments import bench, compressors
 from charlm.experiments.baselines import baselines
 from charlm.storage import runs
 from charlm.training import session
@@ -82,6 +82,16 @@ def test_baselines_match_their_definitions(corpus):
     assert unigram["test_nats"] == pytest.approx(-(p / p.sum()).log()[test].mean().item())
     whole, head = (len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) for text in (TEXT, TEXT[: -len(test)]))
     assert xz["test_nats"] == pytest.approx((whole - head) * 8 * math.log(2) / len(test), abs=0.4)
+
+
+def test_each_installed_compressor_is_a_baseline_by_what_a_part_adds_to_its_output(corpus):
+    found = {row["entry"]: row for row in baselines(corpus, compressors=compressors.installed())}
+    assert list(found) == ["uniform", "unigram", *compressors.installed()]
+    n_test = len(corpus.part("test"))
+    for name, compress in compressors.installed().items():
+        ids = corpus.ids.astype("u1").tobytes()
+        n_bits = 8 * (len(compress(ids)) - len(compress(ids[:-n_test])))
+        assert found[name]["test_nats"] == pytest.approx(n_bits * math.log(2) / n_test)
 
 
 def test_without_a_test_part_baselines_are_for_validation_only():

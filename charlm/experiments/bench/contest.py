@@ -14,6 +14,7 @@ from typing import Any
 from charlm.api import read_recipe_text
 from charlm.data.corpus import Corpus
 from charlm.errors import UsageError
+from charlm.experiments import compressors
 from charlm.experiments.baselines import baselines
 from charlm.experiments.bench import entry as e
 from charlm.experiments.bench.results import Results
@@ -40,6 +41,7 @@ class Contest:
         n_chars: characters of a training, rounded to whole epochs; None keeps the budgets of the recipes.
         tuning: None for none.
         chosen: values of hyper-parameters by entry, of an earlier tuning.
+        all_compressors: beside xz, PPMd and zpaq where they are installed.
         sample_seconds: see `run_benchmark`.
     """
 
@@ -50,6 +52,7 @@ class Contest:
     n_chars: int | None = None
     tuning: Tuning | None = None
     chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    all_compressors: bool = False
     sample_seconds: float = 1.0
 
 
@@ -135,7 +138,7 @@ def _begin(contest: Contest, entries: Mapping[str, Recipe], common: Recipe, corp
         n_parameters=contest.n_parameters,
         machine=machine(),
         tuning="" if tuning is None else tuning.description,
-        rows=baselines(corpus),
+        rows=baselines(corpus, compressors=compressors.installed()) if contest.all_compressors else baselines(corpus),
     )
 
 
