@@ -37,10 +37,21 @@ TEXT = ("corpus", "split", "bytes", "lower", "min_count")
     metavar="NAME=LOW..HIGH,...",
     help="Choose hyper-parameters of each model on the validation part, as learning_rate=1e-3..3e-2,dropout=0..0.5; a "
     "model takes part in those that it has. By optuna where it is installed (extra `tune`).",
+    group="Optimiser",
 )
-@option("--trials", type=Number("trials"), default=12, show_default=True, help="Trials of --tune for each model.")
 @option(
-    "--trial-minutes", type=Number("minutes"), help="Time limit of each trial. [default: the budget of the training]"
+    "--trials",
+    type=Number("trials"),
+    default=12,
+    show_default=True,
+    help="Trials of --tune for each model.",
+    group="Optimiser",
+)
+@option(
+    "--trial-minutes",
+    type=Number("minutes"),
+    help="Time limit of each trial. [default: the budget of the training]",
+    group="Optimiser",
 )
 @option(
     "--seeds",

@@ -1,6 +1,6 @@
 """Studies on top of training: benchmark, lesson, learning-rate range test, evaluation, comparison of runs.
 
-Read first: bench.py, lesson.py. trained_models.py: models as `charlm eval` and `charlm sample` use them.
+Read first: bench/, lesson.py. trained_models.py: models as `charlm eval` and `charlm sample` use them.
 """
 
 import lazy_loader

@@ -67,7 +67,7 @@ def verdict(pair: Mapping[str, Any]) -> str:
     """Return the result of a pair in words."""
     if not pair["is_different"]:
         return "no difference"
-    return "different" if pair["architectures"] else "different models; one seed says nothing of the architectures"
+    return "different" if pair["architectures"] else "these models only (one seed)"
 
 
 def interval(ends: Sequence[float] | None) -> str:
