@@ -42,6 +42,10 @@ class OutputError(CharlmError):
     exit_code = 74
 
 
+class DivergedError(CharlmError):
+    """A training whose loss is not finite, or worse than that of a uniform guess."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal that terminates the program.
 

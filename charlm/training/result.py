@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from charlm.errors import CharlmError
+from charlm.errors import DivergedError
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.recipe import Recipe
 from charlm.training import callbacks
@@ -53,13 +53,13 @@ def check_not_diverged(result: dict[str, Any], recipe: Recipe, vocab_size: int, 
         folder: where the checkpoint is; None for nowhere.
 
     Raises:
-        CharlmError: the training diverged.
+        DivergedError: the training diverged.
     """
     if result.get("outcome") != DIVERGED:
         return
     bits, uniform = nats_to_bits(_held_out_nats(result)), math.log2(vocab_size)
     kept = "" if folder is None else f"; the checkpoint is kept in {folder}"
-    raise CharlmError(
+    raise DivergedError(
         f"the training diverged to {bits:.4g} bits per character, worse than a uniform guess with {uniform:.2f}: "
         f"lower --learning-rate (now {recipe.learning_rate:g}); `charlm lr-find` suggests one{kept}"
     )

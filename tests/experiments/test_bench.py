@@ -136,6 +136,18 @@ def test_an_interrupted_run_resumes_to_the_same_result(corpus, tmp_path):
     assert (stopped["test_nats"], stopped["n_chars"]) == (whole["test_nats"], whole["n_chars"])
 
 
+def test_a_training_that_diverges_is_a_row_and_the_others_follow(corpus, tmp_path):
+    chosen, said = entries("rnn", "gru"), []
+    chosen["rnn"] = chosen["rnn"].replace(optimizer="sgd", learning_rate=1e25)
+    for _ in range(2):  # trained, then read
+        rows = run_benchmark(chosen, 2, corpus, tmp_path, said.append)
+        assert [row.get("outcome") == "diverged" for row in rows] == [False, True, False, True, False]
+    assert [message for message in said if "diverged" in message or "not finite" in message] == [said[2], said[5]]
+    [diverged] = [row for row in bench.summary(rows) if row["entry"] == "rnn"]
+    assert diverged["n_diverged"] == 2 and "test_nats" not in diverged
+    assert {pair["first"] for pair in bench.compare_pairs(rows, len(corpus.part("test")))} <= {"ngram", "gru"}
+
+
 def test_a_run_with_another_recipe_or_text_is_refused(corpus, tmp_path):
     run_benchmark(entries("rnn"), 1, corpus, tmp_path)
     with pytest.raises(OutputError, match="another recipe; choose another --name"):

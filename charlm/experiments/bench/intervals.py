@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.experiments.bench.entry import is_ngram
+from charlm.training.result import DIVERGED
 
 BLOCK_CHARS = 500
 N_RESAMPLES = 10_000
@@ -73,7 +74,8 @@ def compare_pairs(rows: Sequence[Mapping[str, Any]], n_chars: int) -> list[dict[
     """Return the difference of each pair of entries, the better one first, with its intervals.
 
     Args:
-        rows: rows of `run_benchmark`; those without `block_bits` take no part.
+        rows: rows of `run_benchmark`; those without `block_bits` take no part, nor does an entry of which a training
+            diverged.
         n_chars: characters that were scored.
 
     Returns:
@@ -82,8 +84,9 @@ def compare_pairs(rows: Sequence[Mapping[str, Any]], n_chars: int) -> list[dict[
         `is_different`: the interval of the architectures, else that of the trained models, does not contain 0.
     """
     by_entry: dict[str, list[Mapping[str, Any]]] = {}
+    diverged = {row["entry"] for row in rows if row.get("outcome") == DIVERGED}
     for row in sorted(rows, key=lambda row: row.get("seed", 0)):
-        if "block_bits" in row:
+        if "block_bits" in row and row["entry"] not in diverged:
             by_entry.setdefault(row["entry"], []).append(row)
     if len(by_entry) < 2:
         return []

@@ -50,8 +50,8 @@ def reproduce(
         DataError: the text is not that of the results.
     """
     results = Results.load(path)
-    rows = [row for row in results.rows if row["entry"] in results.entries]
     key, corpus = f"{results.part}_nats", None
+    rows = [row for row in results.rows if row["entry"] in results.entries and key in row]
     for row in random.Random(0).sample(rows, min(n_rows, len(rows))):
         recipe = Recipe().replace(**results.entries[row["entry"]]).replace(seed=row["seed"])
         recipe = recipe if device is None else recipe.replace(device=device)

@@ -13,6 +13,7 @@ from typing import Any
 from charlm.errors import DataError, InputNotFoundError
 from charlm.experiments.bench.intervals import compare_pairs
 from charlm.files import atomic_write
+from charlm.training.result import DIVERGED
 
 FILE = "results.json"
 FORMAT = 1
@@ -106,6 +107,8 @@ class Results:
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row an entry, the best first: means over the seeds, and the standard deviations of several seeds.
 
+    Means are over the seeds that did not diverge, whose number is `n_diverged`.
+
     Args:
         rows: rows of `run_benchmark` and `baselines`.
     """
@@ -115,6 +118,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     result = []
     for entry, group in by_entry.items():
         total: dict[str, Any] = {"entry": entry, "model": group[0].get("model"), "n_seeds": len(group)}
+        total["n_diverged"] = sum(row.get("outcome") == DIVERGED for row in group)
         for key in dict.fromkeys(key for row in group for key in row if key not in ("seed", "interrupted")):
             values = [row[key] for row in group if isinstance(row.get(key), (int, float))]
             if values:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from charlm import recipes
 from charlm.data.corpus import Corpus
-from charlm.errors import OutputError
+from charlm.errors import DivergedError, OutputError
 from charlm.evaluation.protocol import TextRange, eval_mode, per_char_nll
 from charlm.experiments.bench.entry import folder_name, is_ngram
 from charlm.experiments.bench.intervals import block_sums
@@ -33,6 +33,7 @@ from charlm.options.ranges import checked_number
 from charlm.recipe import Recipe
 from charlm.storage import run_log, runs
 from charlm.training.callbacks import Progress
+from charlm.training.result import DIVERGED
 from charlm.training.session import train
 from charlm.training.setup import choose_device, fill_defaults
 from charlm.training.timer import reset_peak_memory
@@ -63,7 +64,8 @@ def run_benchmark(
 
     Yields:
         one row a run: entry, model, seed, result, speeds in characters per second, sums of bits over blocks of the
-        test part (else of the validation part), and the validation curve.
+        test part (else of the validation part), and the validation curve. A training that diverged has an outcome and
+        no losses.
 
     Raises:
         UsageError: the last seed is out of range.
@@ -85,19 +87,35 @@ def run_benchmark(
             if not resumes and (run / runs.RECIPE).is_file():  # the run was killed before its first checkpoint
                 shutil.rmtree(run, ignore_errors=True)
             announce(run.name)
-            yield train_row(name, entry, corpus, run, resumes, sample_seconds)
+            yield _train_row(name, entry, corpus, run, announce, resumes, sample_seconds)
 
 
-def train_row(
-    name: str, entry: Recipe, corpus: Corpus, run: Path, resumes: bool = False, sample_seconds: float = 1.0
+def _train_row(
+    name: str,
+    entry: Recipe,
+    corpus: Corpus,
+    run: Path,
+    announce: Callable[[str], None],
+    resumes: bool,
+    sample_seconds: float,
 ) -> Row:
     """Train one run and return its row, which is also written into its folder; see `run_benchmark`."""
     gc.collect()
     has_peak = reset_peak_memory()
-    model = train(entry, corpus, run, [Progress()], resume=(lambda differs: None) if resumes else None)
+    row = {"entry": name, "model": entry.model, "seed": entry.seed, "sha256": corpus.sha256}
+    try:
+        model = train(entry, corpus, run, [Progress()], resume=(lambda differs: None) if resumes else None)
+    except DivergedError as error:
+        announce(f"{run.name}: {error}")
+        row["outcome"] = DIVERGED
+        run.mkdir(exist_ok=True)  # a run without a checkpoint was removed
+        recipe = fill_defaults(entry, choose_device(entry.device))
+        atomic_write(run / runs.RECIPE, recipes.to_toml(recipe).encode())
+        atomic_write(run / ROW, json.dumps(row).encode())
+        return row
     if model.metadata.result["interrupted"]:
         raise KeyboardInterrupt
-    row = {"entry": name, "model": entry.model, "seed": entry.seed} | model.metadata.result
+    row |= model.metadata.result
     if not has_peak:
         row.pop("peak_bytes", None)
     row["train_chars_per_second"] = _training_speed(run)
@@ -108,7 +126,6 @@ def train_row(
         atomic_write(run / BITS, buffer.getbuffer())
         row["block_bits"] = [round(total, 3) for total in block_sums(bits).tolist()]
     row["curve"] = validation_curve(run)
-    row["sha256"] = corpus.sha256
     atomic_write(run / ROW, json.dumps(row).encode())
     return row
 

@@ -35,13 +35,14 @@ def _entry_cells(row: Mapping[str, Any]) -> list[str]:
     def count(key: str, unit: float = 1.0) -> str:
         return f"{row[key] / unit:,.0f}" if key in row else "-"
 
+    diverged = f" ({row['n_diverged']} of {row['n_seeds']} diverged)" if row["n_diverged"] else ""
     per_byte = f"{row['test_bits_per_byte']:.3f}" if "test_bits_per_byte" in row else "-"
     numbers = [count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")]
     return [
         row["entry"],
         count("n_parameters"),
         bits("valid_nats"),
-        bits("test_nats"),
+        bits("test_nats") + diverged,
         per_byte,
         *numbers,
         count("peak_bytes", 1e6),

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from charlm.data.corpus import Corpus
-from charlm.errors import CharlmError, OutputError
+from charlm.errors import CharlmError, DivergedError, OutputError
 from charlm.experiments.bench.entry import is_ngram, size_option, with_parameters
 from charlm.experiments.bench.search import (
     Dimension,
@@ -140,9 +140,7 @@ def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[st
         watch = Watch(pruner)
         try:
             fit(state, [*trainer.callbacks, watch, Progress(), trainer.signals])
-        except CharlmError as error:
-            if type(error) is not CharlmError:  # only a loss that is not finite is one of this class itself
-                raise
+        except DivergedError:
             return Trial(values, None, False, pruner.reports)
         if state.interrupted:
             raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from charlm.errors import CharlmError, Interrupted
+from charlm.errors import DivergedError, Interrupted
 from charlm.evaluation.metrics import EvalResult
 from charlm.training.callbacks.signals import StopOnSignal
 from charlm.training.loop import Callback, TrainState
@@ -19,9 +19,9 @@ TOLERANCE = 0.003  # nats per character; smaller changes of the validation loss 
 
 
 def check_finite(nats: float, state: TrainState) -> None:
-    """Raise CharlmError if the training has diverged."""
+    """Raise DivergedError if the training has diverged."""
     if not math.isfinite(nats):
-        raise CharlmError(f"the loss is not finite after step {state.step}; try a lower --learning-rate or --clip 1")
+        raise DivergedError(f"the loss is not finite after step {state.step}; try a lower --learning-rate or --clip 1")
 
 
 class TrainingStats(Callback):
@@ -32,7 +32,7 @@ class TrainingStats(Callback):
     so it is read for a report only.
 
     Raises:
-        CharlmError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
 
     state_attrs = ("_chars", "_nats", "_seconds", "_norm")
@@ -107,7 +107,7 @@ class Validate(Callback):
         at_start: validate the untrained model, too: n-gram experts predict before the first step.
 
     Raises:
-        CharlmError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
 
     def __init__(
