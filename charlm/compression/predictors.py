@@ -22,8 +22,9 @@ from charlm.compression.quantization import Floats, quantized, softmax
 from charlm.data.vocab import Vocab
 from charlm.generation.sampler import Stepper
 from charlm.ngrams.adaptive import AdaptiveNGram
+from charlm.ngrams.match import MatchModel
 
-FINGERPRINT_STEPS = 32
+FINGERPRINT_STEPS, FINGERPRINT_PERIOD = 32, 16
 
 
 class Predictor(Protocol):
@@ -87,7 +88,9 @@ class ModelPredictor(Predictor):
 
 
 class AdaptivePredictor(Predictor):
-    """Counts of bytes that begin with nothing and learn with every byte; the lanes share them.
+    """Counts of bytes that begin with nothing and learn with every byte, and a match model for each lane.
+
+    The lanes share the counts.
 
     Args:
         n_lanes: B.
@@ -104,6 +107,7 @@ class AdaptivePredictor(Predictor):
         """Forget all bytes."""
         self.counts.reset()
         self.histories = [b""] * self.n_lanes
+        self.matches = [MatchModel(self.counts.n_context) for _ in range(self.n_lanes)]
         self._predict()
 
     def read(self, ids: NDArray[Any]) -> None:
@@ -111,11 +115,13 @@ class AdaptivePredictor(Predictor):
         for lane, index in enumerate(ids.tolist()):
             if index:
                 self.counts.read(self.histories[lane], index - 1)
+                self.matches[lane].read(index - 1)
                 self.histories[lane] = (self.histories[lane] + bytes([index - 1]))[-self.counts.n_context :]
         self._predict()
 
     def _predict(self) -> None:
-        self.probs = np.array([[0.0, *self.counts.probs(history)] for history in self.histories])
+        pairs = zip(self.matches, self.histories, strict=True)
+        self.probs = np.array([[0.0, *match.mix(self.counts.probs(history))] for match, history in pairs])
 
 
 def fingerprint(predictor: Predictor) -> str:
@@ -124,7 +130,7 @@ def fingerprint(predictor: Predictor) -> str:
     predictor.reset()
     for step in range(FINGERPRINT_STEPS):
         digest.update(quantized(predictor.probs).astype("<i4").tobytes())
-        predictor.read((1 + 7 * step + np.arange(predictor.n_lanes)) % len(predictor.vocab))
+        predictor.read((1 + 7 * (step % FINGERPRINT_PERIOD) + np.arange(predictor.n_lanes)) % len(predictor.vocab))
     predictor.reset()
     return digest.hexdigest()[:16]
 

@@ -40,11 +40,11 @@ def quantized(probs: Floats) -> Floats:
     """
     free = (1 << BITS) - probs.shape[-1]
     floors: Floats = np.floor(probs * free)
-    rest = free - floors.sum(axis=-1)
+    rows = floors.reshape(-1, probs.shape[-1])
+    rest = free - rows.sum(axis=1)
     if not np.isfinite(rest).all():
         raise CharlmError("the model's probabilities are not finite; train it again with a lower --learning-rate")
-    best = np.expand_dims(floors.argmax(axis=-1), -1)
-    np.put_along_axis(floors, best, np.take_along_axis(floors, best, -1) + np.expand_dims(rest, -1), -1)
+    rows[np.arange(len(rows)), rows.argmax(axis=1)] += rest
     return floors
 
 

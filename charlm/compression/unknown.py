@@ -86,6 +86,8 @@ class UnknownCharacters:
             ids: their indices, (M,).
         """
         self.n_read += len(ids)
+        if ids.all():
+            return
         rows = np.flatnonzero(ids == 0)
         self.n_unknown += len(rows)
         self.bits += float((BITS - np.log2(weights[rows, 0] + 1)).sum())

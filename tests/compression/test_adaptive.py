@@ -14,6 +14,7 @@ from charlm.evaluation.dynamic import DynamicConfig, dynamic_nll
 from charlm.evaluation.protocol import TextRange
 from charlm.generation.language_model import LanguageModel
 from charlm.ngrams.adaptive import AdaptiveNGram
+from charlm.ngrams.match import MatchModel
 
 
 @pytest.mark.parametrize("n_lanes", [1, 3])
@@ -24,11 +25,12 @@ def test_any_bytes_come_back_without_a_model(n_lanes):
 
 def test_the_payload_is_the_bits_of_the_counts():
     data = (TEXT * 20).encode()
-    counts, bits = AdaptiveNGram(6), 0.0
+    counts, match, bits = AdaptiveNGram(6), MatchModel(6), 0.0
     for i, byte in enumerate(data):
-        probs = counts.probs(data[max(0, i - 6) : i])
+        probs = match.mix(counts.probs(data[max(0, i - 6) : i]))
         assert abs(sum(probs) - 1) < 1e-9 and min(probs) > 0
         bits -= math.log2(probs[byte])
+        match.read(byte)
         counts.read(data[max(0, i - 6) : i], byte)
     _, report = compressed(data, adaptive_model())
     assert abs(report.payload_bytes - bits / 8) < 10
@@ -40,6 +42,38 @@ def test_counts_are_dropped_at_the_limit_of_contexts():
     for i, byte in enumerate(TEXT.encode()):
         counts.read(TEXT.encode()[max(0, i - 3) : i], byte)
         assert len(counts.contexts) <= 50
+
+
+def bits_with_uniform(data, match):
+    """Return the bits of each byte where the other model of a match model is uniform."""
+    bits = []
+    for byte in data:
+        bits.append(-math.log2(match.mix([1 / 256] * 256)[byte]))
+        match.read(byte)
+    return bits
+
+
+def test_a_match_predicts_what_followed_the_last_time_and_learns_how_often_it_is_right():
+    passage = bytes(range(100, 200))
+    bits = bits_with_uniform(passage * 5, MatchModel(6))
+    assert sum(bits[: len(passage) + 6]) == 8 * (len(passage) + 6)
+    assert sum(bits[-len(passage) :]) < 0.05 * 8 * len(passage)
+
+
+def test_a_wrong_prediction_ends_a_match_and_costs_less_than_two_bits_more():
+    passage = bytes(range(100, 110))
+    data = b"".join(passage + bytes([i]) for i in range(60))  # the byte behind the passage is always another one
+    bits = bits_with_uniform(data, MatchModel(6))
+    costs = bits[len(passage) :: len(passage) + 1]
+    assert costs[0] == 8 < costs[1] and max(costs) < 10
+
+
+def test_the_text_of_a_match_model_is_dropped_at_its_limit():
+    match, passage = MatchModel(6, max_text=1000), bytes(range(100, 200))
+    for byte in passage * 30:
+        match.mix([1 / 256] * 256)
+        match.read(byte)
+        assert len(match.text) < 1000
 
 
 @pytest.mark.parametrize("name", ["ngram", "word-ngram"])
