@@ -23,6 +23,28 @@ SUFFIX = ".clm"
 READ_BYTES = 1 << 16
 INSTALL = "needs constriction and threadpoolctl; pip install 'charlm-torch[compress]'"
 
+
+def _one_model(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> str | None:
+    """Import the classes among the values of `--model`, and return the other one."""
+    classes = [name for name in names if ":" in name and name.rpartition(":")[2].isidentifier()]
+    others = [name for name in names if name not in classes]
+    if len(others) > 1:
+        raise click.BadParameter(f"names {len(others)} models; a file is compressed by one")
+    for name in classes:
+        from charlm.models import use
+
+        use(name)
+    return others[0] if others else None
+
+
+def model_option(help: str) -> Callable[..., Any]:
+    """Return the option of the model, which may be given with the class of its architecture."""
+    also = "FILE.py:CLASS, too, where its architecture is not in the package."
+    return click.option(
+        "--model", type=Name(), multiple=True, callback=_one_model, shell_complete=complete_runs, help=f"{help}. {also}"
+    )
+
+
 output_option = click.option(
     "-o", "--output", type=FilePath(path_type=Path, dir_okay=False, allow_dash=True), help="File to write; - is stdout."
 )
@@ -36,12 +58,9 @@ file_argument = click.argument("file", type=FilePath(path_type=Path, dir_okay=Fa
 )
 @file_argument
 @output_option
-@click.option(
-    "--model",
-    type=Name(),
-    shell_complete=complete_runs,
-    help="A run, a checkpoint, or none: counts that begin with nothing. [default: the newest finished run, else the "
-    "built-in model]",
+@model_option(
+    "A run, a checkpoint, or none: counts that begin with nothing [default: the newest finished run, else the built-in "
+    "model]"
 )
 @click.option(
     "--blocks",
@@ -82,12 +101,7 @@ def compress(
 @click.command(help="Restore FILE (- is standard input), written by `charlm compress`.")
 @file_argument
 @output_option
-@click.option(
-    "--model",
-    type=Name(),
-    shell_complete=complete_runs,
-    help="The run or checkpoint that compressed it. [default: found by its SHA-256 among the runs]",
-)
+@model_option("The run or checkpoint that compressed it [default: found by its SHA-256 among the runs]")
 @force_option
 @folder_option
 def decompress(file: Path, output: Path | None, model: str | None, force: bool, folder: Path) -> None:

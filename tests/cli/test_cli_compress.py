@@ -89,6 +89,12 @@ def test_a_missing_model_is_named_by_its_sha256(text, capsys):
         (["compress", "text.txt", "--blocks", "0"], 2, "--blocks must be at least 1"),
         (["compress", "text.txt", "--dynamic", "--blocks", "2"], 2, "leave out --blocks"),
         (["compress", "text.txt", "--dynamic", "--model", "nietzsche"], 2, "needs a model of counts alone"),
+        (
+            ["compress", "text.txt", "--model", "none", "--model", "nietzsche"],
+            2,
+            "names 2 models; a file is compressed",
+        ),
+        (["compress", "text.txt", "--model", "mine.py:Mine"], 66, "model mine.py:Mine: there is no file mine.py"),
         (["decompress", "text.txt"], 2, "does not end in .clm; give -o FILE"),
         (["decompress", "text.txt", "-o", "x"], 65, "is no file of `charlm compress`"),
     ],

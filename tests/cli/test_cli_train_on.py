@@ -129,7 +129,9 @@ def test_a_list_that_is_no_list_of_numbers_is_refused(home, exit_code, capsys):
     assert "--group-rates must be a number, got 'a'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["sample", "eval", "info", "export", "train --resume", "train --from"])
+@pytest.mark.parametrize(
+    "command", ["sample", "eval", "info", "export", "train --resume", "train --from", "compress text.txt --model"]
+)
 def test_a_checkpoint_imports_no_code_by_itself(command, home, exit_code, capsys):
     rest = " out.safetensors" if command == "export" else ""
     Path("mine.py").write_text("raise SystemExit(99)")
@@ -149,6 +151,10 @@ def test_a_model_of_a_file_is_used_when_its_file_is_named(call):
     assert "model:      mine.py:MyRNN" in call(f"info own {own}")[0]
     assert "An RNN of my own." in call("models mine.py:MyRNN")[0]
     call(f"export own out.safetensors {own}")
+    call(f"export own out.onnx {own}")
+    call(f"compress text.txt --model own {own} -o text.clm")
+    call(f"decompress text.clm {own} -o back.txt")
+    assert Path("back.txt").read_bytes() == Path("text.txt").read_bytes()
     call(f"train --from own {own} --name more --no-samples")
     assert charlm.load("more", model="mine.py:MyRNN").sample(length=5, seed=1)
 
