@@ -43,7 +43,7 @@ def download(url: str, name: str, max_bytes: int) -> Iterator[bytes]:
         max_bytes: limit of the size.
 
     Raises:
-        OSError, ValueError, HTTPException: the download failed, see `FAILURES`.
+        OSError, ValueError, HTTPException: the download failed or was cut off, see `FAILURES`.
         DataError: it is longer.
     """
     _check_https(url)
@@ -56,6 +56,8 @@ def download(url: str, name: str, max_bytes: int) -> Iterator[bytes]:
                 if n_bytes > max_bytes:
                     raise DataError(f"{url}: longer than the expected {max_bytes} bytes")
                 yield block
+        if response.length:  # bytes that the server has announced; `read` returns what came
+            raise ValueError(f"{response.length} bytes are missing at the end")
 
 
 def reason(error: BaseException) -> object:

@@ -1,5 +1,6 @@
 """Download of a named text over https, from a local server with a generated certificate."""
 
+import gzip
 import hashlib
 import socketserver
 import ssl
@@ -12,6 +13,7 @@ import trustme
 
 from charlm.data import named_texts
 from charlm.data.named_texts import NamedText
+from charlm.data.user_texts import add_text, user_folder
 from charlm.errors import DataError, InputNotFoundError
 
 BOOK = b"a book that is not long, but is the right one\n" * 4
@@ -189,3 +191,55 @@ def test_a_registered_http_url_is_refused(cache, offer, http):
     with pytest.raises(InputNotFoundError, match="not https"):
         read()
     assert http.asked == []
+
+
+@pytest.fixture
+def add(https, cache, monkeypatch, tmp_path):
+    """Return a function that adds a text from the server, given its answer, in an empty folder of the user."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+    def add_with(answer, **options):
+        https.answers["/book"] = answer
+        return add_text("my-book", [f"{https.url}/book"], user_folder(), **options)
+
+    return add_with
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["as it is", "gzip"])
+def test_a_text_is_added_from_a_url_and_its_sha256_pinned(add, pack, https):
+    text = add(OK + b"\r\n" + pack(BOOK))
+    assert (text.source, text.sha256) == (f"{https.url}/book", hashlib.sha256(BOOK).hexdigest())
+    assert b"".join(named_texts.open_texts(["my-book"])) == BOOK
+    with pytest.raises(DataError, match="is not that of my-book"):
+        add(OK + b"\r\n" + BOOK.upper())
+    assert b"".join(named_texts.open_texts(["my-book"])) == BOOK
+    assert sorted(path.name for path in user_folder().iterdir()) == ["my-book.json", "my-book.txt"]
+
+
+@pytest.mark.parametrize("scheme", ["http", "ftp", "file"])
+def test_an_added_text_is_not_redirected_to_another_scheme(add, http, scheme):
+    url = http.url.replace("http", scheme, 1)
+    with pytest.raises(InputNotFoundError, match=f"{scheme}://.* is not (https|allowed)"):
+        add(b"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: " + f"{url}/book\r\n\r\n".encode())
+    assert list(user_folder().iterdir()) == []
+    assert http.asked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (OK + b"\r\n" + BOOK, DataError, "longer than the expected"),
+        (OK + b"\r\n", DataError, "is empty"),
+        (
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            InputNotFoundError,
+            "cannot be downloaded .*give a file",
+        ),
+        (OK + b"Content-Length: 999\r\n\r\ncut", InputNotFoundError, "996 bytes are missing at the end"),
+    ],
+    ids=["too long", "empty", "not there", "cut off"],
+)
+def test_a_text_that_cannot_be_added_leaves_nothing(add, answer, error, message):
+    with pytest.raises(error, match=message):
+        add(answer, max_bytes=len(BOOK) - 1)
+    assert list(user_folder().iterdir()) == []
