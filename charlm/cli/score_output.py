@@ -36,7 +36,7 @@ def print_report(text: TextToScore, names: Sequence[str], top: int, html: Path |
         OutputError: the page cannot be written.
     """
     symbols = _symbols(text)
-    totals, surprises = Totals(len(names), text.is_bytes), Surprises(top, symbols[0])
+    totals, surprises = Totals(len(names)), Surprises(top, symbols[0])
     page = ScorePage(f"{text.name}, {text.part}", symbols)
     in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for block in text.blocks():
@@ -90,7 +90,7 @@ def _write_styled(text: str) -> None:
 
 def print_json(text: TextToScore, names: Sequence[str]) -> None:
     """Print an object for each character, and one with the totals at the end."""
-    totals, symbols = Totals(len(names), text.is_bytes), _symbols(text)
+    totals, symbols = Totals(len(names)), _symbols(text)
     for block in text.blocks():
         totals.add(block)
         for offset, char, rows in block.characters(symbols):
@@ -118,7 +118,7 @@ def print_csv(text: TextToScore, names: Sequence[str]) -> None:
 
 def print_lines(text: TextToScore, names: Sequence[str], as_json: bool) -> None:
     """Print number, bits per character and text of each line; of several models also the best."""
-    for line in by_line(text.blocks(n_likely=1), len(names), text.is_bytes):
+    for line in by_line(text.blocks(n_likely=1), len(names)):
         bits = _bits_per_char(line.totals, names)
         best = names[line.totals.best]
         if as_json:
@@ -143,7 +143,7 @@ def print_files(
     """
     best, rows = [], []
     for text, file in zip(texts, files, strict=True):
-        totals = Totals(len(names), text.is_bytes)
+        totals = Totals(len(names))
         for block in text.blocks(n_likely=1):
             totals.add(block)
         bits = _bits_per_char(totals, names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,6 @@ def code_points(text: str) -> Codepoints:
 def to_text(codepoints: Codepoints) -> str:
     """Return code points as text; byte values are decoded as Latin-1."""
     return codepoints.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-
-
-def utf8_lengths(codepoints: Codepoints, is_bytes: bool) -> NDArray[np.int64]:
-    """Return the length of each character in UTF-8, in bytes, int64, (N,); 1 for byte values."""
-    if is_bytes:
-        return np.ones(len(codepoints), np.int64)
-    return np.int64(1) + (codepoints > 0x7F) + (codepoints > 0x7FF) + (codepoints > 0xFFFF)
 
 
 class Vocab:
@@ -99,16 +93,26 @@ class Vocab:
                 classes[index] = BREAK if symbol == "\n" else BLANK
         return classes
 
+    @cached_property
+    def utf8_lengths(self) -> NDArray[np.int64]:
+        """Length of each index in UTF-8, in bytes, int64, (V,); an unknown character counts as one byte.
+
+        A model predicts only that a character is unknown, so more bytes would make its bits per byte too good.
+        """
+        if self.is_bytes:
+            return np.ones(len(self), np.int64)
+        points = np.concatenate([[0], self.codepoints])
+        return np.int64(1) + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+
     def bytes_per_symbol(self, ids: Ids) -> float:
-        """Return the mean length in UTF-8 of the symbols of a text, in bytes; an unknown character counts as one byte.
+        """Return the mean of `utf8_lengths` over a text.
 
         Args:
             ids: the text as indices, at least one, (N,).
         """
-        lengths = np.concatenate([[1], utf8_lengths(self.codepoints, self.is_bytes)])
         blocks = (ids[i : i + BLOCK] for i in range(0, len(ids), BLOCK))
         counts = sum(np.bincount(block, minlength=len(self)) for block in blocks)
-        return float(counts @ lengths / len(ids))
+        return float(counts @ self.utf8_lengths / len(ids))
 
     def encode(self, text: str) -> Ids:
         """Convert text to indices, (N,); unknown characters become 0."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,18 @@ class Scores:
         ranks: 1 for a character that got the highest probability, int64, (N,).
         likely_ids: the likeliest characters except the unknown, the first one first, int64, (N, K).
         likely_probs: their probabilities, float64, (N, K).
+        n_bytes: lengths of the characters in UTF-8, see `Vocab.utf8_lengths`, int64, (N,).
     """
 
     bits: NDArray[np.float64]
     ranks: NDArray[np.int64]
     likely_ids: NDArray[np.int64]
     likely_probs: NDArray[np.float64]
+    n_bytes: NDArray[np.int64]
+
+    def part(self, start: int, stop: int) -> Scores:
+        """Return the scores of the characters from `start` to `stop`."""
+        return Scores(*(getattr(self, key.name)[start:stop] for key in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +66,8 @@ class Block:
 
     def part(self, start: int, stop: int) -> Block:
         """Return the characters from `start` to `stop`."""
-        inside = slice(start, stop)
-        scores = [
-            Scores(each.bits[inside], each.ranks[inside], each.likely_ids[inside], each.likely_probs[inside])
-            for each in self.scores
-        ]
-        return Block(self.offset + start, self.codepoints[inside], scores)
+        scores = [each.part(start, stop) for each in self.scores]
+        return Block(self.offset + start, self.codepoints[start:stop], scores)
 
     def characters(self, symbols: Sequence[str]) -> Iterator[tuple[int, str, list[dict[str, Any]]]]:
         """Yield offset, character and each model's bits, rank and likeliest characters.
@@ -118,11 +120,11 @@ def _scores(model: LanguageModel, text: TextRange, n_likely: int) -> Iterator[tu
             except StopIteration:
                 return
             arrays = _chunk_scores(logits.float(), targets, n_likely)
-        yield arrays
+        yield *arrays, model.vocab.utf8_lengths[targets.cpu().numpy()]
 
 
 def _chunk_scores(logits: Tensor, targets: Tensor, n_likely: int) -> tuple[NDArray[Any], ...]:
-    """Return the arrays of `Scores` from logits, (N, V), and targets, (N,)."""
+    """Return the arrays of `Scores` except `n_bytes` from logits, (N, V), and targets, (N,)."""
     nats = F.cross_entropy(logits, targets, reduction="none").double()
     own = logits.gather(1, targets.unsqueeze(1))
     tied_before = (logits == own) & (torch.arange(logits.shape[1], device=logits.device) < targets.unsqueeze(1))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from charlm.data.vocab import to_text, utf8_lengths
+from charlm.data.vocab import to_text
 from charlm.inspection.scores import Block
 
 BREAK = ord("\n")
@@ -23,26 +23,25 @@ class Totals:
 
     Attributes:
         n_models: M.
-        is_bytes: the characters are bytes.
         n_chars: number of characters.
-        n_bytes: their bytes in UTF-8.
+        n_bytes: their bytes in UTF-8; a character that the model does not know counts as one byte, (M,).
         bits: sum of the bits, (M,).
         n_correct: characters to which the model gave the highest probability, (M,).
     """
 
     n_models: int
-    is_bytes: bool = False
 
     def __post_init__(self) -> None:
         """Begin at zero."""
-        self.n_chars = self.n_bytes = 0
+        self.n_chars = 0
+        self.n_bytes = np.zeros(self.n_models, np.int64)
         self.bits = np.zeros(self.n_models)
         self.n_correct = np.zeros(self.n_models, np.int64)
 
     def add(self, block: Block) -> None:
         """Add a block."""
         self.n_chars += len(block.codepoints)
-        self.n_bytes += int(utf8_lengths(block.codepoints, self.is_bytes).sum())
+        self.n_bytes += [int(scores.n_bytes.sum()) for scores in block.scores]
         self.bits += [scores.bits.sum() for scores in block.scores]
         self.n_correct += [int((scores.ranks == 1).sum()) for scores in block.scores]
 
@@ -57,13 +56,15 @@ class Totals:
             {
                 "model": name,
                 "n_chars": self.n_chars,
-                "n_bytes": self.n_bytes,
+                "n_bytes": n_bytes,
                 "bits": bits,
                 "bits_per_char": bits / self.n_chars,
-                "bits_per_byte": bits / self.n_bytes,
+                "bits_per_byte": bits / n_bytes,
                 "accuracy": n_correct / self.n_chars,
             }
-            for name, bits, n_correct in zip(names, self.bits.tolist(), self.n_correct.tolist(), strict=True)
+            for name, n_bytes, bits, n_correct in zip(
+                names, self.n_bytes.tolist(), self.bits.tolist(), self.n_correct.tolist(), strict=True
+            )
         ]
 
 
@@ -82,9 +83,9 @@ class Line:
     totals: Totals
 
 
-def by_line(blocks: Iterable[Block], n_models: int, is_bytes: bool = False) -> Iterator[Line]:
+def by_line(blocks: Iterable[Block], n_models: int) -> Iterator[Line]:
     """Yield the lines of a scored text with their totals; an empty last line is left out."""
-    number, text, totals = 1, "", Totals(n_models, is_bytes)
+    number, text, totals = 1, "", Totals(n_models)
     for block in blocks:
         ends = [*(np.flatnonzero(block.codepoints == BREAK) + 1).tolist(), len(block.codepoints)]
         start = 0
@@ -95,7 +96,7 @@ def by_line(blocks: Iterable[Block], n_models: int, is_bytes: bool = False) -> I
                 text += to_text(part.codepoints)
             if i < len(ends) - 1:
                 yield Line(number, text.removesuffix("\n"), totals)
-                number, text, totals = number + 1, "", Totals(n_models, is_bytes)
+                number, text, totals = number + 1, "", Totals(n_models)
             start = end
     if totals.n_chars:
         yield Line(number, text, totals)

@@ -34,6 +34,16 @@ def test_score_adds_up_to_eval(call):
     assert len(chars[0]["likely"]) == 5
 
 
+def test_score_and_eval_count_an_unknown_character_as_one_byte(call, tmp_path):
+    text = "one\u00a0two \U0001f600 \u6f22\n" * 9
+    (tmp_path / "a.txt").write_text(text, "utf-8")
+    expected = json.loads(call(f"eval counts --corpus {tmp_path / 'a.txt'} --json")[0])
+    totals = json.loads(call(f"score counts {tmp_path / 'a.txt'} --json")[0].splitlines()[-1])
+    assert expected["n_unknown"] == 3 * 9
+    assert totals["n_bytes"] == len(text)
+    assert totals["bits_per_byte"] == pytest.approx(expected["bits_per_byte"], rel=1e-6)
+
+
 def test_the_last_argument_is_the_text_if_it_is_no_model(call, tmp_path):
     (tmp_path / "a.txt").write_text(MISPRINT, "utf-8")
     found = call(f"score counts {tmp_path / 'a.txt'} --top 1")[0]
