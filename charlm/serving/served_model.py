@@ -161,7 +161,7 @@ class ServedModel:
         model, vocab = self.model, self.model.vocab
         codepoints = code_points(text) if not vocab.is_bytes else vocab.codepoints[vocab.encode(text) - 1]
         ids = torch.from_numpy(vocab.encode(text))
-        totals = Totals(1, vocab.is_bytes)
+        totals = Totals(1)
         for block in score_blocks([model], [TextRange(ids, 0, len(ids), vocab.bos_id)], [codepoints]):
             totals.add(block)
             rows = [
