@@ -12,6 +12,12 @@ from charlm.experiments.machine import machine
 __all__ = ["machine", "require_text"]
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a device has computed everything."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def require_text(source: str) -> None:
     """End the program with one line and exit code 66 or 65 unless a text can be read."""
     try:

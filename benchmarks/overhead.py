@@ -20,10 +20,12 @@ import time
 from contextlib import redirect_stderr
 from pathlib import Path
 
-from common import machine, require_text
+from common import machine, require_text, synchronize
 
 from charlm.api import read_corpus
 from charlm.evaluation.metrics import nats_per_char
+from charlm.models.base import detach
+from charlm.models.counting import initial_state
 from charlm.recipe import Recipe
 from charlm.training import callbacks
 from charlm.training.loop import Callback, TrainState, train_epoch
@@ -43,19 +45,19 @@ def bare(trainer: Trainer, n_steps: int) -> float:
     model, optimizer, feed = trainer.state.model, trainer.state.optimizer, trainer.state.feed
     model.train()
     state, n_chars = None, 0
+    synchronize(model.device)
     began = time.perf_counter()
     for step in range(n_steps):
         chars, targets = feed.batch(0, step % len(feed))
+        state = initial_state(model, feed, 0, step % len(feed)) if state is None else state
         logits, state = model(chars, state)
-        if feed.carries_state:
-            state = tuple(s.detach() for s in state) if isinstance(state, tuple) else state.detach()
-        else:
-            state = None
+        state = detach(state) if feed.carries_state else None
         loss = nats_per_char(logits, targets)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         n_chars += targets.numel()
+    synchronize(model.device)
     return n_chars / (time.perf_counter() - began)
 
 
@@ -74,10 +76,12 @@ def ours(trainer: Trainer, listed: list[Callback], n_steps: int) -> float:
     """Train `n_steps` with every callback of `charlm train`; return characters/s."""
     state = trainer.state
     state.stop, state.step_in_epoch, before = False, 0, state.n_chars
+    synchronize(state.model.device)
     began = time.perf_counter()
     while state.n_chars == before or not state.stop:
         state.step_in_epoch = 0
         train_epoch(state, listed)
+    synchronize(state.model.device)
     return (state.n_chars - before) / (time.perf_counter() - began)
 
 

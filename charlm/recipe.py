@@ -147,6 +147,7 @@ class Recipe:
     seed: int = _key(0, "Seed of initial weights, order and dropout.")
     device: str = _key("auto", "Device; auto selects cuda, mps or cpu, in this order.", DEVICES)
     bf16: bool = _key(False, "Forward pass in bfloat16, on GPUs that support it.")
+    compile: bool = _key(False, "Compile the training step; on a GPU, also capture it as a CUDA graph.")
 
     def __post_init__(self) -> None:
         """Check every value, and convert it to its type."""

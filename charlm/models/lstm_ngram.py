@@ -92,6 +92,8 @@ class LSTMNGram(LSTM, CountingModel):
         max_cached: maximum number of cached feature values, two bytes each.
     """
 
+    _cached: Tensor | None
+
     default_learning_rate = 4e-3
     max_counted = 8_000_000
     max_cached = 1 << 28
@@ -118,7 +120,8 @@ class LSTMNGram(LSTM, CountingModel):
         self.layers = self.make_layers(n_inputs, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
         self.head = ExpertHead(self.head, n_hidden, self.experts.n_experts)
-        self._cached: Tensor | None = None  # features after each character of the training span, float16, (N, K V)
+        # Features after each character of the training span, float16, (N, K V).
+        self.register_buffer("_cached", None, persistent=False)
 
     def training_span(self, ids: Tensor) -> Tensor:
         """Return the suffix of a training text whose features fit into the cache."""

@@ -20,6 +20,7 @@ from charlm.models.counting import initial_state
 from charlm.training.distributed import all_reduce_max, shard_bounds
 from charlm.training.timer import Timer
 
+Model = Callable[..., tuple[Tensor, State]]  # called like `CharModel.forward`
 Measure = Callable[[Tensor, Tensor], Tensor]  # logits, float, (B, T, V), and targets, long, (B, T), to a value, ()
 
 
@@ -28,17 +29,27 @@ def train_epoch(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
     state.model.train()
     for batch in state.batches():  # this process's rows, on the device
         run_hooks("on_batch_start", state, callbacks)
-        state.optimizer.zero_grad(set_to_none=True)
-        with state.autocast():
-            logits, state.hidden = state.model(batch.chars, state.hidden, state.feed.predicts == "last")
-            loss = state.loss(logits, batch)  # mean nats per character
-        loss.backward()  # type: ignore[no-untyped-call]
+        state.compute_gradients(state, state.model)
         if run_hooks("on_backward_end", state, callbacks):
             state.skip_batch()
             continue
         state.optimizer.step()
         state.advance(batch)
         run_hooks("on_batch_end", state, callbacks)
+
+
+def compute_gradients(state: TrainState, model: Model) -> None:
+    """Compute the gradients of the loss of `state.batch`, and set `state.hidden` and the batch's loss.
+
+    Args:
+        state: with the batch, the hidden state before it, and an optimiser whose gradients are dropped.
+        model: `state.model`, or its compiled form.
+    """
+    state.optimizer.zero_grad(set_to_none=True)
+    with state.autocast():
+        logits, state.hidden = model(state.batch.chars, state.hidden, state.feed.predicts == "last")
+        loss = state.loss(logits, state.batch)  # mean nats per character
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def fit(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
@@ -91,6 +102,7 @@ class TrainState:
         label_smoothing: see `nats_per_char`.
         loss_function: loss to minimise, from logits and targets; None for nats per character. Reports stay in nats.
         metrics: further values to measure on each batch, which `TrainingStats` logs as "train_" and their name.
+        compute_gradients: forward pass, loss and backward pass; `CompiledStep` is a faster form.
         epoch, step_in_epoch: position of the next batch in the feed.
         step: optimiser steps taken.
         n_chars: characters predicted.
@@ -110,6 +122,7 @@ class TrainState:
     label_smoothing: float = 0.0
     loss_function: Measure | None = None
     metrics: Mapping[str, Measure] = field(default_factory=dict)
+    compute_gradients: Callable[[TrainState, Model], None] = compute_gradients
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0

@@ -18,6 +18,7 @@ from charlm.errors import UsageError
 from charlm.evaluation.metrics import EvalResult
 from charlm.evaluation.protocol import TextRange, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
+from charlm.messages import say
 from charlm.models import CharModel
 from charlm.models.counting import CountingModel, training_span
 from charlm.recipe import Recipe
@@ -34,6 +35,7 @@ from charlm.training.callbacks import (
     Validate,
     ValidationCurve,
 )
+from charlm.training.compiled import CompiledStep
 from charlm.training.loop import Callback, TrainState
 from charlm.training.timer import Timer
 from charlm.version import __version__
@@ -115,6 +117,8 @@ class Trainer:
             bf16=recipe.bf16,
             label_smoothing=recipe.label_smoothing,
         )
+        if recipe.compile and model.uses_gradients:
+            state.compute_gradients = CompiledStep(model, _report)
         trainer = cls(recipe, corpus, ids, state, held_out, transfer=transfer, start=start)
         trainer.counts_kept = counted_texts(start[1]) if start else []
         if model.uses_gradients:
@@ -239,3 +243,9 @@ class Trainer:
     def sketch(self) -> EvalResult:
         """Evaluate less of the validation part, within an epoch."""
         return self.validate(SKETCH_CHARS)
+
+
+def _report(message: str) -> None:
+    """Print a message below the progress bar, once for all processes."""
+    if distributed.is_main_process():
+        say(message, start="\n")

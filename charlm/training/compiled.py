@@ -1,0 +1,158 @@
+"""Compiled training step: torch.compile fuses its operations, and a CUDA graph launches all of them at once.
+
+In eager mode, the CPU launches each operation of a step on the GPU. A step of a small recurrent model has hundreds of
+operations of a few microseconds each, and the GPU waits for the next launch most of the time. A CUDA graph records the
+operations once; replaying it is a single launch.
+
+- Hand-written layers, attention and scans: torch.compile, and on a GPU also a CUDA graph of the compiled step.
+- `nn.RNN`, `nn.GRU` and `nn.LSTM`, which call cuDNN: the CUDA graph alone. torch.compile cannot enter them.
+
+Forward pass, loss and backward pass are in the graph. Callbacks and the optimiser stay outside, so that every callback
+works and the learning rate may change at every step; they take fewer launches than the GPU has time for.
+
+Reference: CUDA graphs in PyTorch, https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from charlm.models.base import CharModel, State
+from charlm.training.loop import Model, Shard, TrainState, compute_gradients
+
+N_WARM_UP = 3  # batches of one shape before it is captured
+MAX_GRAPHS = 8
+Key = tuple[Any, ...]
+
+
+class CompiledStep:
+    """`compute_gradients`, compiled for the shapes that occur in many batches.
+
+    The first batch of a shape, and shapes that do not occur twice in a row (the last batch of an epoch), run in eager
+    mode. If compilation or capture fails, `report` is called once and the training continues in eager mode.
+
+    Args:
+        model: the model of the training.
+        report: called with one line when compilation begins, and if it fails.
+        backend: of torch.compile.
+    """
+
+    def __init__(self, model: CharModel, report: Callable[[str], None], backend: str = "inductor") -> None:
+        self.report, self.on_gpu = report, model.device.type == "cuda"
+        self.uses_cudnn = any(isinstance(module, nn.RNNBase) for module in model.modules())
+        self.compiled: Model | None = None if self.uses_cudnn else torch.compile(model, dynamic=False, backend=backend)
+        self.failed = self.announced = False
+        torch.compiler.reset()  # one class is compiled at most 8 times; earlier trainings have ended
+        self.graphs: dict[Key, GraphedStep] = {}
+        self._key: Key = ()
+        self._n_in_a_row = 0
+
+    def __call__(self, state: TrainState, model: Model) -> None:
+        """Compute the gradients; see `compute_gradients`."""
+        key = _key(state)
+        self._n_in_a_row = self._n_in_a_row + 1 if key == self._key else 1
+        self._key = key
+        if graph := self.graphs.get(key):
+            graph.replay(state)
+        elif self.failed or self._n_in_a_row == 1:
+            compute_gradients(state, model)
+        else:
+            hidden = state.hidden
+            try:
+                self._compile(state, key)
+            except Exception as error:  # of any part of the compiler
+                self.failed, state.hidden = True, hidden
+                reason = str(error).strip().partition("\n")[0][:200]
+                self.report(f"--compile: {type(error).__name__}: {reason}; the training continues without it")
+                compute_gradients(state, model)
+
+    def _compile(self, state: TrainState, key: Key) -> None:
+        """Compute the gradients by the compiled model; capture them after the warm-up."""
+        if self.compiled is not None and not self.announced:
+            self.announced = True
+            self.report("compiling the training step; this can take a minute")
+        model = state.model if self.compiled is None else self.compiled
+        if not self.on_gpu:
+            compute_gradients(state, model)
+        elif self._n_in_a_row <= N_WARM_UP or len(self.graphs) == MAX_GRAPHS:
+            with _side_stream():
+                compute_gradients(state, model)
+        else:
+            self.graphs[key] = GraphedStep(state, model)
+            self.graphs[key].replay(state)
+
+
+class GraphedStep:
+    """A CUDA graph of `compute_gradients` for batches of one shape.
+
+    The graph reads and writes fixed addresses: the batch and the hidden state are copied there before each replay, and
+    the gradients, the loss and the next hidden state are valid until the next replay.
+
+    Args:
+        state: with a batch; afterwards its gradients are not set and its hidden state is that before the batch.
+        model: see `compute_gradients`.
+    """
+
+    def __init__(self, state: TrainState, model: Model) -> None:
+        batch, hidden = state.batch, state.hidden
+        self.parameters = list(state.model.parameters())
+        self.batch = Shard(batch.chars.clone(), batch.targets.clone(), batch.n_chars, batch.weight)
+        self.hidden = _map(Tensor.clone, hidden)
+        state.batch, state.hidden = self.batch, self.hidden
+        state.optimizer.zero_grad(set_to_none=True)
+        self.graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(self.graph):
+                compute_gradients(state, model)
+            self.next_hidden = _map(Tensor.detach, state.hidden)
+        finally:
+            state.batch, state.hidden = batch, hidden
+        self.gradients = [parameter.grad for parameter in self.parameters]
+
+    def replay(self, state: TrainState) -> None:
+        """Compute the gradients of `state.batch`."""
+        targets = [self.batch.chars, self.batch.targets, *_tensors(self.hidden)]
+        for target, source in zip(targets, [state.batch.chars, state.batch.targets, *_tensors(state.hidden)], strict=True):
+            target.copy_(source)
+        self.graph.replay()
+        state.hidden, state.batch.loss, state.batch.metrics = self.next_hidden, self.batch.loss, self.batch.metrics
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+
+
+def _key(state: TrainState) -> Key:
+    """Return the properties of a step on which its operations depend."""
+    batch = state.batch
+    trained = tuple(parameter.requires_grad for parameter in state.model.parameters())
+    return (batch.chars.shape, batch.targets.shape, _map(lambda part: part.shape, state.hidden), trained)
+
+
+def _map(function: Callable[[Tensor], Any], state: State) -> Any:
+    """Apply a function to each tensor of a state."""
+    if isinstance(state, Tensor):
+        return function(state)
+    return None if state is None else tuple(_map(function, part) for part in state)
+
+
+def _tensors(state: State) -> Iterator[Tensor]:
+    """Yield the tensors of a state."""
+    if isinstance(state, Tensor):
+        yield state
+    elif state is not None:
+        for part in state:
+            yield from _tensors(part)
+
+
+@contextmanager
+def _side_stream() -> Iterator[None]:
+    """Run a block on another stream than the current one, as the warm-up of a capture requires."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)

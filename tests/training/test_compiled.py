@@ -1,0 +1,117 @@
+"""The compiled training step: the same numbers as in eager mode, for every architecture, and a fallback."""
+
+import pytest
+import torch
+from architectures import ARCHITECTURES, known_options, make_model
+
+from charlm.data.feeds import Chunks, Stream, Windows
+from charlm.models import find
+from charlm.models.counting import fit_counts, training_span
+from charlm.training import callbacks
+from charlm.training.compiled import CompiledStep
+from charlm.training.loop import TrainState, fit
+
+pytestmark = [
+    pytest.mark.usefixtures("example_model"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # within torch.compile
+]
+GRADIENTS = [name for name, architecture in ARCHITECTURES.items() if architecture.uses_gradients]
+V, T, B = 12, 8, 3
+SMALL = {"n_embed": 8, "n_hidden": 8, "n_layers": 1, "head_size": 4, "window_size": T, "n_heads": 2, "n_state": 4}
+
+
+def make(name, feed=None, compiled=True, backend="aot_eager", **options):
+    """Return a training of seven steps an epoch, the last one shorter, and the messages of the compiled step."""
+    torch.manual_seed(0)
+    ids = torch.randint(V, (B * (6 * T + 3) + 1,), dtype=torch.uint8)
+    model = make_model(name, V, **known_options(name, SMALL) | options)
+    fit_counts(model, ids)
+    ids = training_span(model, ids)
+    if (feed or find(name).default_feed) == "windows":
+        batches = Windows(ids, find(name).n_context or T, 25)
+    else:
+        batches = Chunks(ids, T, B) if feed == "chunks" else Stream(ids, T, B)
+    state = TrainState(model, batches, torch.optim.SGD(model.parameters(), 0.1), n_epochs=2)
+    messages = []
+    if compiled:
+        state.compute_gradients = CompiledStep(model, messages.append, backend)
+    return state, messages
+
+
+def trained(*arguments, listed=lambda state: [], **options):
+    """Return losses and weights after a training, and the messages."""
+    state, messages = make(*arguments, **options)
+    torch.manual_seed(1)
+    fit(state, listed(state))
+    return state.sum_nats, [p.detach() for p in state.model.parameters()], messages
+
+
+def assert_equal_to_eager(*arguments, **options):
+    """Compare a compiled training with an eager one; return its messages."""
+    nats, weights, messages = trained(*arguments, **options)
+    torch.testing.assert_close((nats, weights), trained(*arguments, compiled=False, **options)[:2])
+    return messages
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_a_compiled_training_equals_an_eager_one(name):
+    messages = assert_equal_to_eager(name)
+    assert not [message for message in messages if "without it" in message]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_so_does_one_with_the_default_backend(name):
+    messages = assert_equal_to_eager(name, backend="inductor")
+    assert not [message for message in messages if "without it" in message]
+
+
+@pytest.mark.parametrize("feed", ["chunks", "windows"])
+def test_every_feed_can_be_compiled(feed):
+    assert_equal_to_eager("gru-scratch", feed)
+
+
+def test_penalties_on_activations_are_the_same():
+    assert_equal_to_eager("gru-scratch", listed=lambda _: [callbacks.ActivationRegularization(2.0, 1.0)])
+
+
+def test_gradual_unfreezing_is_the_same():
+    def listed(state):
+        head, rest = list(state.model.head.parameters()), list(state.model.layers.parameters())
+        groups = {"embed": list(state.model.embed.parameters()), "layers.0": rest, "head": head}
+        return [callbacks.Freeze(groups, unfreeze_epochs=0.4)]
+
+    assert_equal_to_eager("rnn-scratch", listed=listed)
+
+
+def test_dropout_draws_the_same_masks_where_the_backend_is_eager():
+    assert_equal_to_eager("gru-scratch", dropout=0.0, head_dropout=0.5)
+
+
+def test_a_model_is_compiled_once_and_not_for_shapes_that_do_not_repeat():
+    shapes = []
+
+    def backend(module, inputs):
+        shapes.append([tensor.shape for tensor in inputs if not isinstance(tensor, torch.nn.Parameter)])
+        return module
+
+    _, _, messages = trained("rnn-scratch", backend=backend)
+    assert len(shapes) == 1
+    assert torch.Size([B, T]) in shapes[0]
+    assert messages == ["compiling the training step; this can take a minute"]
+
+
+def test_where_the_compiler_fails_the_training_continues_with_one_line():
+    def backend(module, inputs):
+        raise RuntimeError("no compiler\nand more lines")
+
+    _, _, messages = trained("rnn-scratch", backend=backend)
+    assert assert_equal_to_eager("rnn-scratch", backend=backend) == messages
+    assert len(messages) == 2
+    assert messages[1].endswith("no compiler; the training continues without it") or "without it" in messages[1]
+    assert "\n" not in messages[1]
+
+
+def test_layers_that_call_cudnn_are_not_compiled_on_a_cpu():
+    _, _, messages = trained("lstm", backend=lambda module, inputs: pytest.fail("it was compiled"))
+    assert messages == []
