@@ -3,8 +3,8 @@
     python benchmarks/gpu.py results.md
 
 Takes under ten minutes on one GPU, and writes a Markdown file. Speeds are of alternating turns on the same model and
-the same batches: a bare PyTorch loop, the training loop of `charlm train`, and the same with `--compile`. `--device cpu`
-runs everything on a CPU, on less of the text.
+the same batches: a bare PyTorch loop, the training loop of `charlm train`, and the same with `--compile`. On a CPU
+(`--device cpu`) take a short text.
 
 The floor is the time of the matrix products alone: 6 operations per weight and character (2 forward, 4 backward) at the
 rate of a large matrix product on the same device in the same precision.

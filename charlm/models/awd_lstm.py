@@ -17,6 +17,7 @@ Shapes: B batch_size, T characters, E n_embed, H n_hidden, L n_layers, V vocab_s
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ from torch import Tensor, nn
 from charlm.models.base import State
 from charlm.models.layers.dropout import CharDropout, LockedDropout
 from charlm.models.recurrent import Recurrent
+
+# On a GPU; a weight that is dropped anew in each batch cannot lie beside the others in memory.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk", UserWarning)
 
 
 class WeightDropLSTM(nn.Module):

@@ -4,8 +4,9 @@ In eager mode, the CPU launches each operation of a step on the GPU. A step of a
 operations of a few microseconds each, and the GPU waits for the next launch most of the time. A CUDA graph records the
 operations once; replaying it is a single launch.
 
-- Hand-written layers, attention and scans: torch.compile, and on a GPU also a CUDA graph of the compiled step.
-- `nn.RNN`, `nn.GRU` and `nn.LSTM`, which call cuDNN: the CUDA graph alone. torch.compile cannot enter them.
+- Models with `nn.RNN`, `nn.GRU` or `nn.LSTM`, which call cuDNN: the CUDA graph alone. torch.compile cannot enter them.
+- Hand-written recurrent layers: torch.compile of the cell, which takes seconds; of a loop over 64 steps, minutes.
+- All others: torch.compile of the model.
 
 Forward pass, loss and backward pass are in the graph. Callbacks and the optimiser stay outside, so that every callback
 works and the learning rate may change at every step; they take fewer launches than the GPU has time for.
@@ -15,14 +16,17 @@ Reference: CUDA graphs in PyTorch, https://docs.pytorch.org/docs/stable/notes/cu
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from charlm.models.base import CharModel, State
+from charlm.models.layers.scratch import ScratchLayers
 from charlm.training.loop import Model, Shard, TrainState, compute_gradients
 
 N_WARM_UP = 3  # batches of one shape before it is captured
@@ -44,10 +48,13 @@ class CompiledStep:
 
     def __init__(self, model: CharModel, report: Callable[[str], None], backend: str = "inductor") -> None:
         self.report, self.on_gpu = report, model.device.type == "cuda"
-        self.uses_cudnn = any(isinstance(module, nn.RNNBase) for module in model.modules())
-        self.compiled: Model | None = None if self.uses_cudnn else torch.compile(model, dynamic=False, backend=backend)
-        self.failed = self.announced = False
-        torch.compiler.reset()  # one class is compiled at most 8 times; earlier trainings have ended
+        torch.compiler.reset()  # one function is compiled at most 8 times; earlier trainings have ended
+        compiled = partial(torch.compile, dynamic=False, backend=backend)
+        parts = list(model.modules())
+        self.cells = {part: compiled(part.cell) for part in parts if isinstance(part, ScratchLayers)}
+        is_whole = not self.cells and not any(isinstance(part, nn.RNNBase) for part in parts)
+        self.model: Model = compiled(model) if is_whole else model
+        self.failed, self.announced = False, not (self.cells or is_whole)
         self.graphs: dict[Key, GraphedStep] = {}
         self._key: Key = ()
         self._n_in_a_row = 0
@@ -67,24 +74,42 @@ class CompiledStep:
                 self._compile(state, key)
             except Exception as error:  # of any part of the compiler
                 self.failed, state.hidden = True, hidden
-                reason = str(error).strip().partition("\n")[0][:200]
+                self.graphs.clear()
+                reason = " ".join(str(error).split())[:200]
                 self.report(f"--compile: {type(error).__name__}: {reason}; the training continues without it")
                 compute_gradients(state, model)
 
     def _compile(self, state: TrainState, key: Key) -> None:
         """Compute the gradients by the compiled model; capture them after the warm-up."""
-        if self.compiled is not None and not self.announced:
+        if not self.announced:
             self.announced = True
             self.report("compiling the training step; this can take a minute")
-        model = state.model if self.compiled is None else self.compiled
-        if not self.on_gpu:
-            compute_gradients(state, model)
-        elif self._n_in_a_row <= N_WARM_UP or len(self.graphs) == MAX_GRAPHS:
-            with _side_stream():
-                compute_gradients(state, model)
-        else:
-            self.graphs[key] = GraphedStep(state, model)
-            self.graphs[key].replay(state)
+        # A graph reads contiguous copies, and other strides would be compiled anew.
+        batch, state.hidden = state.batch, _map(Tensor.contiguous, state.hidden)
+        batch.chars, batch.targets = batch.chars.contiguous(), batch.targets.contiguous()
+        with self._compiled_cells(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the compiler's own code
+            if not self.on_gpu:
+                compute_gradients(state, self.model)
+            elif self._n_in_a_row <= N_WARM_UP or len(self.graphs) == MAX_GRAPHS:
+                with _side_stream():
+                    compute_gradients(state, self.model)
+            else:
+                graph = GraphedStep(state, self.model)
+                graph.replay(state)
+                self.graphs[key] = graph
+
+    @contextmanager
+    def _compiled_cells(self) -> Iterator[None]:
+        """Let hand-written layers call compiled cells within a block."""
+        eager = {layers: layers.cell for layers in self.cells}
+        for layers, cell in self.cells.items():
+            layers.cell = cell
+        try:
+            yield
+        finally:
+            for layers, cell in eager.items():
+                layers.cell = cell
 
 
 class GraphedStep:
@@ -107,7 +132,7 @@ class GraphedStep:
         state.optimizer.zero_grad(set_to_none=True)
         self.graph = torch.cuda.CUDAGraph()
         try:
-            with torch.cuda.graph(self.graph):
+            with _clean_failure(state.model.device), torch.cuda.graph(self.graph):
                 compute_gradients(state, model)
             self.next_hidden = _map(Tensor.detach, state.hidden)
         finally:
@@ -117,7 +142,9 @@ class GraphedStep:
     def replay(self, state: TrainState) -> None:
         """Compute the gradients of `state.batch`."""
         targets = [self.batch.chars, self.batch.targets, *_tensors(self.hidden)]
-        for target, source in zip(targets, [state.batch.chars, state.batch.targets, *_tensors(state.hidden)], strict=True):
+        for target, source in zip(
+            targets, [state.batch.chars, state.batch.targets, *_tensors(state.hidden)], strict=True
+        ):
             target.copy_(source)
         self.graph.replay()
         state.hidden, state.batch.loss, state.batch.metrics = self.next_hidden, self.batch.loss, self.batch.metrics
@@ -156,3 +183,16 @@ def _side_stream() -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextmanager
+def _clean_failure(device: torch.device) -> Iterator[None]:
+    """Restore the current stream and the random generator if a capture fails, which leaves both in its mode."""
+    stream, generator = torch.cuda.current_stream(device), torch.cuda.default_generators[device.index or 0]
+    before = generator.clone_state()
+    try:
+        yield
+    except BaseException:
+        torch.cuda.set_stream(stream)
+        generator.graphsafe_set_state(before)
+        raise

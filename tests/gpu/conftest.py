@@ -13,7 +13,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.cuda)
-            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))  # within torch.compile
             if not torch.cuda.is_available():
                 item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
 

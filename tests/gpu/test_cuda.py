@@ -103,7 +103,19 @@ def test_so_has_a_step_that_torch_compiles(name, capfd):
     torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=0)
 
 
-@pytest.mark.parametrize("name", ["rnn", "gru", "lstm-scratch", "awd-lstm", "transformer", "lstm-ngram"])
+def test_where_a_step_cannot_be_captured_the_training_continues(capfd):
+    recipe = recipe_of("awd-lstm", dropout=0.2, compile=True)
+    trainer = Trainer.make(recipe, read_corpus(recipe, text=TEXT))
+    state, stop = trainer.state, StopAfter()
+    state.metrics = {"maximum": lambda logits, targets: torch.tensor(logits.max().item(), device="cuda")}  # waits
+    train_epoch(state, [stop])
+    assert len(stop.losses) == N_STEPS
+    assert capfd.readouterr().err.count("without it") == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert torch.rand(2, device="cuda").unique().numel() == 2  # the generator is not that of a capture
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "gru-scratch", "awd-lstm", "transformer", "lstm-ngram"])
 def test_a_resumed_training_ends_with_the_same_weights(name, tmp_path):
     """Without dropout between the layers of `nn.LSTM`, whose generator in cuDNN cannot be saved."""
     dropout = 0.2 if name in ("awd-lstm", "transformer") else 0.0
@@ -138,9 +150,9 @@ def test_a_model_on_the_device_writes_a_text(name, tmp_path):
     text = trained.sample(length=50, seed=1)
     assert len(text) == 50
     assert trained.sample(length=50, seed=1) == text
-    assert trained.sample(length=50, seed=1, temperature=0) == charlm.load(tmp_path / "run" / "last.safetensors").sample(
-        length=50, seed=1, temperature=0
-    )
+    assert trained.sample(length=50, seed=1, temperature=0) == charlm.load(
+        tmp_path / "run" / "last.safetensors"
+    ).sample(length=50, seed=1, temperature=0)
 
 
 def test_evaluation_reads_lanes_on_the_device():
