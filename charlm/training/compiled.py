@@ -48,13 +48,17 @@ class CompiledStep:
 
     def __init__(self, model: CharModel, report: Callable[[str], None], backend: str = "inductor") -> None:
         self.report, self.on_gpu = report, model.device.type == "cuda"
-        torch.compiler.reset()  # one function is compiled at most 8 times; earlier trainings have ended
-        compiled = partial(torch.compile, dynamic=False, backend=backend)
-        parts = list(model.modules())
-        self.cells = {part: compiled(part.cell) for part in parts if isinstance(part, ScratchLayers)}
-        is_whole = not self.cells and not any(isinstance(part, nn.RNNBase) for part in parts)
-        self.model: Model = compiled(model) if is_whole else model
-        self.failed, self.announced = False, not (self.cells or is_whole)
+        self.model: Model = model
+        self.cells: dict[ScratchLayers, Callable[..., Any]] = {}
+        self.compiles = not any(isinstance(part, nn.RNNBase) for part in model.modules())
+        if self.compiles:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the compiler's own code
+                torch.compiler.reset()  # one function is compiled at most 8 times; earlier trainings have ended
+            compiled = partial(torch.compile, dynamic=False, backend=backend)
+            self.cells = {part: compiled(part.cell) for part in model.modules() if isinstance(part, ScratchLayers)}
+            self.model = model if self.cells else compiled(model)
+        self.failed = self.announced = False
         self.graphs: dict[Key, GraphedStep] = {}
         self._key: Key = ()
         self._n_in_a_row = 0
@@ -73,15 +77,17 @@ class CompiledStep:
             try:
                 self._compile(state, key)
             except Exception as error:  # of any part of the compiler
-                self.failed, state.hidden = True, hidden
-                self.graphs.clear()
+                self.failed = True
                 reason = " ".join(str(error).split())[:200]
                 self.report(f"--compile: {type(error).__name__}: {reason}; the training continues without it")
+            if self.failed:
+                state.hidden = hidden
+                self.graphs.clear()
                 compute_gradients(state, model)
 
     def _compile(self, state: TrainState, key: Key) -> None:
         """Compute the gradients by the compiled model; capture them after the warm-up."""
-        if not self.announced:
+        if self.compiles and not self.announced:
             self.announced = True
             self.report("compiling the training step; this can take a minute")
         # A graph reads contiguous copies, and other strides would be compiled anew.
@@ -141,10 +147,9 @@ class GraphedStep:
 
     def replay(self, state: TrainState) -> None:
         """Compute the gradients of `state.batch`."""
-        targets = [self.batch.chars, self.batch.targets, *_tensors(self.hidden)]
-        for target, source in zip(
-            targets, [state.batch.chars, state.batch.targets, *_tensors(state.hidden)], strict=True
-        ):
+        self.batch.chars.copy_(state.batch.chars)
+        self.batch.targets.copy_(state.batch.targets)
+        for target, source in zip(_tensors(self.hidden), _tensors(state.hidden), strict=True):
             target.copy_(source)
         self.graph.replay()
         state.hidden, state.batch.loss, state.batch.metrics = self.next_hidden, self.batch.loss, self.batch.metrics
@@ -178,7 +183,7 @@ def _tensors(state: State) -> Iterator[Tensor]:
 @contextmanager
 def _side_stream() -> Iterator[None]:
     """Run a block on another stream than the current one, as the warm-up of a capture requires."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         yield
