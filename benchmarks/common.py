@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
+
 from charlm.data import named_texts
 from charlm.errors import CharlmError
 from charlm.experiments.machine import machine
 
-__all__ = ["machine", "require_text"]
+__all__ = ["machine", "require_text", "synchronize"]
 
 
 def synchronize(device: torch.device) -> None:
