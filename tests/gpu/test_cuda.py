@@ -11,7 +11,7 @@ from architectures import ARCHITECTURES, known_options
 
 import charlm
 from charlm.api import read_corpus
-from charlm.data.named_texts import human_numbers
+from charlm.data.generated_texts import human_numbers
 from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.recipe import Recipe
 from charlm.training import session
