@@ -70,7 +70,13 @@ def page(folder: Path) -> None:
     ]
     for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "nietzsche", path.stem)):
         results = Results.load(path)
-        blocks += [f"## {path.stem}", caption(results), missing(results), markdown_table(*entry_table(results))]
+        blocks += [
+            f"## {path.stem}",
+            caption(results),
+            missing(results),
+            markdown_table(*entry_table(results)),
+            cost(results),
+        ]
         if results.pairs:
             blocks += [pair_caption(results), markdown_table(*pair_table(results))]
         for name, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
@@ -84,6 +90,15 @@ def page(folder: Path) -> None:
     ]
     text = "\n\n".join(block.strip() for block in blocks if block) + "\n"
     folder.with_suffix(".md").write_text(re.sub(r"\n{3,}", "\n\n", text), "utf-8")
+
+
+def cost(results: Results) -> str:
+    """Return the seconds that trainings and trials took."""
+    rows = [row for row in results.rows if "seconds" in row]
+    hours = sum(row["seconds"] for row in rows) / 3600
+    trials = sum(row["seconds"] or 0.0 for row in results.trials) / 3600
+    tuning = f", {len(results.trials)} trials {trials:.1f} hours" if trials else ""
+    return f"{len(rows)} trainings took {hours:.1f} hours{tuning}, each on the threads named above."
 
 
 def missing(results: Results) -> str:

@@ -130,7 +130,7 @@ def test_the_best_values_on_validation_text_are_chosen_and_trials_are_reused(rnn
         file.truncate(file.seek(0, os.SEEK_END) - 20)  # killed while the last trial was written
     assert tune("rnn", rnn, tuning, corpus, tmp_path, announce=announced.append) == chosen
     assert len(announced) == 6
-    assert read_trials(tmp_path) == rows
+    assert [row["valid_nats"] for row in read_trials(tmp_path)] == [row["valid_nats"] for row in rows]
 
 
 def test_the_tuning_does_not_depend_on_the_test_part(rnn, corpus, tmp_path):
@@ -141,8 +141,8 @@ def test_the_tuning_does_not_depend_on_the_test_part(rnn, corpus, tmp_path):
     chosen = [
         tune("rnn", rnn, tuning, each, tmp_path / str(i)) for i, each in enumerate([corpus, replace(corpus, ids=other)])
     ]
-    first_rows, second_rows = (read_trials(tmp_path / str(i)) for i in range(2))
-    assert chosen[0] == chosen[1] and first_rows == second_rows
+    found = [[(row["values"], row["reports"]) for row in read_trials(tmp_path / str(i))] for i in range(2)]
+    assert chosen[0] == chosen[1] and found[0] == found[1]
 
 
 def test_trials_of_another_search_are_refused(rnn, corpus, tmp_path):
@@ -192,8 +192,11 @@ def test_a_contest_killed_at_random_and_started_again_ends_with_the_same_table(t
     assert run("killed") == 0
     whole, killed = (Results.load(tmp_path / name) for name in ("whole", "killed"))
     measured = {"seconds", "train_chars_per_second", "sample_chars_per_second", "peak_bytes", "curve"}
-    assert killed.chosen == whole.chosen and killed.trials == whole.trials
-    assert [{k: v for k, v in row.items() if k not in measured} for row in killed.rows] == [
-        {k: v for k, v in row.items() if k not in measured} for row in whole.rows
-    ]
+    assert killed.chosen == whole.chosen
+    for name in ("trials", "rows"):
+        found, expected = (
+            [{k: v for k, v in row.items() if k not in measured} for row in getattr(results, name)]
+            for results in (killed, whole)
+        )
+        assert found == expected
     assert killed.pairs == whole.pairs

@@ -101,8 +101,8 @@ def run_contest(
                 recipe = with_chosen(recipe, values, contest.n_parameters, len(corpus.vocab))
             entries[name] = recipe
             results.entries[name] = recipe.to_dict()
-        keys = ("entry", "trial", "values", "valid_nats", "is_pruned")
-        results.trials = [{key: row[key] for key in keys} for row in read_trials(folder)]
+        keys = ("entry", "trial", "values", "valid_nats", "is_pruned", "seconds")
+        results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder)]
         results.save(folder)
         for row in run_benchmark(entries, contest.n_seeds, corpus, folder, announce, contest.sample_seconds):
             results.rows.append(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -114,10 +115,13 @@ def tune(
         values, pruner = search.propose(trials)
         announce(f"{name}, trial {number + 1} of {tuning.n_trials}: {shown_values(values)}")
         recipe = with_parameters(with_values(base, values), n_parameters, len(corpus.vocab))
+        begin = time.perf_counter()
         trial = run_trial(recipe, corpus, pruner, values)
+        row = {"entry": name, "search": key, "trial": number, **vars(trial)}
+        row["seconds"] = round(time.perf_counter() - begin, 1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            run_log.append_line(folder / TRIALS, {"entry": name, "search": key, "trial": number, **vars(trial)})
+            run_log.append_line(folder / TRIALS, row)
         except OSError as error:
             raise OutputError(f"{folder / TRIALS}: cannot be written: {error.strerror}") from None
         trials.append(trial)
