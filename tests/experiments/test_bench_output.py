@@ -5,7 +5,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from io import StringIO
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,19 @@ def test_tables_and_figures_are_made_again_from_the_one_file(folder, tmp_path, e
     assert f"files: {tmp_path}/ results.json" in err
     for name in ("table.md", "table.tex", "rows.csv"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(results, tmp_path):
+    results.rows = [row for row in results.rows if (row["entry"], row.get("seed")) != ("gru", 1)]
+    results.save(tmp_path / "results")
+    (tmp_path / "results" / "results.json").rename(tmp_path / "results" / "cats.json")
+    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
+    subprocess.run([sys.executable, str(script), "page", str(tmp_path / "results")], check=True)
+    page = (tmp_path / "results.md").read_text("utf-8")
+    assert "## cats" in page and "**Missing rows** (entry and seed): gru 1." in page
+    assert "| rnn:n_layers=2 |" in page and "95 % intervals" in page
+    for link in re.findall(r"\]\((results/[^)]*)\)", page):
+        assert (tmp_path / link).read_text("utf-8").startswith("<?xml")
 
 
 def test_the_caption_names_text_split_budget_seeds_tuning_and_machine(results):
