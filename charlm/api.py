@@ -27,7 +27,7 @@ def load(name: str | Path | None = None, device: str = "cpu", model: str | None 
 
     Args:
         name: a checkpoint file, a run in `checkpoints/`, or "nietzsche" for the packaged model; None takes the newest
-            run, or the packaged model if there is none.
+            finished run, or the packaged model if there is none.
         device: "cpu", "cuda", "mps", or "auto" for the fastest one available.
         model: "mine.py:MyRNN" imports the class of a model whose architecture is not in the package.
 

@@ -86,11 +86,6 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
         file.write(b"\n" * is_cut + json.dumps(row).encode() + b"\n")
 
 
-def has_result(run: Path) -> bool:
-    """Return whether a training has ended in order: by itself, or by a signal after which it was saved."""
-    return any('"result"' in line for line in (run / METRICS).read_text("utf-8", "replace").splitlines()[-1:])
-
-
 def result_of(run: Path) -> dict[str, Any]:
     """Return the result of a run from its metrics.jsonl; of an unfinished run, its latest measurements."""
     result: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from charlm.errors import InputNotFoundError, OutputError, UsageError, did_you_mean, shown
 from charlm.files import LOCK, OWNER, is_locked
 from charlm.options.arguments import checked_path
-from charlm.storage.run_log import METRICS, has_result, result_of
+from charlm.storage.run_log import METRICS, result_of
 
 FOLDER = Path("checkpoints")
 RECIPE, BEST, LAST = "recipe.toml", "best.safetensors", "last.safetensors"
@@ -134,7 +134,7 @@ def unfinished_run(name: str, folder: Path = FOLDER) -> Path:
         UsageError: it is finished.
     """
     run = find_run(name, folder)
-    if result_of(run).get("interrupted") is False:
+    if is_finished(run):
         raise UsageError(f"{run}: is finished; there is nothing to resume")
     return run
 
@@ -146,9 +146,11 @@ def default_checkpoint(folder: Path = FOLDER) -> tuple[Path, str]:
         InputNotFoundError: there is none.
     """
     path = find_checkpoint(None, folder)
+    newer = itertools.takewhile(lambda run: not is_finished(run), reversed(all_runs(folder)))
+    left_out = next((f"; {run} is newer, but not finished" for run in newer if _checkpoint(run)), "")
     if path == packaged_model():
-        return path, f"the built-in model nietzsche (no finished run in {folder})"
-    return path, f"{path}, of the newest finished run"
+        return path, f"the built-in model nietzsche (no finished run in {folder}){left_out}"
+    return path, f"{path}, of the newest finished run{left_out}"
 
 
 def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
@@ -166,7 +168,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
         return Path(name)
     if name is None:
         for run in reversed(all_runs(folder)):
-            if has_result(run) and (file := _checkpoint(run)) is not None:
+            if is_finished(run) and (file := _checkpoint(run)) is not None:
                 return file
     elif (file := _checkpoint(Path(name)) or _checkpoint(folder / name)) is not None:
         return file
@@ -193,4 +195,9 @@ def state_of(run: Path) -> str:
     """Return "training" while a process trains in a run's folder, else "finished" or "interrupted"."""
     if is_locked(run):
         return "training"
-    return "finished" if result_of(run).get("interrupted") is False else "interrupted"
+    return "finished" if is_finished(run) else "interrupted"
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether a training has ended by itself, not by a signal."""
+    return result_of(run).get("interrupted") is False

@@ -32,15 +32,20 @@ def test_without_a_seed_every_call_samples_another_text(call):
     assert call("sample first --length 80") != call("sample first --length 80")
 
 
-def test_without_a_run_the_newest_finished_one_is_taken_and_named(call, home):
+@pytest.mark.parametrize("end", ["killed", "interrupted"])
+def test_without_a_run_the_newest_finished_one_is_taken_and_named(end, call, home):
     unfinished = home / "checkpoints/unfinished"
     shutil.copytree(home / "checkpoints/first", unfinished)
-    rows = (unfinished / "metrics.jsonl").read_text().splitlines()[:-1]
+    *rows, last = (unfinished / "metrics.jsonl").read_text().splitlines()
+    if end == "interrupted":
+        rows.append(last.replace('"interrupted": false', '"interrupted": true'))
+        assert rows[-1] != last
     (unfinished / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    note = "; checkpoints/unfinished is newer, but not finished"
     for command in ("sample --seed 1", "eval", "info"):
         out, err = call(command)
         assert out == call(f"{command} second")[0] != call(f"{command} first")[0]
-        assert err.startswith("charlm: model: checkpoints/second/best.safetensors, of the newest finished run\n")
+        assert err.startswith(f"charlm: model: checkpoints/second/best.safetensors, of the newest finished run{note}\n")
         assert "the newest finished run" in " ".join(call(f"{command} --help")[0].split())
     assert call("info --checkpoints none")[1] == (
         "charlm: model: the built-in model nietzsche (no finished run in none)\n"
