@@ -16,7 +16,8 @@ MAX_NUMBER = 1e18  # the product of two such numbers fits into float32
 MAX_RATE = 1e30  # also in float32 after a factor of 1000
 MAX_CONTEXT = 4096  # characters of a window, all of which are read again for each character sampled
 MAX_SEGMENT = 1 << 20  # characters
-MAX_SIZE = 2**31 - 1  # of one axis of a weight
+MAX_MODULES = 1000  # layers, and rounds of each; a file with more is refused
+MAX_SIZE = 1 << 16  # of any other option of a model
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ RANGES = {
     # model
     "n_embed": _size,
     "n_hidden": _size,
-    "n_layers": Range(1, 1000),
-    "n_rounds": Range(1, 1000),
+    "n_layers": Range(1, MAX_MODULES),
+    "n_rounds": Range(1, MAX_MODULES),
     "order": Range(1, 32),  # of n-grams
     "dropout": _fraction(below=True),
     # learning-rate range test, benchmark

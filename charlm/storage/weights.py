@@ -11,10 +11,9 @@ from torch import Tensor
 from charlm.models import CharModel, CountingModel, build, find, options_of
 from charlm.models.counting import counting_parts, counts_of
 from charlm.ngrams.trie import COUNTS
+from charlm.options.ranges import MAX_MODULES, MAX_SIZE
 
 MODULES = ("n_layers", "n_rounds")  # options that are numbers of modules, each with weights of its own
-MAX_MODULES = 1000  # of their product
-MAX_SIZE = 1 << 16  # of any other option
 
 
 def weights_of(model: CharModel) -> dict[str, Tensor]:

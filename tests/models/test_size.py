@@ -8,6 +8,7 @@ import torch
 from charlm.errors import UsageError
 from charlm.models import MODELS, build, find, options_of
 from charlm.models.size import check_memory, count_parameters, machine_memory
+from charlm.options.ranges import MAX_SIZE
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -27,8 +28,8 @@ def test_a_weight_that_no_tensor_can_have_is_infinite():
 def test_a_model_larger_than_memory_is_refused_with_its_option(name, option):
     if option not in options_of(name):
         return
-    with pytest.raises(UsageError, match=f"model {name}: {option} is {2**31 - 1}: the weights need .* lower {option}"):
-        build(name, 50, **{option: 2**31 - 1})
+    with pytest.raises(UsageError, match=f"{option} is {MAX_SIZE}: the weights need .* has 0.0 GB; lower {option}"):
+        check_memory(find(name), 50, {option: MAX_SIZE}, options_of(name), 2**20)
 
 
 def test_the_limit_is_exact():
