@@ -51,29 +51,23 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, status = time.monotonic(), 0
+        request = _Progress(scope)
 
         async def watched(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                request.status = message["status"]
+            elif not message.get("more_body"):
+                request.finish()  # before the client has the end
             await send(message)
 
-        jobs: list[Job] = []
-        scope[JOBS] = jobs
         self.n_requests += 1
         try:
             error = await self._answer(scope, receive, watched)
-            if error is not None and not status:
+            if error is not None and not request.status:
                 await error.response(scope, receive, watched)
         finally:
             self.n_requests -= 1
-            for job in jobs:
-                job.close()
-            method = scope["method"] if scope["method"] in METHODS else "-"
-            path = scope["path"] if scope["path"] in LOGGED_PATHS else "-"
-            client = scope["client"][0] if scope.get("client") else "-"
-            say(f"{client} {method} {path} {status or 'left'} {1000 * (time.monotonic() - began):.0f} ms")
+            request.finish()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> ApiError | None:
         """Pass a request on; return the error of one that could not be answered."""
@@ -140,6 +134,32 @@ class Guard:
         elif scheme.lower() != "bearer":
             return False
         return any([hmac.compare_digest(key, known) for known in self.settings.api_keys])
+
+
+class _Progress:
+    """A request in progress; at its end its jobs are closed and a line is logged.
+
+    Args:
+        scope: of the request; it gets the list of the jobs.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope, self.began, self.status = scope, time.monotonic(), 0
+        self.jobs: list[Job] = []
+        self.is_finished = False
+        scope[JOBS] = self.jobs
+
+    def finish(self) -> None:
+        """End the request, once."""
+        if self.is_finished:
+            return
+        self.is_finished = True
+        for job in self.jobs:
+            job.close()
+        method = self.scope["method"] if self.scope["method"] in METHODS else "-"
+        path = self.scope["path"] if self.scope["path"] in LOGGED_PATHS else "-"
+        client = self.scope["client"][0] if self.scope.get("client") else "-"
+        say(f"{client} {method} {path} {self.status or 'left'} {1000 * (time.monotonic() - self.began):.0f} ms")
 
 
 def _netloc(origin: str) -> str | None:

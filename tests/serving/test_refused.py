@@ -232,8 +232,7 @@ def test_the_log_has_neither_prompts_nor_queries_nor_unknown_paths(small, capsys
     small.request("GET", "/secret")
     small.post("/v1/completions", {"prompt": "secret", "secret": 1})
     small.request("SECRET", "/health")
-    log = ""
-    while "- /health 405" not in log:  # a request is logged after its response
-        log += capsys.readouterr().err
+    log = capsys.readouterr().err
     assert "charlm: 127.0.0.1 POST /v1/completions 200 " in log and "charlm: 127.0.0.1 GET - 404 " in log
+    assert "charlm: 127.0.0.1 - /health 405 " in log
     assert "secret" not in log.lower() and "there" not in log
