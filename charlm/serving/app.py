@@ -112,7 +112,7 @@ async def score(request: Request) -> Response:
     text = preprocessed(served, "text", wanted.text, wanted.unknown)
     if not text:
         invalid("text", "text has no character that the model knows")
-    job = open_job(request, served, 1)
+    job = open_job(request, served, 1, len(text))
     served.score(job, text)
     return StreamingResponse(_lines(job), media_type="application/jsonl")
 

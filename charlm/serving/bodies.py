@@ -79,12 +79,8 @@ def preprocessed(served: ServedModel, param: str, text: str, unknown: str) -> st
     return text
 
 
-def open_job(request: Request, served: ServedModel, n_texts: int) -> Job:
-    """Return a new job, which is closed at the end of the request.
-
-    Raises:
-        ApiError: too many texts are in progress.
-    """
-    job = served.open_job(n_texts)
+def open_job(request: Request, served: ServedModel, n_texts: int, n_chars: int) -> Job:
+    """Return a new job, which is closed at the end of the request; see `ServedModel.open_job`."""
+    job = served.open_job(n_texts, n_chars)
     request.scope[JOBS].append(job)
     return job

@@ -100,7 +100,7 @@ class Choice:
     def _add_token(self, index: int, log_probs: NDArray[Any], text: str | None = None) -> None:
         if not math.isfinite(log_probs.max()):
             raise CharlmError("the model's logits are not finite; train it again with a lower --learning-rate")
-        likely = np.argsort(-log_probs[1:], kind="stable")[: self.n_likely] + 1
+        likely = np.argsort(-log_probs[1:], kind="stable")[: self.n_likely] + 1 if self.n_likely else np.empty(0, int)
         top = {self._symbols[k]: _finite(log_probs[k]) for k in likely.tolist()}
         text = self._symbols[index] if text is None else text
         if self.n_likely:

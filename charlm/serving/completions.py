@@ -30,10 +30,9 @@ async def completions(request: Request) -> Response:
     wanted = completion_request(await read_object(request), settings)
     served = find_model(request, wanted.model)
     prompts = [preprocessed(served, "prompt", text, wanted.unknown) for text in wanted.prompts]
-    n_texts = len(prompts) * wanted.n
-    job = open_job(request, served, n_texts)
+    n_texts, n_prompt = len(prompts) * wanted.n, sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
+    job = open_job(request, served, n_texts, wanted.n * n_prompt + n_texts * wanted.max_tokens)
     served.complete(job, prompts, wanted)
-    n_prompt = sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
     head = {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",

@@ -19,7 +19,7 @@ from charlm.serving.errors import ApiError
 from charlm.serving.settings import Settings
 
 DEFAULT_TOKENS, DEFAULT_TEMPERATURE = 16, 1.0  # of OpenAI's protocol
-MAX_LIKELY = 20
+MAX_LIKELY = 10
 MAX_STOPS, MAX_STOP_CHARS = 16, 1000
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "cache_model")
 WITHOUT_EFFECT = {  # fields of the protocol that a request may have with these values alone

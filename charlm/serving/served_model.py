@@ -45,11 +45,13 @@ class ServedModel:
     Attributes:
         created: time of its start, Unix seconds.
         n_lanes: texts in progress.
+        n_chars: characters that they can have.
     """
 
     def __init__(self, name: str, model: LanguageModel, settings: Settings) -> None:
         self.name, self.model, self.settings = name, model, settings
-        self.created, self.n_lanes = int(time.time()), 0
+        self.created = int(time.time())
+        self.n_lanes = self.n_chars = 0
         model.model.eval()
         n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
         self._alone = make_stepper(model.model, n_context)
@@ -65,19 +67,31 @@ class ServedModel:
         ids: list[int] = self.model.vocab.encode(text).tolist()
         return [self.model.vocab.bos_id] * (self.model.metadata.n_context or 1) + ids
 
-    def open_job(self, n_texts: int) -> Job:
+    def open_job(self, n_texts: int, n_chars: int) -> Job:
         """Return a new job; it counts until it is closed.
 
+        Args:
+            n_texts: number of its texts.
+            n_chars: the most characters that they can have, prompts included.
+
         Raises:
-            ApiError: too many texts are in progress.
+            ApiError: too many texts or characters are in progress.
         """
-        if self.n_lanes + n_texts > self.settings.max_lanes:
-            message = f"{self.name} has {self.n_lanes} texts in progress, at most {self.settings.max_lanes}; try later"
-            raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": "1"})
+        for name, wanted, present, most in (
+            ("texts", n_texts, self.n_lanes, self.settings.max_lanes),
+            ("characters", n_chars, self.n_chars, self.settings.max_chars_in_progress),
+        ):
+            if wanted > most:
+                raise ApiError(400, f"the request is for {wanted:,} {name}, at most {most:,}; ask for fewer")
+            if present + wanted > most:
+                message = f"{self.name} has {present:,} {name} in progress, at most {most:,}; try again later"
+                raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": "1"})
         self.n_lanes += n_texts
+        self.n_chars += n_chars
 
         def release() -> None:
             self.n_lanes -= n_texts
+            self.n_chars -= n_chars
 
         return Job(self.settings.seconds, release)
 

@@ -23,15 +23,17 @@ from charlm.serving.settings import Settings
 from charlm.storage import runs
 
 HEADER_SECONDS = 10  # for the first line and the headers of a request
+WRITING_SECONDS = 30  # without any progress, for a client that does not read
 SHUTDOWN_SECONDS = 10  # for requests in progress when the server is told to end
 MAX_CONNECTIONS = 512
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 of uvicorn, with a limit of time for the headers of a request."""
+    """HTTP/1.1 of uvicorn, with limits of time for the headers of a request and for reading the response."""
 
     _header_timer: TimerHandle | None = None
+    _writing_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -46,7 +48,20 @@ class Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._unwatch()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read."""
+        super().pause_writing()
+        self._writing_timer = self.loop.call_later(WRITING_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Write on."""
+        super().resume_writing()
+        if self._writing_timer is not None:
+            self._writing_timer.cancel()
+            self._writing_timer = None
 
     def _watch(self) -> None:
         if self.conn.their_state is not h11.IDLE:

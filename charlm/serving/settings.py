@@ -22,6 +22,7 @@ class Settings:
         max_tokens: characters to sample for one text.
         max_texts: texts of one request.
         max_lanes: texts of one model that are computed at the same time.
+        max_chars_in_progress: their characters, prompts included.
         max_requests: requests in progress.
         body_seconds: time to receive a request.
         seconds: time to answer it.
@@ -34,6 +35,7 @@ class Settings:
     max_tokens: int = 20_000
     max_texts: int = 64
     max_lanes: int = 128
+    max_chars_in_progress: int = 1_000_000
     max_requests: int = 256
     body_seconds: float = 10
     seconds: float = 120

@@ -1,8 +1,10 @@
 """Several texts at once: each is what it is alone; who leaves makes room."""
 
+import json
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from architectures import ARCHITECTURES
@@ -121,32 +123,43 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("stream", ["true", "false"])
-def test_a_client_that_leaves_frees_its_place(stream, client):
-    body = f'{{"prompt":"Is","max_tokens":20000,"n":40,"stream":{stream},"model":"transformer"}}'
+@contextmanager
+def held_by_another_client(client, fields):
+    """Send a request and leave at the end, without reading the response."""
+    body = json.dumps(fields)
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", client.port)) as connection:
-        head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        yield connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_place(stream, client):
+    fields = {"prompt": "Is", "max_tokens": 20_000, "n": 40, "stream": stream, "model": "transformer"}
+    with held_by_another_client(client, fields) as connection:
         wait_until(lambda: client.n_lanes == 40)
-        if stream == "true":
+        if stream:
             assert connection.recv(100).startswith(b"HTTP/1.1 200 OK")
     served = client.app.state.models["transformer"]
     wait_until(lambda: client.n_lanes == 0 and len(served.batch) == 0)
 
 
-def test_more_texts_than_there_are_places_are_refused_and_tried_again():
-    with running({"gru": small_model()}, Settings(max_lanes=8)) as client:
-        status, body = client.post("/v1/completions", {"prompt": "Is", "n": 9})
-        assert (status, body["error"]["type"], body["error"]["code"]) == (
-            429,
-            "rate_limit_error",
-            "rate_limit_exceeded",
-        )
-        assert client.request("POST", "/v1/completions", b'{"n":9}', {"Content-Type": "application/json"})[1][
-            "retry-after"
-        ]
-        assert len(client.complete("Is", n=8)["choices"]) == 8
-        assert client.n_lanes == 0
+@pytest.mark.parametrize("limit", [{"max_lanes": 8}, {"max_chars_in_progress": 8 * 300}])
+def test_a_request_beyond_what_is_in_progress_is_refused_and_can_come_later(limit):
+    options = {"prompt": "Is", "max_tokens": 298, "n": 5}
+    with running({"gru": small_model()}, Settings(**limit)) as client:
+        status, body = client.post("/v1/completions", options | {"n": 9})
+        assert status == 400 and body["error"]["message"].startswith("the request is for ")
+        busy = client.app.state.models["gru"]
+        with held_by_another_client(client, options | {"max_tokens": 298}):
+            wait_until(lambda: busy.n_lanes == 5)
+            status, headers, data = client.request(
+                "POST", "/v1/completions", json.dumps(options), {"Content-Type": "application/json"}
+            )
+            assert status == 429 and headers["retry-after"] == "1" and b'"type":"rate_limit_error"' in data
+        wait_until(lambda: busy.n_lanes == 0)
+        assert len(client.complete("Is", max_tokens=298, n=8)["choices"]) == 8
+        assert (busy.n_lanes, busy.n_chars) == (0, 0)
 
 
 def test_a_request_that_takes_too_long_is_ended():

@@ -51,7 +51,7 @@ def locked():
         ({"cache_model": "x"}, "cache_model", "cache_model must be one of prompt, own, off"),
         ({"seed": -1}, "seed", "seed must be at least 0"),
         ({"seed": 2**64 - 1, "n": 2}, "seed", "seed must be at least 0"),
-        ({"logprobs": 21}, "logprobs", "logprobs must be at least 0 and at most 20"),
+        ({"logprobs": 11}, "logprobs", "logprobs must be at least 0 and at most 10"),
         ({"logprobs": True}, "logprobs", "logprobs must be an integer"),
         ({"stop": 3}, "stop", "stop must be a string or a list of at most 16 strings"),
         ({"stop": ["a"] * 17}, "stop", "stop must be a string or a list of at most 16 strings"),

@@ -1,0 +1,162 @@
+"""Serving: texts one after the other beside a batch, and one client beside 64.
+
+The first table has microseconds of CPU a character of one text alone, and of each of 4, 16 and 64 texts as a batch. The
+second one has a server in a process of its own and clients on the same machine, each of which asks for texts of 200
+characters, one after the other: characters a second of all clients, and milliseconds of a request (median, 99th
+percentile). Models have default options and the vocabulary of the default text; counts are those of its training part,
+other weights random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import machine, require_text
+
+from charlm.api import read_corpus
+from charlm.data.corpus import Corpus
+from charlm.data.named_texts import DEFAULT_TEXT
+from charlm.generation.language_model import LanguageModel
+from charlm.generation.sampler import Stepper
+from charlm.generation.torch_stepper import TorchStepper, make_stepper
+from charlm.models import CountingModel, build
+from charlm.recipe import Recipe
+from charlm.serving.batch import batch_axes
+from charlm.storage import runs
+from charlm.storage.checkpoint import Metadata
+
+MODELS = ("gru", "rnn", "lstm", "ngram", "word-ngram", "lstm-ngram", "transformer", "min-gru", "mamba2")
+SERVED = ("lstm-ngram", "transformer")
+N_STEPS, N_CHARS = 100, 200
+SIZES = (4, 16, 64)
+
+
+def language_model(name: str, corpus: Corpus) -> LanguageModel:
+    """Return a model with random weights, and the counts of a text."""
+    torch.manual_seed(0)
+    model = build(name, len(corpus.vocab)).eval()
+    if isinstance(model, CountingModel):
+        train = torch.from_numpy(np.array(corpus.part("train")))
+        model.fit_counts(train, torch.from_numpy(corpus.vocab.char_classes))
+    symbols = corpus.vocab.codepoints.tolist()
+    metadata = Metadata(name, model.config, len(corpus.vocab), symbols, False, model.n_context)
+    return LanguageModel(model, metadata)
+
+
+def microseconds(stepper: Stepper, n_texts: int | None) -> float:
+    """Return the CPU time of a step, in microseconds a character; the least of three."""
+    ids = np.random.default_rng(0).integers(1, 60, (N_STEPS, n_texts or 1))
+    if isinstance(stepper, TorchStepper):
+        stepper.n_texts = n_texts
+    times = []
+    for _ in range(3):
+        stepper.reset()
+        stepper.freeze_cache()
+        began = time.process_time()
+        for row in ids:
+            stepper.read([int(row[0]) if n_texts is None else row])
+        times.append(1e6 * (time.process_time() - began) / N_STEPS / (n_texts or 1))
+    return min(times)
+
+
+def step_table(models: dict[str, LanguageModel]) -> None:
+    """Print the first table."""
+    print("| model | alone | 4 texts | 16 texts | 64 texts |\n| --- | --- | --- | --- | --- |")
+    for name, model in models.items():
+        wide = make_stepper(model.model, n_texts=1)
+        cells = [f"{microseconds(make_stepper(model.model), None):,.0f}"]
+        if batch_axes(wide, model.vocab.bos_id) is not None:
+            cells += [f"{microseconds(wide.fresh(), n):,.0f}" for n in SIZES]
+        print(f"| {name} | {' | '.join(cells + ['-'] * (4 - len(cells)))} |", flush=True)
+
+
+@contextmanager
+def served(path: Path) -> Iterator[int]:
+    """Serve a model; yield the port."""
+    line = [sys.executable, "-m", "charlm", "serve", str(path), "--port", "0"]
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(line, stderr=log) as process:
+        found = None
+        while found is None:
+            time.sleep(0.1)
+            log.seek(0)
+            found = re.search(r"on http://127\.0\.0\.1:(\d+);", log.read())
+        yield int(found[1])
+        process.terminate()
+
+
+async def ask(port: int, fields: dict[str, object]) -> float:
+    """Send a request for a text and return the seconds until its end."""
+    body = json.dumps({"prompt": "supposing that", "max_tokens": N_CHARS} | fields)
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    began = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    answer = await reader.read(-1)
+    writer.close()
+    await writer.wait_closed()
+    if not answer.startswith(b"HTTP/1.1 200") or b'"finish_reason":"length"' not in answer:
+        raise RuntimeError(answer[:500].decode())
+    return time.perf_counter() - began
+
+
+async def crowd(port: int, n_clients: int, n_each: int, fields: dict[str, object]) -> tuple[float, list[float]]:
+    """Return the seconds of all clients together, and those of each request."""
+
+    async def client() -> list[float]:
+        return [await ask(port, fields) for _ in range(n_each)]
+
+    began = time.perf_counter()
+    times = await asyncio.gather(*(client() for _ in range(n_clients)))
+    return time.perf_counter() - began, [each for row in times for each in row]
+
+
+def client_table(paths: dict[str, Path], n_each: int) -> None:
+    """Print the second table."""
+    print("| model | clients | request | characters a second | median, ms | 99th percentile, ms |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    kinds = {"plain": {}, "stream": {"stream": True}, "with a seed": {"seed": 1}}
+    for name, path in paths.items():
+        with served(path) as port:
+            asyncio.run(crowd(port, 4, 2, {}))
+            for kind, fields in kinds.items():
+                for n_clients, n in ((1, 5 * n_each), (64, n_each)):
+                    seconds, times = asyncio.run(crowd(port, n_clients, n, fields))
+                    rate = n_clients * n * N_CHARS / seconds
+                    median, worst = (1000 * np.percentile(times, each) for each in (50, 99))
+                    row = f"{name} | {n_clients} | {kind} | {rate:,.0f} | {median:,.0f} | {worst:,.0f}"
+                    print(f"| {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps-only", action="store_true", help="print the first table alone")
+    parser.add_argument("--requests", type=int, default=6, help="of each of 64 clients")
+    arguments = parser.parse_args()
+    require_text(DEFAULT_TEXT)
+    torch.set_num_threads(1)
+    corpus = read_corpus(Recipe(corpus=(DEFAULT_TEXT,)))
+    models = {"built-in (gru, 512)": LanguageModel.load(runs.packaged_model())}
+    models |= {name: language_model(name, corpus) for name in MODELS}
+    print(machine())
+    step_table(models)
+    if arguments.steps_only:
+        sys.exit()
+    print()
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {"built-in": runs.packaged_model()}
+        for name in SERVED:
+            paths[name] = Path(folder) / f"{name}.safetensors"
+            models[name].save(paths[name])
+        client_table(paths, arguments.requests)
