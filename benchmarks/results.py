@@ -14,6 +14,7 @@ results.json files of a folder, by their names; it trains nothing.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -32,11 +33,7 @@ TEXTS = ["nietzsche", "python-docs", "bible-kjv", "fortunes"]
 SPACE = "learning_rate=1e-3..3e-2,dropout=0..0.5,head_dropout=0..0.5,weight_dropout=0..0.5"
 NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and name != "ngram"]
 TEN_MINUTES = ["gru", "lstm", "awd-lstm", "transformer", "lstm-ngram"]
-PUBLISHED = [
-    ["program", "text and protocol", "number"],
-    ["fast.ai, lesson 6 (2018): LSTM of 2 x 512", "Nietzsche in lower case, last fifth held out", "1.2524 nats"],
-    ["nanoGPT, README: `train_shakespeare_char`", "tiny-shakespeare, last 10 % are validation", "1.4697 nats"],
-]
+PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
 
 def run(options: argparse.Namespace) -> None:
@@ -83,13 +80,22 @@ def page(folder: Path) -> None:
             plot(results, [folder / f"{path.stem}-{name}.svg"])
             blocks.append(f"![{name} of {path.stem}]({folder.name}/{path.stem}-{name}.svg)")
     blocks += [
-        "## Published numbers",
-        "Of other programs by their own protocols: other texts, or other splits. They do not compare with the tables "
-        "above.",
-        markdown_table(PUBLISHED[0], PUBLISHED[1:]),
+        "## Numbers of other programs",
+        "Of other programs, each by the protocol that is named. They compare with no row of another protocol, and so "
+        "not with the tables above.",
+        published(),
     ]
     text = "\n\n".join(block.strip() for block in blocks if block) + "\n"
     folder.with_suffix(".md").write_text(re.sub(r"\n{3,}", "\n\n", text), "utf-8")
+
+
+def published(path: Path = PUBLISHED) -> str:
+    """Return the numbers of other programs as a table in Markdown, the same as in docs/texts.md."""
+    head = ["program", "model", "protocol", "text", "number", "source"]
+    rows = json.loads(path.read_text("utf-8"))
+    return markdown_table(
+        head, [[f"{row[key]} {row['unit']}" if key == "number" else row[key] for key in head] for row in rows]
+    )
 
 
 def cost(results: Results) -> str:

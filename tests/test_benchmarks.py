@@ -1,11 +1,13 @@
-"""Benchmarks: a missing text is one line on stderr."""
+"""Benchmarks: a missing text is one line on stderr; the numbers of other programs."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+DOCS = BENCHMARKS.parent / "docs"
 
 
 def test_a_benchmark_without_its_text_ends_with_one_line_and_the_remedy(tmp_path):
@@ -15,3 +17,13 @@ def test_a_benchmark_without_its_text_ends_with_one_line_and_the_remedy(tmp_path
     assert (done.returncode, done.stdout) == (66, "")
     assert done.stderr.startswith("overhead.py: nietzsche: ") and done.stderr.count("\n") == 1
     assert "put the file into corpora/" in done.stderr
+
+
+def test_the_page_of_texts_has_the_numbers_of_other_programs_with_their_protocols():
+    lines = (DOCS / "texts.md").read_text("utf-8").splitlines()
+    rows = json.loads((DOCS / "published.json").read_text("utf-8"))
+    head = ("program", "model", "protocol", "text", "number", "source")
+    table = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines[lines.index(f"| {' | '.join(head)} |") + 2 :]
+    ]
+    assert table == [[row[key] + f" {row['unit']}" * (key == "number") for key in head] for row in rows]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from charlm.options.splits import split_of
 
 BOOK = b"a book that is not long, but is the right one\n" * 4
 OTHER = b"x" * len(BOOK)
+PAGE = Path(__file__).parents[2] / "docs" / "texts.md"
 
 
 BOOK_TEXT = NamedText(
@@ -223,3 +225,19 @@ def test_nietzsche_is_read_from_its_file(nietzsche, monkeypatch):
 def test_the_default_and_its_fallback_are_named_texts_and_the_fallback_needs_no_network():
     assert named_texts.DEFAULT_TEXT in named_texts.TEXTS
     assert named_texts.TEXTS[named_texts.FALLBACK_TEXT].make is not None
+
+
+@pytest.mark.parametrize("name", list(named_texts.TEXTS))
+def test_the_page_of_texts_has_licence_split_and_sha256_of_each_text(name):
+    text = named_texts.TEXTS[name]
+    row, *_ = [
+        line
+        for line in PAGE.read_text("utf-8").splitlines()
+        if line.startswith("| `") and f"`{name}`" in line.split("|")[1]
+    ]
+    cells = [cell.strip(" `") for cell in row.split("|")]
+    assert text.licence.split(" (")[0] in row
+    if text.sha256 is not None:
+        assert {f"{text.n_bytes:,}", text.sha256, text.split} <= set(cells)
+    if not text.is_pinned and text.n_files == 1:
+        assert {"pinned by you", text.split} <= set(cells)
