@@ -16,7 +16,8 @@ from charlm.data.corpus import make_corpus
 from charlm.errors import CharlmError, OutputError, UsageError
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest, tune
 from charlm.experiments.bench.entry import entries
-from charlm.experiments.bench.search import N_SPREAD, Dimension, Search, Trial, dimensions_of, has_optuna, with_values
+from charlm.experiments.bench.search import N_SPREAD, Search, Trial, has_optuna
+from charlm.experiments.bench.space import Dimension, dimensions_of, with_values
 from charlm.experiments.bench.tuning import TRIALS, read_trials
 from charlm.recipe import Recipe
 

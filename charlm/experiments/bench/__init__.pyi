@@ -4,7 +4,7 @@ from .intervals import compare_pairs
 from .reproduction import reproduce
 from .results import Results, summary
 from .rows import run_benchmark
-from .search import parse_space
+from .space import parse_space
 from .tuning import Tuning, tune
 
 __all__ = [

@@ -19,7 +19,7 @@ from charlm.experiments.baselines import baselines
 from charlm.experiments.bench import entry as e
 from charlm.experiments.bench.results import Results
 from charlm.experiments.bench.rows import compared_part, run_benchmark
-from charlm.experiments.bench.search import check_space, with_values
+from charlm.experiments.bench.space import check_space, with_values
 from charlm.experiments.bench.tuning import Tuning, read_trials, shown_values, tune
 from charlm.experiments.compare import task
 from charlm.experiments.curves import budget

@@ -21,15 +21,8 @@ import torch
 from charlm.data.corpus import Corpus
 from charlm.errors import CharlmError, DivergedError, OutputError
 from charlm.experiments.bench.entry import is_ngram, size_option, with_parameters
-from charlm.experiments.bench.search import (
-    Dimension,
-    Pruner,
-    Search,
-    Trial,
-    dimensions_of,
-    has_optuna,
-    with_values,
-)
+from charlm.experiments.bench.search import Pruner, Search, Trial, has_optuna
+from charlm.experiments.bench.space import Dimension, dimensions_of, with_values
 from charlm.experiments.curves import budget
 from charlm.models.counting import fit_counts
 from charlm.recipe import Recipe
