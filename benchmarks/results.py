@@ -25,7 +25,7 @@ from charlm import models
 from charlm.errors import CharlmError
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest
 from charlm.experiments.bench.entry import folder_name
-from charlm.experiments.bench.figures import plot_curves, plot_scatter
+from charlm.experiments.bench.figures import curves_of, plot_curves, plot_scatter
 from charlm.experiments.bench.tables import caption, entry_table, markdown_table, pair_caption, pair_table
 from charlm.messages import say
 
@@ -77,8 +77,9 @@ def page(folder: Path) -> None:
         if results.pairs:
             blocks += [pair_caption(results), markdown_table(*pair_table(results))]
         for name, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
-            plot(results, [folder / f"{path.stem}-{name}.svg"])
-            blocks.append(f"![{name} of {path.stem}]({folder.name}/{path.stem}-{name}.svg)")
+            if name != "curves" or curves_of(results):
+                plot(results, [folder / f"{path.stem}-{name}.svg"])
+                blocks.append(f"![{name} of {path.stem}]({folder.name}/{path.stem}-{name}.svg)")
     blocks += [
         "## Numbers of other programs",
         "Of other programs, each by the protocol that is named. They compare with no row of another protocol, and so "

@@ -122,6 +122,13 @@ def test_special_characters_are_escaped_in_latex():
     assert escape(r"a_b & 50% ± \x é") == r"a\_b \& 50\% $\pm$ \textbackslash{}x ?"
 
 
+def test_a_benchmark_of_counting_alone_has_no_curves(results, tmp_path):
+    results.rows = [row for row in results.rows if row.get("model") in (None, "ngram")]
+    results.entries = {"ngram": results.entries["ngram"]}
+    assert "scatter.svg" in reports.write_report(results, tmp_path)
+    assert not (tmp_path / "curves.svg").exists()
+
+
 def test_a_band_spans_the_seeds_where_all_of_them_have_a_curve():
     band = curve_band([[[100, 1.0, 2.0], [300, 3.0, 1.0]], [[200, 4.0, 2.0], [400, 8.0, 1.0]]])
     assert (band["n_chars"][0], band["n_chars"][-1]) == (200, 300)

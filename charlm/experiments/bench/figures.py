@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def plot_results(results: Results, folder: Path) -> list[str]:
-    """Write all figures into a folder and return their names.
+    """Write all figures into a folder and return their names; without trained networks there are no curves.
 
     Raises:
         CharlmError: matplotlib (extra `plot`) is not installed.
@@ -30,10 +30,19 @@ def plot_results(results: Results, folder: Path) -> list[str]:
     """
     names = ["scatter"]
     plot_scatter(results, [folder / f"scatter{suffix}" for suffix in SUFFIXES])
-    if any(row.get("curve") for row in results.rows):
+    if curves_of(results):
         plot_curves(results, [folder / f"curves{suffix}" for suffix in SUFFIXES])
         names.append("curves")
     return [name + suffix for name in names for suffix in SUFFIXES]
+
+
+def curves_of(results: Results) -> dict[str, list[Any]]:
+    """Return the validation curves of all seeds of each network."""
+    curves: dict[str, list[Any]] = {}
+    for row in results.rows:
+        if row.get("curve") and not is_ngram(row["model"]):
+            curves.setdefault(row["entry"], []).append(row["curve"])
+    return curves
 
 
 def curve_band(curves: Sequence[Sequence[Sequence[float]]]) -> dict[str, Array]:
@@ -58,10 +67,7 @@ def curve_band(curves: Sequence[Sequence[Sequence[float]]]) -> dict[str, Array]:
 
 def plot_curves(results: Results, paths: Sequence[Path]) -> None:
     """Plot validation curves over characters and over seconds: the mean, and a band from the best to the worst seed."""
-    curves: dict[str, list[Any]] = {}
-    for row in results.rows:
-        if row.get("curve") and not is_ngram(row["model"]):
-            curves.setdefault(row["entry"], []).append(row["curve"])
+    curves = curves_of(results)
     with figure(paths[0], 13, 5, n_columns=2, more=paths[1:]) as both:
         for axes, key, unit, label in zip(
             both,
