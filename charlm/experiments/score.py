@@ -17,7 +17,7 @@ from charlm.experiments.evaluate import part_bounds
 from charlm.experiments.trained_models import Announce, TrainedModel, read_text, sources_of
 from charlm.inspection.scores import N_LIKELY, Block, score_blocks
 from charlm.storage import runs
-from charlm.storage.checkpoint import is_checkpoint
+from charlm.storage.file_format import is_checkpoint
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Checkpoint files and run folders.
 
 Read first: checkpoint.py (the file), then runs.py (the folders) and run_log.py (metrics.jsonl in them).
-weights.py: the weights of a model by name.
+file_format.py: the bytes of a checkpoint; weights.py: the weights of a model by name.
 """
 
 import lazy_loader

@@ -1,13 +1,11 @@
 """Checkpoints: one safetensors file with the weights and everything needed to use them.
 
-The metadata of the file holds one JSON object: the fields of `Metadata`, the format, and a SHA-256 over the whole file,
-computed with the digits of the hash itself set to zero. No pickle is read. Files are written atomically.
+The metadata of the file holds one JSON object: the fields of `Metadata`, the format, and a SHA-256 (file_format.py). No
+pickle is read. Files are written atomically.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from charlm.data.vocab import Vocab
-from charlm.errors import CheckpointError, DataError, InputNotFoundError, UsageError
+from charlm.errors import CheckpointError, DataError, UsageError
 from charlm.files import atomic_write
-from charlm.storage import migration, schema
+from charlm.storage import file_format, migration, schema
 
 if TYPE_CHECKING:  # reading a file for the numpy generator needs no torch
     import torch
@@ -28,13 +26,7 @@ if TYPE_CHECKING:  # reading a file for the numpy generator needs no torch
     from charlm.models import CharModel
 
 FORMAT = 2  # files of format 1 are upgraded by `migration`
-KEY = "charlm"
-# A file begins with the length of its header (8 bytes) and our metadata entry, whose JSON begins with the hash.
-_HASH_AT = 8 + len(b'{"__metadata__":{"charlm":"{\\"sha256\\":\\"')
-_START = b'{"__metadata__":{"charlm"'
 MAX_REASON = 200  # characters of an error's reason, which may quote the file
-_NO_HASH = "0" * 64
-_DIGITS = slice(_HASH_AT, _HASH_AT + len(_NO_HASH))
 
 
 @dataclass
@@ -106,8 +98,6 @@ def save(
         OutputError: the file cannot be written.
         DataError: a weight is not finite, or too large for `dtype`.
     """
-    from safetensors.torch import save as to_bytes
-
     from charlm.storage.weights import weights_of
 
     weights = {
@@ -118,28 +108,14 @@ def save(
         kind = "float32" if dtype is None else str(dtype).removeprefix("torch.")
         raise DataError(f"{path}: not written: weights are not finite in {kind}; train again, or use another type")
     weights |= extra_tensors or {}
-    fields = {"sha256": _NO_HASH, "format": FORMAT} | asdict(metadata)
+    fields = {"format": FORMAT} | asdict(metadata)
     fields["result"] = {key: value for key, value in metadata.result.items() if _is_finite(value)}
-    data = bytearray(to_bytes(weights, {KEY: json.dumps(fields, separators=(",", ":"))}))
-    assert data[_DIGITS] == _NO_HASH.encode(), "safetensors has changed the layout of its header"
-    data[_DIGITS] = hashlib.sha256(data).hexdigest().encode()
-    atomic_write(path, data)
+    atomic_write(path, file_format.to_bytes(weights, fields))
 
 
 def _is_finite(value: Any) -> bool:
     """Return False for a loss that a diverged model made infinite or NaN."""
     return not isinstance(value, float) or math.isfinite(value)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Return whether a file begins as a checkpoint of charlm does."""
-    try:
-        if not path.is_file():  # opening a FIFO would wait for its writer
-            return False
-        with path.open("rb") as file:
-            return file.read(_HASH_AT)[8:].startswith(_START)
-    except OSError:
-        return False
 
 
 def _to_torch(data: bytes) -> dict[str, Tensor]:
@@ -162,35 +138,10 @@ def read(path: Path, load_tensors: Callable[[bytes], dict[str, Any]] | None = No
             not match its architecture.
         UsageError: see `load`.
     """
-    metadata, tensors = parse(_content(path), str(path), load_tensors or _to_torch)
+    metadata, tensors = parse(file_format.read_file(path), str(path), load_tensors or _to_torch)
     if load_tensors is None:
         _build(path, metadata, tensors)
     return metadata, tensors
-
-
-def _content(path: Path) -> bytes:
-    """Return the bytes of a file; the errors are those of `read`."""
-    try:
-        if path.exists() and not path.is_file():  # a device may have no end
-            raise InputNotFoundError(f"{path}: cannot be read: it is not a file")
-        with path.open("rb") as file:
-            _check_start(file.read(_HASH_AT), str(path))  # before a large file is read
-            file.seek(0)
-            return file.read()
-    except OSError as error:
-        raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _check_start(start: bytes, path: str) -> None:
-    """Check the first bytes of a file: the length of the header, and its beginning.
-
-    Raises:
-        CheckpointError: the file is not a checkpoint, or its header is too long.
-    """
-    if not start[8:].startswith(_START):
-        raise CheckpointError(f"{path}: is not a charlm checkpoint")
-    if (n_header := int.from_bytes(start[:8], "little")) > schema.MAX_HEADER:
-        raise CheckpointError(f"{path}: is not a valid charlm checkpoint: its header is {n_header:,} bytes long")
 
 
 def parse(
@@ -206,18 +157,9 @@ def parse(
     Raises:
         CheckpointError: see `read`.
     """
-    _check_start(bytes(content[:_HASH_AT]), path)
-    view = memoryview(content)
-    digest = hashlib.sha256(view[: _DIGITS.start])
-    digest.update(_NO_HASH.encode())
-    digest.update(view[_DIGITS.stop :])
-    if digest.hexdigest().encode() != view[_DIGITS]:
-        raise CheckpointError(f"{path}: is damaged or truncated (wrong SHA-256); use another copy")
+    file_format.check_sha256(content, path)
     try:
-        header = bytes(view[8 : 8 + int.from_bytes(view[:8], "little")])
-        schema.check_header(header)
-        metadata = json.loads(json.loads(header)["__metadata__"][KEY])
-        del metadata["sha256"]
+        metadata = file_format.metadata_of(content)
         version = metadata.pop("format")
         if type(version) is not int or version not in (1, FORMAT):
             raise CheckpointError(f"{path}: has format {str(version)[:20]}; this charlm reads {FORMAT}; upgrade charlm")
@@ -237,7 +179,7 @@ def load(path: Path, device: str | torch.device = "cpu") -> tuple[CharModel, Met
         CheckpointError: the file is not a valid checkpoint, or its weights do not match its architecture.
         UsageError: its architecture is code that was not imported, see `charlm.models.use`.
     """
-    metadata, tensors = parse(_content(path), str(path))
+    metadata, tensors = parse(file_format.read_file(path), str(path))
     model = _build(path, metadata, tensors)
     return model.to(device).eval(), metadata
 

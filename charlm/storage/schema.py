@@ -16,8 +16,6 @@ from charlm.options.ranges import MAX_CONTEXT, MAX_COUNT
 from charlm.options.splits import STANDARD
 from charlm.recipe import Recipe
 
-MAX_HEADER = 10 << 20  # bytes; a vocabulary of all of Unicode takes 8.5 MB
-MAX_CONTAINERS = 100_000  # lists and objects in a header; ten for each weight and its optimiser state
 MAX_DEPTH = 64  # of nested lists and objects; a training state has about 20
 MAX_ENTRIES = 10_000  # of a list or object, except symbols and the training state
 MAX_TEXT = 1 << 16  # characters
@@ -145,16 +143,6 @@ def checked(stored: Mapping[str, Any]) -> dict[str, Any]:
     found["recipe"] = _recipe(found["recipe"], found["model"], found["options"])
     _check_window(found["n_context"], found["recipe"])
     return found
-
-
-def check_header(header: bytes) -> None:
-    """Check, before it is parsed, that a header takes little time and memory.
-
-    Raises:
-        ValueError: it has too many lists and objects.
-    """
-    if header.count(b"[") + header.count(b"{") > MAX_CONTAINERS:
-        raise ValueError(f"its header has more than {MAX_CONTAINERS:,} lists and objects")
 
 
 def check_values(tree: Any, name: str, has_limits: bool = True) -> None:
