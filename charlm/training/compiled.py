@@ -78,7 +78,7 @@ class CompiledStep:
                 self._compile(state, key)
             except Exception as error:  # of any part of the compiler
                 self.failed = True
-                reason = " ".join(str(error).split())[:200]
+                reason = " ".join(str(error).split()).partition(" Set TORCHDYNAMO")[0][:200]
                 self.report(f"--compile: {type(error).__name__}: {reason}; the training continues without it")
             if self.failed:
                 state.hidden = hidden
