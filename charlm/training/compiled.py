@@ -1,15 +1,16 @@
-"""Compiled training step: torch.compile fuses its operations, and a CUDA graph launches all of them at once.
+"""Compiled training step: torch.compile fuses operations, and a CUDA graph replays all kernels with a single launch.
 
-In eager mode, the CPU launches each operation of a step on the GPU. A step of a small recurrent model has hundreds of
-operations of a few microseconds each, and the GPU waits for the next launch most of the time. A CUDA graph records the
-operations once; replaying it is a single launch.
+In eager mode, the CPU launches each kernel of a step. A step of a small recurrent model has hundreds of kernels of a few
+microseconds each, and the GPU waits for the next launch most of the time.
 
-- Models with `nn.RNN`, `nn.GRU` or `nn.LSTM`, which call cuDNN: the CUDA graph alone. torch.compile cannot enter them.
-- Hand-written recurrent layers: torch.compile of the cell, which takes seconds; of a loop over 64 steps, minutes.
+- Models with `nn.RNN`, `nn.GRU` or `nn.LSTM`, which call cuDNN: CUDA graph only; torch.compile does not optimise cuDNN.
+- Models with `ScratchLayers`: torch.compile of the cell only. It takes seconds; the unrolled loop over 64 steps takes
+  minutes.
 - All others: torch.compile of the model.
 
-Forward pass, loss and backward pass are in the graph. Callbacks and the optimiser stay outside, so that every callback
-works and the learning rate may change at every step; they take fewer launches than the GPU has time for.
+Forward pass, loss and backward pass are in the graph; callbacks and the optimiser are not. So a callback may change the
+learning rate, the momentum, the weights, the gradients, and which weights are trained. It must not change anything else
+that the step reads (a dropout rate, the loss function, a hook): a graph replays the values at its capture.
 
 Reference: CUDA graphs in PyTorch, https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
@@ -29,48 +30,49 @@ from charlm.models.base import CharModel, State
 from charlm.models.layers.scratch import ScratchLayers
 from charlm.training.loop import Model, Shard, TrainState, compute_gradients
 
-N_WARM_UP = 3  # batches of one shape before it is captured
-MAX_GRAPHS = 8
+N_WARM_UP = 3  # consecutive batches of one shape before the step is captured
+MAX_GRAPHS = 8  # further shapes run compiled, without a graph
 Key = tuple[Any, ...]
 
 
 class CompiledStep:
     """`compute_gradients`, compiled for the shapes that occur in many batches.
 
-    The first batch of a shape, and shapes that do not occur twice in a row (the last batch of an epoch), run in eager
-    mode. If compilation or capture fails, `report` is called once and the training continues in eager mode.
+    A shape is compiled from its second consecutive batch on; other batches (a shorter last one) run in eager mode. On a
+    GPU, the loss and the gradients are overwritten by the next step; clone them to keep them. If compilation or capture fails, `report` is called once and the training continues in eager mode.
 
     Args:
         model: the model of the training.
         report: called with one line when compilation begins, and if it fails.
-        backend: of torch.compile.
+        backend: torch.compile backend.
     """
 
     def __init__(self, model: CharModel, report: Callable[[str], None], backend: str = "inductor") -> None:
         self.report, self.on_gpu = report, model.device.type == "cuda"
         self.model: Model = model
         self.cells: dict[ScratchLayers, Callable[..., Any]] = {}
-        self.compiles = not any(isinstance(part, nn.RNNBase) for part in model.modules())
-        if self.compiles:
+        self.uses_torch_compile = not any(isinstance(part, nn.RNNBase) for part in model.modules())
+        if self.uses_torch_compile:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the compiler's own code
-                torch.compiler.reset()  # one function is compiled at most 8 times; earlier trainings have ended
+                warnings.simplefilter("ignore")  # raised inside torch.compile
+                # A function is compiled at most 8 times in a process, and earlier trainings count.
+                torch.compiler.reset()
             compiled = partial(torch.compile, dynamic=False, backend=backend)
             self.cells = {part: compiled(part.cell) for part in model.modules() if isinstance(part, ScratchLayers)}
             self.model = model if self.cells else compiled(model)
         self.failed = self.announced = False
         self.graphs: dict[Key, GraphedStep] = {}
         self._key: Key = ()
-        self._n_in_a_row = 0
+        self._n_consecutive = 0
 
     def __call__(self, state: TrainState, model: Model) -> None:
         """Compute the gradients; see `compute_gradients`."""
         key = _key(state)
-        self._n_in_a_row = self._n_in_a_row + 1 if key == self._key else 1
+        self._n_consecutive = self._n_consecutive + 1 if key == self._key else 1
         self._key = key
         if graph := self.graphs.get(key):
             graph.replay(state)
-        elif self.failed or self._n_in_a_row == 1:
+        elif self.failed or self._n_consecutive == 1:
             compute_gradients(state, model)
         else:
             hidden = state.hidden
@@ -80,24 +82,24 @@ class CompiledStep:
                 self.failed = True
                 reason = " ".join(str(error).split()).partition(" Set TORCHDYNAMO")[0][:200]
                 self.report(f"--compile: {type(error).__name__}: {reason}; the training continues without it")
-            if self.failed:
+            if self.failed:  # here, where the error no longer keeps the tensors of the failed step
                 state.hidden = hidden
                 self.graphs.clear()
                 compute_gradients(state, model)
 
     def _compile(self, state: TrainState, key: Key) -> None:
-        """Compute the gradients by the compiled model; capture them after the warm-up."""
-        if self.compiles and not self.announced:
+        """Compute the gradients by the compiled model; capture the step after the warm-up."""
+        if self.uses_torch_compile and not self.announced:
             self.announced = True
             self.report("compiling the training step; this can take a minute")
-        # A graph reads contiguous copies, and other strides would be compiled anew.
+        # A graph reads contiguous copies; inputs with other strides would trigger another compilation.
         batch, state.hidden = state.batch, _map(Tensor.contiguous, state.hidden)
         batch.chars, batch.targets = batch.chars.contiguous(), batch.targets.contiguous()
         with self._compiled_cells(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the compiler's own code
+            warnings.simplefilter("ignore")  # raised inside torch.compile
             if not self.on_gpu:
                 compute_gradients(state, self.model)
-            elif self._n_in_a_row <= N_WARM_UP or len(self.graphs) == MAX_GRAPHS:
+            elif self._n_consecutive <= N_WARM_UP or len(self.graphs) == MAX_GRAPHS:
                 with _side_stream():
                     compute_gradients(state, self.model)
             else:
@@ -125,7 +127,7 @@ class GraphedStep:
     the gradients, the loss and the next hidden state are valid until the next replay.
 
     Args:
-        state: with a batch; afterwards its gradients are not set and its hidden state is that before the batch.
+        state: with a batch; its hidden state stays that before the batch, and its gradients are undefined until `replay`.
         model: see `compute_gradients`.
     """
 
@@ -158,7 +160,7 @@ class GraphedStep:
 
 
 def _key(state: TrainState) -> Key:
-    """Return the properties of a step on which its operations depend."""
+    """Return shapes and `requires_grad` flags; a graph is valid only for equal ones."""
     batch = state.batch
     trained = tuple(parameter.requires_grad for parameter in state.model.parameters())
     return (batch.chars.shape, batch.targets.shape, _map(lambda part: part.shape, state.hidden), trained)
@@ -185,14 +187,16 @@ def _side_stream() -> Iterator[None]:
     """Run a block on another stream than the current one, as the warm-up of a capture requires."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream().wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream().wait_stream(stream)
 
 
 @contextmanager
 def _clean_failure(device: torch.device) -> Iterator[None]:
-    """Restore the current stream and the random generator if a capture fails, which leaves both in its mode."""
+    """Restore the current stream and the random generator after a failed capture, which leaves both in capture mode."""
     stream, generator = torch.cuda.current_stream(device), torch.cuda.default_generators[device.index or 0]
     before = generator.clone_state()
     try:

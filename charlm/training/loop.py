@@ -29,7 +29,7 @@ def train_epoch(state: TrainState, callbacks: Sequence[Callback] = ()) -> None:
     state.model.train()
     for batch in state.batches():  # this process's rows, on the device
         run_hooks("on_batch_start", state, callbacks)
-        state.compute_gradients(state, state.model)
+        state.gradient_step(state, state.model)
         if run_hooks("on_backward_end", state, callbacks):
             state.skip_batch()
             continue
@@ -42,7 +42,7 @@ def compute_gradients(state: TrainState, model: Model) -> None:
     """Compute the gradients of the loss of `state.batch`, and set `state.hidden` and the batch's loss.
 
     Args:
-        state: with the batch, the hidden state before it, and an optimiser whose gradients are dropped.
+        state: with the batch, the hidden state before it, and an optimiser; its gradients are reset first.
         model: `state.model`, or its compiled form.
     """
     state.optimizer.zero_grad(set_to_none=True)
@@ -102,7 +102,7 @@ class TrainState:
         label_smoothing: see `nats_per_char`.
         loss_function: loss to minimise, from logits and targets; None for nats per character. Reports stay in nats.
         metrics: further values to measure on each batch, which `TrainingStats` logs as "train_" and their name.
-        compute_gradients: forward pass, loss and backward pass; `CompiledStep` is a faster form.
+        gradient_step: forward pass, loss and backward pass, see `compute_gradients`; `CompiledStep` is a faster form.
         epoch, step_in_epoch: position of the next batch in the feed.
         step: optimiser steps taken.
         n_chars: characters predicted.
@@ -122,7 +122,7 @@ class TrainState:
     label_smoothing: float = 0.0
     loss_function: Measure | None = None
     metrics: Mapping[str, Measure] = field(default_factory=dict)
-    compute_gradients: Callable[[TrainState, Model], None] = compute_gradients
+    gradient_step: Callable[[TrainState, Model], None] = compute_gradients
     epoch: int = 0
     step_in_epoch: int = 0
     step: int = 0

@@ -118,7 +118,7 @@ class Trainer:
             label_smoothing=recipe.label_smoothing,
         )
         if recipe.compile and model.uses_gradients:
-            state.compute_gradients = CompiledStep(model, _report)
+            state.gradient_step = CompiledStep(model, _report)
         trainer = cls(recipe, corpus, ids, state, held_out, transfer=transfer, start=start)
         trainer.counts_kept = counted_texts(start[1]) if start else []
         if model.uses_gradients:

@@ -82,6 +82,8 @@ READS = {
     torch.Tensor.__index__,
     torch.Tensor.__array__,
     torch.Tensor.nonzero,
+    torch.Tensor.masked_select,
+    torch.Tensor.unique,
     torch.nonzero,
     torch.masked_select,
 }
@@ -91,7 +93,8 @@ class NoReads(TorchFunctionMode):
     """Raise an error where a value is read back from a tensor, or its values decide the shape of another one."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        masks = function is torch.Tensor.__getitem__ and [
+        indexes = function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
+        masks = indexes and [
             part for part in tree_leaves(args[1]) if isinstance(part, torch.Tensor) and part.dtype == torch.bool
         ]
         if function in READS or masks:
@@ -107,7 +110,7 @@ def test_a_step_makes_all_tensors_on_the_device_of_the_model(name):
 
 
 @pytest.mark.parametrize("feed", ["windows", "chunks"])
-def test_so_does_a_step_with_any_feed(feed):
+def test_a_step_with_any_feed_makes_all_tensors_on_the_device(feed):
     state = make("gru", feed, "meta", Recipe(optimizer="sgd"))
     with OneDevice("meta"):
         train(state)
