@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py results.md
 
-Writes a Markdown file, section by section. Speeds are of alternating runs on the same model and the same batches: a bare
-PyTorch loop, the training loop of `charlm train`, and the same with `--compile`. On a CPU (`--device cpu`) take a short
+Writes a Markdown file, section by section. Speeds are of alternating runs on the same model and the same batches: a
+bare PyTorch loop, the training loop of `charlm train`, and the same with `--compile`. On a CPU (`--device cpu`) take a short
 text and small shapes.
 
 The floor is the time of the matrix products of the weights alone: 6 operations per weight and character (2 forward, 4
@@ -122,7 +122,7 @@ def speed_table(shapes: list[tuple[int, int]], seconds: float, recipe_options: d
     device = torch.device(recipe_options["device"])
     rate = matrix_rate(device)
     yield f"\nMatrix products: {rate / 1e12:.1f} TFLOP/s. Characters per second, in thousands:\n"
-    yield "| model | shape | bare loop | `charlm` | `--compile` | to bare loop | to cuDNN | of the floor | ready, s | MB |"
+    yield "| model | shape | bare loop | `charlm` | `--compile` | to bare | to cuDNN | of the floor | ready, s | MB |"
     yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for batch_size, bptt in shapes:
         found: dict[str, Speeds] = {}
@@ -152,7 +152,7 @@ class FirstBelow(Callback):
 
 def quick_lines(recipe_options: dict[str, Any], folder: Path) -> Iterator[str]:
     """Yield the lines about the recipe `quick`, in eager mode and compiled."""
-    yield "\n| recipe `quick` | counting, evaluation and saving, s | training, s | in all, s | nats | below 1.2524 after, s |"
+    yield "\n| recipe `quick` | counting, evaluation, saving, s | training, s | in all, s | nats | below 1.2524 after, s |"
     yield "| --- | --- | --- | --- | --- | --- |"
     text = {"split": "tail20", "lower": True, "min_count": 3}
     for title, keys in {

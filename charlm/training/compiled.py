@@ -1,7 +1,7 @@
 """Compiled training step: torch.compile fuses operations, and a CUDA graph replays all kernels with a single launch.
 
-In eager mode, the CPU launches each kernel of a step. A step of a small recurrent model has hundreds of kernels of a few
-microseconds each, and the GPU waits for the next launch most of the time.
+In eager mode, the CPU launches each kernel of a step. A step of a small recurrent model has hundreds of kernels of a
+few microseconds each, and the GPU waits for the next launch most of the time.
 
 - Models with `nn.RNN`, `nn.GRU` or `nn.LSTM`, which call cuDNN: CUDA graph only; torch.compile does not optimise cuDNN.
 - Models with `ScratchLayers`: torch.compile of the cell only. It takes seconds; the unrolled loop over 64 steps takes
@@ -39,7 +39,8 @@ class CompiledStep:
     """`compute_gradients`, compiled for the shapes that occur in many batches.
 
     A shape is compiled from its second consecutive batch on; other batches (a shorter last one) run in eager mode. On a
-    GPU, the loss and the gradients are overwritten by the next step; clone them to keep them. If compilation or capture fails, `report` is called once and the training continues in eager mode.
+    GPU, the loss and the gradients are overwritten by the next step; clone them to keep them. If compilation or capture
+    fails, `report` is called once and the training continues in eager mode.
 
     Args:
         model: the model of the training.
@@ -127,7 +128,7 @@ class GraphedStep:
     the gradients, the loss and the next hidden state are valid until the next replay.
 
     Args:
-        state: with a batch; its hidden state stays that before the batch, and its gradients are undefined until `replay`.
+        state: with a batch; its hidden state stays that before the batch. Its gradients are undefined until `replay`.
         model: see `compute_gradients`.
     """
 
