@@ -3,8 +3,8 @@
     python benchmarks/gpu.py results.md
 
 Writes a Markdown file, section by section. Speeds are of alternating runs on the same model and the same batches: a
-bare PyTorch loop, the training loop of `charlm train`, and the same with `--compile`. On a CPU (`--device cpu`) take a short
-text and small shapes.
+bare loop in PyTorch, the training loop of `charlm train`, and the same with `--compile`. On a CPU (`--device cpu`) take a
+short text and small shapes.
 
 The floor is the time of the matrix products of the weights alone: 6 operations per weight and character (2 forward, 4
 backward) at the rate of a large float32 product on the same device. (cuDNN's layers multiply in TF32, which is faster.)
@@ -152,7 +152,7 @@ class FirstBelow(Callback):
 
 def quick_lines(recipe_options: dict[str, Any], folder: Path) -> Iterator[str]:
     """Yield the lines about the recipe `quick`, in eager mode and compiled."""
-    yield "\n| recipe `quick` | counting, evaluation, saving, s | training, s | in all, s | nats | below 1.2524 after, s |"
+    yield "\n| recipe `quick` | all but training, s | training, s | in all, s | nats | below 1.2524 after, s |"
     yield "| --- | --- | --- | --- | --- | --- |"
     text = {"split": "tail20", "lower": True, "min_count": 3}
     for title, keys in {
