@@ -3,8 +3,8 @@
     python benchmarks/gpu.py results.md
 
 Writes a Markdown file, section by section. Speeds are of alternating runs on the same model and the same batches: a
-bare loop in PyTorch, the training loop of `charlm train`, and the same with `--compile`. On a CPU (`--device cpu`), take
-a short text and small shapes.
+bare loop in PyTorch, the training loop of `charlm train`, and the same with `--compile`.
+With `--device cpu`, take a short text and small shapes.
 
 The floor is the time of the matrix products of the weights alone: 6 operations per weight and character (2 forward, 4
 backward) at the rate of a large float32 product on the same device. (cuDNN's layers multiply in TF32, which is faster.)
