@@ -120,8 +120,7 @@ def plot_scatter(results: Results, paths: Sequence[Path]) -> None:
                     at = 0.01, nats_to_bits(row[key])
                     axes.annotate(row["entry"], at, xycoords=("axes fraction", "data"), va="bottom", fontsize="small")
             axes.set_xlabel(label)
-        part = {"test": "test", "valid": "validation"}[results.part]
-        panels[0].set_ylabel(f"bits per character, {part} part")
+        panels[0].set_ylabel(f"bits per character, {results.part_name} part")
         panels[0].set_title(_title(results))
 
 

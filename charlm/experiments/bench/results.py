@@ -55,6 +55,11 @@ class Results:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     @property
+    def part_name(self) -> str:
+        """The part in words."""
+        return {"test": "test", "valid": "validation"}[self.part]
+
+    @property
     def summary(self) -> list[dict[str, Any]]:
         """See `summary`; with the chosen values."""
         return [row | {"chosen": self.chosen.get(row["entry"], {})} for row in summary(self.rows)]

@@ -83,12 +83,11 @@ def _pair_cells(pair: Mapping[str, Any]) -> list[str]:
 
 def caption(results: Results) -> str:
     """Return what the numbers are: text, split, budget, seeds, machine."""
-    part = {"test": "test", "valid": "validation"}[results.part]
     seeds = f"mean and standard deviation over {results.n_seeds} seeds" if results.n_seeds > 1 else "one seed"
     size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
     tuned = f" Tuned by {results.tuning}." if results.tuning else ""
     return (
-        f"Bits per character on the {part} part of {results.task} ({results.n_scored:,} characters): {seeds}. "
+        f"Bits per character on the {results.part_name} part of {results.task} ({results.n_scored:,} characters): {seeds}. "
         f"Training of {results.budget}{size}.{tuned} Machine: {results.machine}."
     )
 
@@ -97,7 +96,7 @@ def pair_caption(results: Results) -> str:
     """Return what the intervals are."""
     return (
         "Differences in bits per character and 95 % intervals: of these trained models (block bootstrap over the "
-        f"{results.part} text, blocks of {BLOCK_CHARS} characters), and of the architectures (variance between seeds "
+        f"{results.part_name} text, blocks of {BLOCK_CHARS} characters), and of the architectures (variance between seeds "
         "added, Student's t)."
     )
 
