@@ -103,7 +103,7 @@ class Results:
             raise DataError(f"{path}: is no results.json of format {FORMAT}; run the benchmark again")
         try:
             results = cls(**{key.name: found[key.name] for key in fields(cls)})
-            results.to_json()
+            results.to_json(), results.part_name
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{path}: is damaged ({type(error).__name__}: {error}); run the benchmark again") from None
         return results

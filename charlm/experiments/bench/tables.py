@@ -87,8 +87,8 @@ def caption(results: Results) -> str:
     size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
     tuned = f" Tuned by {results.tuning}." if results.tuning else ""
     return (
-        f"Bits per character on the {results.part_name} part of {results.task} ({results.n_scored:,} characters): {seeds}. "
-        f"Training of {results.budget}{size}.{tuned} Machine: {results.machine}."
+        f"Bits per character on the {results.part_name} part of {results.task} ({results.n_scored:,} characters): "
+        f"{seeds}. Training of {results.budget}{size}.{tuned} Machine: {results.machine}."
     )
 
 
@@ -96,8 +96,8 @@ def pair_caption(results: Results) -> str:
     """Return what the intervals are."""
     return (
         "Differences in bits per character and 95 % intervals: of these trained models (block bootstrap over the "
-        f"{results.part_name} text, blocks of {BLOCK_CHARS} characters), and of the architectures (variance between seeds "
-        "added, Student's t)."
+        f"{results.part_name} text, blocks of {BLOCK_CHARS} characters), and of the architectures (variance between "
+        "seeds added, Student's t)."
     )
 
 
