@@ -32,6 +32,7 @@ from charlm.messages import say
 TEXTS = ["nietzsche", "python-docs", "bible-kjv", "fortunes"]
 SPACE = "learning_rate=1e-3..3e-2,dropout=0..0.5,head_dropout=0..0.5,weight_dropout=0..0.5"
 NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and name != "ngram"]
+N_PARAMETERS, N_CHARS, N_TRIALS, TRIAL_SECONDS, MINUTES = 1_000_000, 2_000_000, 8, 60, 10
 TEN_MINUTES = ["gru", "lstm", "awd-lstm", "transformer", "lstm-ngram"]
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
@@ -64,12 +65,14 @@ def page(folder: Path) -> None:
         "Made by `python benchmarks/results.py page docs/results` from the files in [results/](results), which "
         "`python benchmarks/results.py run` fills. Protocol: [protocol.md](protocol.md). MB: peak memory of the "
         "process, PyTorch included. No difference: the 95 % interval of the architectures contains 0.",
+        absent(folder),
     ]
     for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "nietzsche", path.stem)):
         results = Results.load(path)
         blocks += [
             f"## {path.stem}",
             caption(results),
+            smaller(results),
             missing(results),
             markdown_table(*entry_table(results)),
             cost(results),
@@ -108,6 +111,24 @@ def cost(results: Results) -> str:
     return f"{len(rows)} trainings took {hours:.1f} hours{tuning}, each on the threads named above."
 
 
+def absent(folder: Path) -> str:
+    """Return which parts of the page of record are not there."""
+    wanted = {folder_name(text) for text in TEXTS} | {f"{MINUTES}-minutes"}
+    left = sorted(wanted - {path.stem for path in folder.glob("*.json")})
+    return f"**Missing**: {', '.join(left)}." if left else ""
+
+
+def smaller(results: Results) -> str:
+    """Return a note if the models are smaller than those of the page of record."""
+    if results.n_parameters is None or results.n_parameters >= N_PARAMETERS:
+        return ""
+    return (
+        f"**A smaller budget** than that of the command ({N_PARAMETERS:,} parameters, {N_CHARS / 1e6:g}M characters, "
+        f"{N_TRIALS} trials of {TRIAL_SECONDS} s). The networks are far from converged, so the order is that of quick "
+        "learners, and counting is hard to beat."
+    )
+
+
 def missing(results: Results) -> str:
     """Return which trainings are not there."""
     wanted = {(name, seed) for name in results.entries for seed in range(results.n_seeds)}
@@ -128,14 +149,14 @@ def main() -> None:
     runs.add_argument("folder", type=Path)
     runs.add_argument("--texts", nargs="+", default=TEXTS)
     runs.add_argument("--models", nargs="+")
-    runs.add_argument("--parameters", type=int, default=1_000_000)
-    runs.add_argument("--chars", type=int, default=2_000_000)
+    runs.add_argument("--parameters", type=int, default=N_PARAMETERS)
+    runs.add_argument("--chars", type=int, default=N_CHARS)
     runs.add_argument("--epochs", type=int, help="epochs of a training instead of --chars")
     runs.add_argument("--seeds", type=int, default=3)
-    runs.add_argument("--trials", type=int, default=8)
-    runs.add_argument("--trial-seconds", type=float, default=60)
+    runs.add_argument("--trials", type=int, default=N_TRIALS)
+    runs.add_argument("--trial-seconds", type=float, default=TRIAL_SECONDS)
     runs.add_argument("--trial-epochs", type=int, help="epochs of a trial instead of --trial-seconds")
-    runs.add_argument("--minutes", type=float, help="train five architectures for this time as well, e.g. 10")
+    runs.add_argument("--minutes", type=float, help="train five architectures for this time as well, 10 for the page")
     runs.add_argument("--threads", type=int, default=1)
     commands.add_parser("page").add_argument("folder", type=Path)
     options = parser.parse_args()

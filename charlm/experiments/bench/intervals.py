@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ def resampled_means(sums: Array, lengths: Array, n_resamples: int = N_RESAMPLES,
     return means
 
 
+@cache
 def student_quantile(degrees: int, level: float = LEVEL) -> float:
     """Return t for which Student's distribution has the probability `level` between -t and t.
 
