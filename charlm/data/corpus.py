@@ -63,6 +63,11 @@ class Corpus:
         first, stop = self.bounds[name]
         return self.ids[first:stop]
 
+    @property
+    def has_held_out(self) -> bool:
+        """Whether there is a validation or a test part."""
+        return self.bounds["valid"][0] < self.bounds["test"][1]
+
     @cached_property
     def longest_line(self) -> int | None:
         """Length of the longest line in the last 16 million symbols of the training part; None without line breaks."""

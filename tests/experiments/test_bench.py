@@ -53,6 +53,9 @@ def test_the_text_of_a_recipe_is_that_of_the_benchmark_unless_another_is_given(t
     assert bench.shared_keys([a, b], {"corpus": ["x"], "lower": True, "seed": 0}, said.append)["corpus"] == ["x"]
     assert bench.shared_keys(["gru", "nietzsche"], {}, said.append) == {"corpus": ["nietzsche"]}
     assert len(said) == 1
+    (tmp_path / "c.toml").write_text('model = "gru"\nsplit = "tail20"\n')
+    bench.shared_keys([str(tmp_path / "c.toml")], {"corpus": ["names"]}, said.append)
+    assert "c.toml: split tail20 is replaced by split makemore, as for all entries" in said[1]
     with pytest.raises(UsageError, match=r"the recipes name different texts \(.*mine.txt.*other.txt.*\); choose one"):
         bench.shared_keys([a, b], {}, said.append)
 

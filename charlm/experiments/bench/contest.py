@@ -82,8 +82,8 @@ def run_contest(
     if contest.tuning is not None:
         check_space(contest.tuning.space, list(early.values()))
     common, corpus = read_recipe_text(choices)
-    if common.split == "all":
-        raise UsageError("split all has no held-out part to compare models on; use another --split")
+    if not corpus.has_held_out:
+        raise UsageError(f"split {corpus.split} has no held-out part to compare models on; use another --split")
     changes |= {key: getattr(common, key) for key in e.SHARED_KEYS}  # recipes have other defaults
     if contest.n_chars is not None:
         changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm import models, recipes
+from charlm.data.named_texts import default_split
 from charlm.errors import UsageError, did_you_mean
 from charlm.models.size import count_parameters
 from charlm.recipe import Recipe
@@ -91,8 +92,10 @@ def shared_keys(names: Sequence[str], given: dict[str, Any], announce: Callable[
             raise UsageError(f"the recipes name different texts ({listed}); choose one with --corpus")
         given = given | {"corpus": list(next(iter(texts)))}
     common = Recipe().replace(**given)
+    common = common.replace(split=common.split or default_split(common.corpus))
     for name, recipe in chosen.items():
-        differs = [key for key in SHARED_KEYS[1:] if key not in given and getattr(recipe, key) != getattr(common, key)]
+        keys = [key for key in SHARED_KEYS[1:] if key not in given]
+        differs = [key for key in keys if getattr(recipe, key) not in (None, getattr(common, key))]
         if differs:
             own = ", ".join(f"{key} {getattr(recipe, key)}" for key in differs)
             shared = ", ".join(f"{key} {getattr(common, key)}" for key in differs)
