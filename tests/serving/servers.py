@@ -1,8 +1,13 @@
-"""Small models, and servers in threads."""
+"""Small models, and servers of them in threads and in processes."""
 
 import http.client
 import json
+import re
+import subprocess
+import sys
+import tempfile
 import threading
+import time
 from contextlib import contextmanager
 
 import torch
@@ -11,8 +16,8 @@ import uvicorn
 from charlm.data.vocab import Vocab
 from charlm.generation.language_model import LanguageModel
 from charlm.models import build, options_of
-from charlm.serving import Settings, create_app
-from charlm.serving.server import configuration, open_socket
+from charlm.serving import Settings, create_app, open_socket, serve
+from charlm.serving.server import configuration
 from charlm.storage.checkpoint import Metadata
 
 TEXT = "Supposing that Truth is a woman, what then?\nIs there not ground for suspecting that all philosophers, "
@@ -90,3 +95,50 @@ def running(models, settings=None):
         finally:
             server.should_exit = True
             thread.join()
+
+
+class Process(Client):
+    """Requests to a server in a process of its own, whose memory and messages can be read."""
+
+    def __init__(self, process, port, log):
+        super().__init__(None, port)
+        self._process, self._log = process, log
+
+    @property
+    def log(self):
+        """The messages of the server so far."""
+        self._log.seek(0)
+        return self._log.read()
+
+    @property
+    def megabytes(self):
+        """The resident memory of the server."""
+        line = ["ps", "-o", "rss=", "-p", str(self._process.pid)]
+        return int(subprocess.run(line, capture_output=True, check=True).stdout) / 1000
+
+
+@contextmanager
+def started(limits):
+    """Run this file as a server in a process; yield a client.
+
+    Args:
+        limits: of `Settings`.
+    """
+    line = [sys.executable, __file__, json.dumps(limits)]
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(line, stderr=log) as process:
+        client = Process(process, 0, log)
+        while (found := re.search(r"on http://127\.0\.0\.1:(\d+);", client.log)) is None:
+            assert process.poll() is None, client.log
+            time.sleep(0.05)
+        client.port = int(found[1])
+        try:
+            yield client
+        finally:
+            process.terminate()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    small = {name: small_model(name) for name in ("gru", "ngram", "transformer")}
+    with open_socket("127.0.0.1", 0) as opened:
+        serve(small, Settings(**json.loads(sys.argv[1])), "127.0.0.1", opened)
