@@ -22,8 +22,6 @@ from charlm.serving.app import create_app
 from charlm.serving.settings import Settings
 from charlm.storage import runs
 
-HEADER_SECONDS = 10  # for the first line and the headers of a request
-WRITING_SECONDS = 30  # without any progress, for a client that does not read
 SHUTDOWN_SECONDS = 10  # for requests in progress when the server is told to end
 MAX_CONNECTIONS = 512
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -38,6 +36,7 @@ class Protocol(H11Protocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self._settings: Settings = self.config.app.state.settings  # type: ignore[union-attr]
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -54,7 +53,7 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """Wait for a client that does not read."""
         super().pause_writing()
-        self._writing_timer = self.loop.call_later(WRITING_SECONDS, self.transport.abort)
+        self._writing_timer = self.loop.call_later(self._settings.reading_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Write on."""
@@ -67,7 +66,7 @@ class Protocol(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._unwatch()
         elif self._header_timer is None:
-            self._header_timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+            self._header_timer = self.loop.call_later(self._settings.header_seconds, self.transport.close)
 
     def _unwatch(self) -> None:
         if self._header_timer is not None:

@@ -24,8 +24,10 @@ class Settings:
         max_lanes: texts of one model that are computed at the same time.
         max_chars_in_progress: their characters, prompts included.
         max_requests: requests in progress.
-        body_seconds: time to receive a request.
+        header_seconds: time to receive the first line and the headers of a request.
+        body_seconds: time to receive its body.
         seconds: time to answer it.
+        reading_seconds: time without any progress for a client that does not read its answer.
     """
 
     api_keys: tuple[bytes, ...] = ()
@@ -37,8 +39,10 @@ class Settings:
     max_lanes: int = 128
     max_chars_in_progress: int = 1_000_000
     max_requests: int = 256
+    header_seconds: float = 10
     body_seconds: float = 10
     seconds: float = 120
+    reading_seconds: float = 30
 
 
 def read_keys(path: Path) -> tuple[bytes, ...]:

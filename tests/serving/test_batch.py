@@ -144,6 +144,25 @@ def test_a_client_that_leaves_frees_its_place(stream, client):
     wait_until(lambda: client.n_lanes == 0 and len(served.batch) == 0)
 
 
+def test_other_requests_are_answered_while_texts_are_sampled(client):
+    fields = {"prompt": "Is", "max_tokens": 20_000, "n": 40, "model": "transformer"}
+    with held_by_another_client(client, fields):
+        wait_until(lambda: client.n_lanes == 40)
+        for path in ("/health", "/v1/models", "/?model=ngram"):
+            assert client.request("GET", path)[0] == 200
+        assert client.complete("Is", max_tokens=20)["usage"]["completion_tokens"] == 20
+        assert client.n_lanes == 40
+    wait_until(lambda: client.n_lanes == 0)
+
+
+def test_a_client_that_does_not_read_is_dropped():
+    fields = {"prompt": "Is", "max_tokens": 10_000, "n": 20, "stream": True, "logprobs": 10}
+    with running({"gru": small_model()}, Settings(reading_seconds=0.2)) as client:
+        with held_by_another_client(client, fields):
+            wait_until(lambda: client.n_lanes == 20)
+            wait_until(lambda: client.n_lanes == 0)
+
+
 @pytest.mark.parametrize("limit", [{"max_lanes": 8}, {"max_chars_in_progress": 8 * 300}])
 def test_a_request_beyond_what_is_in_progress_is_refused_and_can_come_later(limit):
     options = {"prompt": "Is", "max_tokens": 298, "n": 5}

@@ -211,6 +211,18 @@ def test_a_body_that_does_not_come_is_not_waited_for(small):
     assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.3 seconds" in answer
 
 
+def test_a_connection_that_stays_silent_is_closed():
+    with running({"gru": small_model()}, Settings(header_seconds=0.2)) as client:
+        assert exchange(client.port, b"") == b""
+        assert exchange(client.port, b"GET /health HTTP/1.1\r\nHost: loc") == b""
+        with socket.create_connection(("127.0.0.1", client.port), timeout=20) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(b"GET /hea")
+            while part := connection.recv(65536):
+                assert b"HTTP" not in part
+
+
 def test_what_is_no_http_is_refused(small):
     assert exchange(small.port, b"\x16\x03\x01\x02\x00 hello\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     assert exchange(small.port, b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n").startswith(b"HTTP/1.1 400 ")
