@@ -2,9 +2,9 @@
 
 The first table has microseconds of CPU a character of one text alone, and of each of 4, 16 and 64 texts as a batch. The
 second one has a server in a process of its own and clients on the same machine, each of which asks for texts of 200
-characters, one after the other: characters a second of all clients, milliseconds of a request (median, 99th
-percentile), and those of GET /health meanwhile (99th percentile). Models have default options and the vocabulary of the
-default text; counts are those of its training part, other weights random.
+characters, one after the other: characters a second of the server's CPU and of all clients, milliseconds of a request
+(median, 99th percentile), and those of GET /health meanwhile (99th percentile). Models have default options and the
+vocabulary of the default text; counts are those of its training part, other weights random.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from common import machine, require_text
 
@@ -83,8 +84,8 @@ def step_table(models: dict[str, LanguageModel]) -> None:
 
 
 @contextmanager
-def served(path: Path) -> Iterator[int]:
-    """Serve a model; yield the port."""
+def served(path: Path) -> Iterator[tuple[int, psutil.Process]]:
+    """Serve a model; yield the port and the process."""
     line = [sys.executable, "-m", "charlm", "serve", str(path), "--port", "0"]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(line, stderr=log) as process:
         found = None
@@ -92,7 +93,7 @@ def served(path: Path) -> Iterator[int]:
             time.sleep(0.1)
             log.seek(0)
             found = re.search(r"on http://127\.0\.0\.1:(\d+);", log.read())
-        yield int(found[1])
+        yield int(found[1]), psutil.Process(process.pid)
         process.terminate()
 
 
@@ -143,24 +144,26 @@ async def crowd(
 
 def client_table(paths: dict[str, Path], n_each: int) -> None:
     """Print the second table."""
-    print("| model | clients | request | characters a second | median, ms | 99th percentile, ms | /health, ms |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| model | clients | request | characters a CPU second | a second | median, ms | 99 %, ms | /health, ms |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     kinds: dict[str, dict[str, object]] = {"plain": {}, "stream": {"stream": True}, "with a seed": {"seed": 1}}
     for name, path in paths.items():
-        with served(path) as port:
+        with served(path) as (port, process):
             asyncio.run(crowd(port, 4, 2, {}))
             for kind, fields in kinds.items():
                 for n_clients, n in ((1, 5 * n_each), (64, n_each)):
+                    used = sum(process.cpu_times()[:2])
                     seconds, times, probes = asyncio.run(crowd(port, n_clients, n, fields))
+                    per_cpu = n_clients * n * N_CHARS / (sum(process.cpu_times()[:2]) - used)
                     rate = n_clients * n * N_CHARS / seconds
                     median, worst = (1000 * np.percentile(times, each) for each in (50, 99))
-                    row = f"{name} | {n_clients} | {kind} | {rate:,.0f} | {median:,.0f} | {worst:,.0f}"
+                    row = f"{name} | {n_clients} | {kind} | {per_cpu:,.0f} | {rate:,.0f} | {median:,.0f} | {worst:,.0f}"
                     print(f"| {row} | {1000 * np.percentile(probes, 99):,.0f} |", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps-only", action="store_true", help="print the first table alone")
+    parser.add_argument("--only", choices=["steps", "clients"], help="print one of the tables alone")
     parser.add_argument("--requests", type=int, default=6, help="of each of 64 clients")
     arguments = parser.parse_args()
     require_text(DEFAULT_TEXT)
@@ -169,10 +172,11 @@ if __name__ == "__main__":
     models = {"built-in (gru, 512)": LanguageModel.load(runs.packaged_model())}
     models |= {name: language_model(name, corpus) for name in MODELS}
     print(machine())
-    step_table(models)
-    if arguments.steps_only:
+    if arguments.only != "clients":
+        step_table(models)
+        print()
+    if arguments.only == "steps":
         sys.exit()
-    print()
     with tempfile.TemporaryDirectory() as folder:
         paths = {"built-in": runs.packaged_model()}
         for name in SERVED:
