@@ -107,6 +107,7 @@ class AdaptivePredictor(Predictor):
         """Forget all bytes."""
         self.counts.reset()
         self.histories = [b""] * self.n_lanes
+        self.probs = np.zeros((self.n_lanes, len(self.vocab)))
         self.matches = [MatchModel(self.counts.n_context) for _ in range(self.n_lanes)]
         self._predict()
 
@@ -120,8 +121,8 @@ class AdaptivePredictor(Predictor):
         self._predict()
 
     def _predict(self) -> None:
-        pairs = zip(self.matches, self.histories, strict=True)
-        self.probs = np.array([[0.0, *match.mix(self.counts.probs(history))] for match, history in pairs])
+        for row, match, history in zip(self.probs, self.matches, self.histories, strict=True):
+            row[1:] = match.mix(self.counts.probs(history))
 
 
 def fingerprint(predictor: Predictor) -> str:

@@ -13,6 +13,9 @@ Shapes: K longest context, V = 256 symbols.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from charlm.ngrams.interpolation import discounts_of
 
 N_SYMBOLS = 256
@@ -61,8 +64,8 @@ class AdaptiveNGram:
     def _fit_discounts(self) -> None:
         self.discounts = [discounts_of(n) for n in self.n]
 
-    def probs(self, history: bytes) -> list[float]:
-        """Return the probability of each byte, (V,).
+    def probs(self, history: bytes) -> NDArray[np.float64]:
+        """Return the probability of each byte, float64, (V,).
 
         Args:
             history: the bytes before it; the last K are used.
@@ -82,8 +85,7 @@ class AdaptiveNGram:
                 probs[symbol] += weight * (count - (d3 if count > 2 else d2 if count == 2 else d1))
             _, n1, n2, n3 = found.n
             factor = weight * (n1 * d1 + n2 * d2 + n3 * d3)
-        rest = factor / N_SYMBOLS
-        return [prob + rest for prob in probs]
+        return np.array(probs) + factor / N_SYMBOLS
 
     def read(self, history: bytes, symbol: int) -> None:
         """Count a byte.

@@ -17,6 +17,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect
 
+import numpy as np
+from numpy.typing import NDArray
+
 LENGTHS = (8, 12, 16, 24, 32, 64, 256)  # bounds of classes of lengths, in bytes
 PROBS = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99)  # bounds of classes of probabilities
 N_PRIOR = 2.0  # k
@@ -46,18 +49,17 @@ class MatchModel:
         self.slots = array("i", [0]) * N_SLOTS  # position after the last occurrence of a context
         self.length, self.position = 0, 0  # of the match, and where the predicted byte is
 
-    def mix(self, probs: list[float]) -> list[float]:
-        """Return the probabilities of the next byte, (V,), from those of another model."""
+    def mix(self, probs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the probabilities of the next byte, float64, (V,), from those of another model."""
         if not self.length:
             return probs
         predicted = self.text[self.position]
-        prob = probs[predicted]
+        prob = float(probs[predicted])
         self.prob_class = bisect(LENGTHS, self.length) * (len(PROBS) + 1) + bisect(PROBS, prob)
         if prob >= 1:
             return probs
         confidence = (self.right[self.prob_class] + N_PRIOR * prob) / (self.predictions[self.prob_class] + N_PRIOR)
-        scale = (1 - confidence) / (1 - prob)
-        mixed = [scale * other for other in probs]
+        mixed = probs * ((1 - confidence) / (1 - prob))
         mixed[predicted] = confidence
         return mixed
 

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from small_models import TEXT
@@ -28,7 +29,7 @@ def test_the_payload_is_the_bits_of_the_counts():
     counts, match, bits = AdaptiveNGram(6), MatchModel(6), 0.0
     for i, byte in enumerate(data):
         probs = match.mix(counts.probs(data[max(0, i - 6) : i]))
-        assert abs(sum(probs) - 1) < 1e-9 and min(probs) > 0
+        assert abs(probs.sum() - 1) < 1e-9 and probs.min() > 0
         bits -= math.log2(probs[byte])
         match.read(byte)
         counts.read(data[max(0, i - 6) : i], byte)
@@ -48,7 +49,7 @@ def bits_with_uniform(data, match):
     """Return the bits of each byte where the other model of a match model is uniform."""
     bits = []
     for byte in data:
-        bits.append(-math.log2(match.mix([1 / 256] * 256)[byte]))
+        bits.append(-math.log2(match.mix(np.full(256, 1 / 256))[byte]))
         match.read(byte)
     return bits
 
@@ -71,7 +72,7 @@ def test_a_wrong_prediction_ends_a_match_and_costs_less_than_two_bits_more():
 def test_the_text_of_a_match_model_is_dropped_at_its_limit():
     match, passage = MatchModel(6, max_text=1000), bytes(range(100, 200))
     for byte in passage * 30:
-        match.mix([1 / 256] * 256)
+        match.mix(np.full(256, 1 / 256))
         match.read(byte)
         assert len(match.text) < 1000
 
