@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,8 @@ def model_card(model: LanguageModel, name: str) -> str:
         if (nats := metadata.result.get(f"{part}_nats")) is not None
     ]
     options = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in metadata.options.items())
+    own = f" --model {shlex.quote(metadata.model)}" if ":" in metadata.model else ""  # a class outside the package
+    quoted = shlex.quote(name)
     return f"""---
 license: unknown  # fill in: the licence of the weights, which that of the text may limit
 library_name: charlm
@@ -142,9 +145,9 @@ A character-level language model: `{metadata.model}`, {model.model.n_parameters:
 {unit}s, trained on `{text}`.
 
 ```sh
-charlm sample {name} --prime "text"
-charlm eval {name}
-charlm train --recipe {name}/{RECIPE}
+charlm sample {quoted} --prime "text"{own}
+charlm eval {quoted}{own}
+charlm train --recipe {quoted}/{RECIPE}{own}
 ```
 
 The last line repeats the training. In Python: `charlm.load({json.dumps(name)}).sample("text")`.

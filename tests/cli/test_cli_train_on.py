@@ -152,6 +152,8 @@ def test_a_model_of_a_file_is_used_when_its_file_is_named(call):
     assert "An RNN of my own." in call("models mine.py:MyRNN")[0]
     call(f"export own out.safetensors {own}")
     call(f"export own out.onnx {own}")
+    call(f"export own hub --hub {own}")
+    assert f'charlm sample hub --prime "text" {own}' in Path("hub/README.md").read_text()
     call(f"compress text.txt --model own {own} -o text.clm")
     call(f"decompress text.clm {own} -o back.txt")
     assert Path("back.txt").read_bytes() == Path("text.txt").read_bytes()

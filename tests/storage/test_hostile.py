@@ -38,6 +38,7 @@ READERS = {
     "score": "score run/last.safetensors --corpus text.txt",
     "next": "next run/last.safetensors --prime 1",
     "page": "export run/last.safetensors page.html --force",
+    "hub folder": "export run/last.safetensors hub --hub --force",
 }
 
 
