@@ -33,7 +33,7 @@ class Job:
     """
 
     def __init__(self, seconds: float, on_close: Callable[[], None]) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Any] = asyncio.Queue()
         self._on_close: Callable[[], None] | None = on_close
         self.deadline = time.monotonic() + seconds
@@ -160,7 +160,7 @@ class Scheduler:
         ready: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Any]]]] = {}
         for job in list(self._jobs):
             if results := job.take(now):
-                ready.setdefault(job._loop, []).append((job, results))
+                ready.setdefault(job.loop, []).append((job, results))
             if job.is_over:
                 self._jobs.discard(job)
         for loop, pairs in ready.items():
