@@ -34,11 +34,12 @@ def model_use_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--rate", type=Number("rate"), help="Learning rate of --dynamic."),
         click.option(
             "--dynamic",
-            type=click.Choice(["sgd", "rms"]),
+            type=click.Choice(["sgd", "rms", "mix"]),
             is_flag=False,
             flag_value="rms",
             help="Dynamic evaluation: update the weights on the text that has been read, with plain SGD steps or with "
-            "steps scaled by the RMS gradient of the training text (rms, the default method).",
+            "steps scaled by the RMS gradient of the training text (rms, the default method). mix: mix the model with "
+            "contexts of the text by weights that are learned as it is read; with --rate, take the steps of rms, too.",
         ),
     ):
         command = option(command)
@@ -62,6 +63,8 @@ def dynamic_options(
         for name, value in (("rate", rate), ("decay", decay), ("segment-len", segment_len)):
             if value is not None:
                 raise UsageError(f"--{name} needs --dynamic sgd or --dynamic rms")
+    if dynamic == "mix" and rate is None and (decay is not None or segment_len is not None):
+        raise UsageError("--decay and --segment-len of --dynamic mix need --rate")
     if weights is not None and n_models < 2:
         raise UsageError("--weights needs several models; name them all")
     if dynamic is None:

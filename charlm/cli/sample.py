@@ -108,6 +108,8 @@ def sample(
     if lines is not None and (num > 1 or stop or as_json):
         raise UsageError("--lines prints one item a line; leave out --num, --stop and --json")
     prompt = prime if prime_file is None else prime + _read_prompt(prime_file)
+    if dynamic == "mix":
+        raise UsageError("--dynamic mix is for charlm eval; use --dynamic rms")
     if dynamic_steps is not None and not prompt:
         raise UsageError("--dynamic updates the weights on the prompt; give --prime or --prime-file")
 

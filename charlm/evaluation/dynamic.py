@@ -25,12 +25,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.data.feeds import Stream, Windows
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import nats_per_char
-from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, per_char_nll
+from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, scored_logits
 from charlm.models.base import CharModel
 from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
 from charlm.options.ranges import checked_number
@@ -149,22 +150,26 @@ def count_interval(n_chars: int) -> int:
     return max(MIN_COUNT_INTERVAL, n_chars // MAX_COUNT_UPDATES)
 
 
-def _read_and_adapt(
-    model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None
-) -> Iterator[Tensor]:
-    """Yield the nats of each segment, then update the model on it; the updates stay."""
+def read_and_adapt(
+    model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield logits, (characters, V), and targets of each segment, then update the model on it.
+
+    The updates stay, unless the caller reads inside `restored`. The arguments are those of `dynamic_nll`.
+    """
     parameters, ngrams = _parameters(model), counting_parts(model).values()
     trained = [parameter.detach().clone() for parameter in parameters]
     divisors, decays = _step_sizes(parameters, config) if parameters else ([], [])
     position, counted = text.first, text.first
     interval = count_interval(text.n_chars)
-    for nats in per_char_nll(model, text, n_context, config.segment_len):
-        yield nats.detach()
-        if len(nats) == 0:  # warm-up
+    for logits, targets in scored_logits(model, text, n_context, chunk_len=config.segment_len):
+        yield logits.detach(), targets
+        if len(targets) == 0:  # warm-up
             continue
-        position += len(nats)
+        position += len(targets)
         if parameters:
-            gradients = torch.autograd.grad(nats.mean(), parameters, materialize_grads=True)
+            loss = F.cross_entropy(logits, targets)
+            gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
             with torch.no_grad():
                 for theta, theta_0, gradient, divisor, decay in zip(
                     parameters, trained, gradients, divisors, decays, strict=True
@@ -175,6 +180,20 @@ def _read_and_adapt(
             for ngram in ngrams:
                 ngram.update_counts(text.ids[text.first : position], counted - text.first)
             counted = position
+
+
+@contextmanager
+def restored(model: CharModel) -> Iterator[None]:
+    """Enable gradients in one thread; restore weights, counts and mode of a model on exit."""
+    parameters = _parameters(model)
+    trained = [parameter.detach().clone() for parameter in parameters]
+    try:
+        with _with_gradients(model), keeping_counts(model):
+            yield
+    finally:
+        with torch.no_grad():
+            for parameter, weights in zip(parameters, trained, strict=True):
+                parameter.copy_(weights)
 
 
 def adapt(model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None = None) -> None:
@@ -190,7 +209,7 @@ def adapt(model: CharModel, text: TextRange, config: DynamicConfig, n_context: i
         UsageError: the model has neither weights nor counts.
     """
     with _with_gradients(model):
-        for _ in _read_and_adapt(model, text, config, n_context):
+        for _ in read_and_adapt(model, text, config, n_context):
             pass
 
 
@@ -209,18 +228,12 @@ def dynamic_nll(model: CharModel, text: TextRange, config: DynamicConfig, n_cont
     Raises:
         UsageError: the model has neither weights nor counts.
     """
-    parameters = _parameters(model)
-    trained = [parameter.detach().clone() for parameter in parameters]
     nats, n_done = torch.full((text.n_chars,), math.inf, dtype=torch.float64), 0
-    try:
-        with _with_gradients(model), keeping_counts(model):
-            for segment in _read_and_adapt(model, text, config, n_context):
-                if not segment.isfinite().all():
-                    break
-                nats[n_done : n_done + len(segment)] = segment
-                n_done += len(segment)
-    finally:
-        with torch.no_grad():
-            for parameter, weights in zip(parameters, trained, strict=True):
-                parameter.copy_(weights)
+    with restored(model):
+        for logits, targets in read_and_adapt(model, text, config, n_context):
+            segment = F.cross_entropy(logits, targets, reduction="none")
+            if not segment.isfinite().all():
+                break
+            nats[n_done : n_done + len(segment)] = segment
+            n_done += len(segment)
     return nats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from charlm.data.corpus import Corpus
 from charlm.data.feeds import to_device_if_fits
 from charlm.errors import CharlmError, UsageError
-from charlm.evaluation.dynamic import dynamic_nll
+from charlm.evaluation.dynamic import DEFAULT_DECAY, dynamic_nll
 from charlm.evaluation.metrics import EvalResult
+from charlm.evaluation.mixing import mixed_nll
 from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.experiments.trained_models import (
     Announce,
@@ -21,6 +23,7 @@ from charlm.experiments.trained_models import (
     TrainedModel,
     dynamic_config,
     mixture_weights,
+    read_part,
     read_text,
 )
 from charlm.generation.mixture import mixture_nats, per_model_nats
@@ -72,10 +75,13 @@ def evaluate_models(
         used, model = [1.0], models[0].model
         report |= _bits(evaluate(model.model, text, model.metadata.n_context))
     if dynamic is not None:
-        if not dynamic.is_complete:
+        if not dynamic.is_complete and dynamic.method != "mix":
             _check_held_out(models, corpus, text, "--rate and --decay")
         limit = report["nats_per_char"] + math.log(models[0].model.model.vocab_size)
-        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
+        if dynamic.method == "mix":
+            report["dynamic"] = _evaluate_mixing(models, corpus, text, dynamic, announce)
+        else:
+            report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
     for row in (report, *report.get("mixture", ()), *([report["dynamic"]] if dynamic is not None else [])):
         row["bits_per_byte"] = row["bits_per_char"] / report["bytes_per_char"]
     return report
@@ -172,6 +178,33 @@ def _evaluate_dynamic(
     settings |= {"rate": values("rate"), "decay": values("decay")}
     mixed = mixture_nats(torch.stack(nats), weights)
     return settings | _bits(EvalResult(mixed.sum().item(), text.n_chars))
+
+
+def _evaluate_mixing(
+    models: Sequence[TrainedModel], corpus: Corpus, text: TextRange, options: DynamicOptions, announce: Announce
+) -> dict[str, Any]:
+    """Return the result of context mixing, which reads the training part of the model first.
+
+    Raises:
+        CharlmError: several models, or characters of the training part.
+    """
+    if len(models) > 1:
+        raise UsageError("--dynamic mix reads one model; name one, or use --dynamic rms")
+    (trained,) = models
+    known = read_part(trained, "train", "use --dynamic rms", announce)
+    begin = 0
+    if corpus.sha256 == trained.model.metadata.corpus["sha256"]:
+        begin = known.stop
+        if text.first < known.stop or corpus.split != trained.model.metadata.recipe["split"]:
+            raise UsageError("--dynamic mix reads the training part first; evaluate the valid or test part after it")
+    config, model = None, trained.model
+    if options.rate is not None:
+        decay = DEFAULT_DECAY if options.decay is None else options.decay
+        config = dynamic_config(trained, replace(options, method="rms", decay=decay), announce)
+    train_ids = known.ids[known.first : known.stop]
+    nats = mixed_nll(model.model, train_ids, text, begin, model.vocab, model.metadata.n_context, config)
+    settings = {} if config is None else {"n_piece": config.segment_len, "rate": config.rate, "decay": config.decay}
+    return {"method": "mix"} | settings | _bits(EvalResult(float(nats.sum()), text.n_chars))
 
 
 def _bits(result: EvalResult) -> dict[str, float]:

@@ -40,7 +40,7 @@ class DynamicOptions:
     """Options of dynamic evaluation, possibly incomplete; `dynamic_config` completes them.
 
     Attributes:
-        method: "sgd" or "rms".
+        method: "sgd", "rms", or "mix".
         rate: learning rate; None if not given.
         decay: decay towards the trained weights; None if not given.
         segment_len: characters between two steps; None if not given.
@@ -101,7 +101,7 @@ def read_text(
     return text
 
 
-def _read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce) -> TextRange:
+def read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce) -> TextRange:
     """Return one part of the training text, which must not be empty."""
     try:
         text = read_text(trained, (), announce)
@@ -141,14 +141,14 @@ def dynamic_config(
     if options.segment_len is not None:
         config = replace(config, segment_len=options.segment_len)
     if options.method == "rms":
-        text = _read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
+        text = read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
         train_ids = text.ids[text.first : text.stop]
         char_classes = torch.from_numpy(vocab.char_classes)
         rms = gradient_rms(network, train_ids, metadata.n_context, config.segment_len, char_classes)
         config = replace(config, rms=rms)
     has_weights = any(parameter.requires_grad for parameter in network.parameters())
     if search and has_weights and not options.is_complete:
-        part = _read_part(trained, "valid", "give --rate and --decay", announce)
+        part = read_part(trained, "valid", "give --rate and --decay", announce)
         end = replace(part, first=max(part.first, part.stop - search_chars))
 
         def nats(config: DynamicConfig) -> float:
@@ -172,7 +172,7 @@ def mixture_weights(models: Sequence[TrainedModel], given: Sequence[float] | Non
     if given is not None:
         return mixture.normalized(given, len(models))
     first_model, *others = models
-    text = _read_part(first_model, "valid", "give --weights", announce)
+    text = read_part(first_model, "valid", "give --weights", announce)
     for trained in others:
         if _text_and_split(trained) != _text_and_split(first_model):
             announce(f"{trained.path}: trained on another text or split, which may contain the characters scored here")

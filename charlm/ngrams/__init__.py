@@ -2,7 +2,7 @@
 
 Read first: interpolation.py (the formula), then char_ngram.py. The counts of a text: levels.py, trie.py. Contexts of
 words: word_contexts.py, word_ngram.py. Counts of recent text: cache_model.py. All of them as experts of `lstm-ngram`:
-experts.py.
+experts.py. Context mixing: symbol_tree.py, mixed_contexts.py.
 """
 
 import lazy_loader

@@ -1,0 +1,110 @@
+"""Context mixing: probabilities of a character given those before it, learned as the text is read."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from charlm import api
+from charlm.data.generated_texts import human_numbers
+from charlm.data.vocab import Vocab, code_points
+from charlm.errors import UsageError
+from charlm.evaluation.dynamic import DynamicConfig
+from charlm.evaluation.mixing import mixed_nll, mixed_text_nll
+from charlm.evaluation.protocol import TextRange
+from charlm.experiments.evaluate import evaluate_models
+from charlm.experiments.trained_models import DynamicOptions, TrainedModel
+from charlm.models import build
+from charlm.ngrams.symbol_tree import SymbolTree
+
+TEXT = "Ab ba, a bad Cab. \nA cab" * 12
+VOCAB = Vocab(np.unique(code_points(TEXT)))
+V = len(VOCAB)
+IDS = VOCAB.encode(TEXT).astype(np.int64)
+TREE = SymbolTree(IDS, V)
+
+
+LOGITS = torch.randn(len(IDS) + 1, V, generator=torch.Generator().manual_seed(0))
+
+
+def nats_of(ids):
+    return mixed_text_nll(TREE, np.asarray(ids), [(0, LOGITS[: len(ids)])], VOCAB)
+
+
+@pytest.mark.parametrize("n_read", [0, 1, 30, 200])
+def test_the_probabilities_of_the_next_character_sum_to_1(n_read):
+    each = [math.exp(-nats_of([*IDS[:n_read], symbol])[-1]) for symbol in range(V)]
+    assert sum(each) == pytest.approx(1, abs=1e-5) and min(each) > 0
+
+
+def test_a_prediction_does_not_depend_on_the_text_after_the_character():
+    whole = nats_of(IDS)
+    np.testing.assert_allclose(nats_of(IDS[:100]), whole[:100], rtol=1e-5)
+    np.testing.assert_allclose(nats_of([*IDS[:100], *IDS[50:90]])[:100], whole[:100], rtol=1e-5)
+
+
+def test_it_is_deterministic_and_the_chunks_of_the_network_do_not_matter():
+    chunks = [(i, LOGITS[i : min(i + 7, len(IDS))]) for i in range(0, len(IDS), 7)]
+    first, again = nats_of(IDS), nats_of(IDS)
+    assert (first == again).all()
+    np.testing.assert_allclose(mixed_text_nll(TREE, IDS, chunks, VOCAB), first, rtol=1e-5)
+
+
+def test_it_learns_a_text_that_repeats_itself_beside_a_useless_network():
+    nats = nats_of(IDS)
+    assert nats[-48:].mean() < 0.15 < math.log(V) / 2 < nats[:24].mean()
+
+
+def test_a_good_network_is_followed_from_the_beginning():
+    right = torch.nn.functional.one_hot(torch.from_numpy(IDS), V) * 6.0
+    assert mixed_text_nll(TREE, IDS, [(0, right)], VOCAB)[:24].mean() < 0.2
+
+
+@pytest.mark.parametrize(("name", "n_context"), [("gru", None), ("lstm-ngram", None), ("char3", 3)])
+@pytest.mark.parametrize("config", [None, DynamicConfig(0.01, 0.01)])
+def test_the_model_is_restored(name, n_context, config):
+    model = build(name, V, n_embed=4, n_hidden=8)
+    ids = torch.from_numpy(IDS)
+    if name == "lstm-ngram":
+        model.fit_counts(ids[:160], torch.from_numpy(VOCAB.char_classes))
+        model.free_training_cache()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    runs = [mixed_nll(model, ids[:160], TextRange(ids, 200, 240), 160, VOCAB, n_context, config) for _ in range(2)]
+    assert len(runs[0]) == 40 and (runs[0] == runs[1]).all()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()) and model.training
+
+
+def test_counting_models_and_large_vocabularies_are_refused():
+    text = TextRange(torch.from_numpy(IDS), 200, 240)
+    with pytest.raises(UsageError, match="only counts"):
+        mixed_nll(build("ngram", V), text.ids[:160], text, 160, VOCAB)
+    with pytest.raises(UsageError, match="at most 256 symbols, got 301"):
+        mixed_nll(build("gru", 301), text.ids[:160], text, 160, Vocab(range(1000, 1300)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "text.txt").write_text(human_numbers("100"))
+    options = {"model": "rnn", "options": {"n_hidden": 8, "n_embed": 4}, "epochs": 1, "device": "cpu"}
+    model = api.train(folder / "text.txt", bptt=16, batch_size=8, **options)
+    return TrainedModel(folder / "rnn.safetensors", model)
+
+
+def test_the_report_has_the_result_of_the_part(trained):
+    report = evaluate_models([trained], (), "valid", None, DynamicOptions("mix"), print)
+    assert report["dynamic"]["method"] == "mix" and "rate" not in report["dynamic"]
+    assert report["dynamic"]["nats_per_char"] < report["nats_per_char"]
+    steps = evaluate_models([trained], (), "valid", None, DynamicOptions("mix", rate=0.001), print)["dynamic"]
+    assert (steps["rate"], steps["decay"]) == (0.001, 0.01)
+    assert steps["nats_per_char"] != report["dynamic"]["nats_per_char"]
+
+
+def test_parts_that_are_read_first_and_mixtures_are_refused(trained):
+    with pytest.raises(UsageError, match="reads the training part first"):
+        evaluate_models([trained], (), "train", None, DynamicOptions("mix"), print)
+    other = replace(trained)
+    with pytest.raises(UsageError, match="reads one model"):
+        evaluate_models([trained, other], (), "test", [0.5, 0.5], DynamicOptions("mix"), print)
