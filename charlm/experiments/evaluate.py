@@ -58,6 +58,7 @@ def evaluate_models(
     part, first, stop = part_bounds(models[0], corpus, part, is_other=bool(sources))
     ids = to_device_if_fits(corpus.ids, models[0].model.model.device)
     text = TextRange(ids, first, stop, corpus.vocab.bos_id)
+    begin = _mixing_start(models, corpus, text) if dynamic is not None and dynamic.method == "mix" else 0
     report: dict[str, Any] = {
         "model": " + ".join(str(trained.path) for trained in models),
         "corpus": corpus.name,
@@ -79,7 +80,7 @@ def evaluate_models(
             _check_held_out(models, corpus, text, "--rate and --decay")
         limit = report["nats_per_char"] + math.log(models[0].model.model.vocab_size)
         if dynamic.method == "mix":
-            report["dynamic"] = _evaluate_mixing(models, corpus, text, dynamic, announce)
+            report["dynamic"] = _evaluate_mixing(models[0], text, begin, dynamic, announce)
         else:
             report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
     for row in (report, *report.get("mixture", ()), *([report["dynamic"]] if dynamic is not None else [])):
@@ -180,23 +181,28 @@ def _evaluate_dynamic(
     return settings | _bits(EvalResult(mixed.sum().item(), text.n_chars))
 
 
-def _evaluate_mixing(
-    models: Sequence[TrainedModel], corpus: Corpus, text: TextRange, options: DynamicOptions, announce: Announce
-) -> dict[str, Any]:
-    """Return the result of context mixing, which reads the training part of the model first.
+def _mixing_start(models: Sequence[TrainedModel], corpus: Corpus, text: TextRange) -> int:
+    """Return the position after the training part if `corpus` is the training text, else 0.
 
     Raises:
-        CharlmError: several models, or characters of the training part.
+        UsageError: several models, or characters of the training part.
     """
     if len(models) > 1:
         raise UsageError("--dynamic mix reads one model; name one, or use --dynamic rms")
-    (trained,) = models
+    metadata = models[0].model.metadata
+    if corpus.sha256 != metadata.corpus["sha256"]:
+        return 0
+    stop = corpus.bounds["train"][1]
+    if text.first < stop or corpus.split != metadata.recipe["split"]:
+        raise UsageError("--dynamic mix reads the training part first; evaluate the valid or test part after it")
+    return stop
+
+
+def _evaluate_mixing(
+    trained: TrainedModel, text: TextRange, begin: int, options: DynamicOptions, announce: Announce
+) -> dict[str, Any]:
+    """Return the result of context mixing, which reads the training part, then the text from `begin` on."""
     known = read_part(trained, "train", "use --dynamic rms", announce)
-    begin = 0
-    if corpus.sha256 == trained.model.metadata.corpus["sha256"]:
-        begin = known.stop
-        if text.first < known.stop or corpus.split != trained.model.metadata.recipe["split"]:
-            raise UsageError("--dynamic mix reads the training part first; evaluate the valid or test part after it")
     config, model = None, trained.model
     if options.rate is not None:
         decay = DEFAULT_DECAY if options.decay is None else options.decay
