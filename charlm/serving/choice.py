@@ -44,27 +44,31 @@ class Choice:
         self._tokens: list[Token] = []  # that were not released yet
         self._symbols = [_token_text(vocab, index) for index in range(len(vocab))] if n_likely is not None else []
 
-    def echo(self, text: str, ids: Sequence[int], logits: NDArray[Any] | None) -> dict[str, Any]:
-        """Return the next part of the prompt as a part of the text.
+    def echo(self, prompt: str) -> dict[str, Any]:
+        """Return a prompt as the beginning of the text, without log-probabilities."""
+        self._n_decoded = self._n_released = len(prompt)
+        return self._part(prompt, [])
+
+    def echo_part(self, ids: Sequence[int], symbols: Sequence[str], logits: NDArray[Any]) -> dict[str, Any]:
+        """Return the next part of a prompt as a part of the text, with log-probabilities.
 
         Args:
-            text: of these ids.
-            ids: the part.
-            logits: before each of them, (N, V), if log-probabilities are reported.
+            ids: of the part.
+            symbols: its characters, which ids of unknown ones do not tell; not used for bytes.
+            logits: before each of them, (N, V).
 
         Raises:
             CharlmError: the logits are not finite.
         """
-        if logits is not None:
-            is_whole = len(text) == len(ids)  # a character of several bytes has several ids
-            for i, (index, row) in enumerate(zip(ids, log_softmax(logits), strict=True)):
-                decoded = text[i] if is_whole else self._decode(index)
-                self._add_token(index, row, text[i] if is_whole and index == 0 else None)
-                self._n_decoded += len(decoded)
-        else:
-            self._n_decoded += len(text)
+        text = ""
+        for i, (index, row) in enumerate(zip(ids, log_softmax(logits), strict=True)):
+            self._add_token(index, row, None if self.vocab.is_bytes or index else symbols[i])
+            decoded = self._decode(index) if self.vocab.is_bytes else symbols[i]
+            self._n_decoded += len(decoded)
+            text += decoded
         self._n_released = self._n_decoded
-        return self._part(text, self._tokens_before(self._n_released + 1))
+        tokens, self._tokens = self._tokens, []
+        return self._part(text, tokens)
 
     def accept(self, index: int, logits: NDArray[Any]) -> dict[str, Any] | None:
         """Add a sampled character.

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from charlm.data.vocab import FLUSH, code_points
+from charlm.data.vocab import code_points
 from charlm.evaluation.protocol import TextRange, eval_mode, scored_logits
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.line_limit import LineLimit
@@ -135,20 +135,14 @@ class ServedModel:
 
     def _echo(self, lane: Lane, prompt: str) -> Iterator[None]:
         """Emit a prompt, with log-probabilities as the evaluation protocol has them."""
-        choice, vocab = lane.choice, self.model.vocab
-        ids = lane.context_ids[lane.n_context or 1 :]
-        if choice.n_likely is None or not ids:
-            lane.job.emit(choice.echo(prompt, ids, None))
+        ids, n_read = lane.context_ids[lane.n_context or 1 :], 0
+        if lane.choice.n_likely is None or not ids:
+            lane.job.emit(lane.choice.echo(prompt))
             return
-        decode, n_read = vocab.decoder(), 0
         for logits in self._logits(ids):
-            part = ids[n_read : n_read + len(logits)]
-            n_read += len(part)
-            if vocab.is_bytes:
-                text = "".join(map(decode, part)) + (decode(FLUSH) if n_read == len(ids) else "")
-            else:
-                text = prompt[n_read - len(part) : n_read]
-            lane.job.emit(choice.echo(text, part, logits))
+            part = slice(n_read, n_read + len(logits))
+            n_read = part.stop
+            lane.job.emit(lane.choice.echo_part(ids[part], prompt[part], logits))
             yield
 
     def _logits(self, ids: Sequence[int]) -> Iterator[NDArray[Any]]:

@@ -127,6 +127,14 @@ def test_tokens_of_a_byte_model_are_bytes(client):
     assert (logprobs["tokens"], logprobs["text_offset"]) == (["bytes:\\xc3", "bytes:\\xa9", "a"], [0, 0, 1])
 
 
+def test_a_character_whose_bytes_are_read_in_two_parts_is_whole(client, models):
+    prompt = "x" * 1023 + "\u00e9a"  # the model reads 1,024 bytes at a time
+    body = client.complete(prompt, model="bytes", max_tokens=20, seed=1, echo=True, logprobs=0)
+    choice = body["choices"][0]
+    assert choice["text"] == prompt + models["bytes"].sample(prompt, 20, seed=1, temperature=1)
+    assert choice["logprobs"]["text_offset"][1022:1027] == [1022, 1023, 1023, 1024, 1025]
+
+
 def test_lower_case_and_the_line_limit_are_those_of_the_model(client, models):
     body = client.complete("IS THERE", model="lower", max_tokens=100, seed=4, echo=True)
     assert body["choices"][0]["text"] == "is there" + models["lower"].sample("is there", 100, seed=4, temperature=1)
