@@ -20,7 +20,7 @@ from charlm.ngrams.interpolation import discounts_of
 
 N_SYMBOLS = 256
 REFIT_INTERVAL = 256  # bytes between two estimates of the discounts
-MAX_CONTEXTS = 1 << 20  # about 300 MB; beyond it all counts are dropped, and learning begins anew
+MAX_CONTEXTS = 1 << 20  # some 500 MB; beyond it all counts are dropped, and learning begins anew
 
 
 class Followers:
