@@ -175,6 +175,16 @@ def test_a_file_that_is_not_of_a_benchmark_is_refused(content, tmp_path):
         Results.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"part": "best"}, {"chosen": {"gru": {"dropout": "x"}}}, {"rows": [{"entry": "gru"}, 3]}, {"entries": 1}],
+)
+def test_a_damaged_file_is_refused(results, changes, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(json.loads(results.to_json()) | changes))
+    with pytest.raises(DataError, match="is damaged"):
+        Results.load(tmp_path)
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputNotFoundError, match="name the folder of a benchmark"):
         Results.load(tmp_path)

@@ -77,6 +77,11 @@ class Results:
             lines[key] = "[\n  " + ",\n  ".join(map(json.dumps, (vars(self) | derived)[key])) + "\n ]"
         return "{\n" + ",\n".join(f" {json.dumps(key)}: {value}" for key, value in lines.items()) + "\n}\n"
 
+    def _use(self) -> None:
+        """Compute what tables and figures need; a damaged field raises an error of Python."""
+        self.to_json()
+        _ = self.part_name, dict(self.entries), [math.fsum(values.values()) for values in self.chosen.values()]
+
     def save(self, folder: Path) -> None:
         """Write the file into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +108,7 @@ class Results:
             raise DataError(f"{path}: is no results.json of format {FORMAT}; run the benchmark again")
         try:
             results = cls(**{key.name: found[key.name] for key in fields(cls)})
-            results.to_json(), results.part_name
+            results._use()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{path}: is damaged ({type(error).__name__}: {error}); run the benchmark again") from None
         return results
