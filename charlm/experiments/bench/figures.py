@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,6 @@ def curve_band(curves: Sequence[Sequence[Sequence[float]]]) -> dict[str, Array]:
 
 def plot_curves(results: Results, paths: Sequence[Path]) -> None:
     """Plot validation curves over characters and over seconds: the mean, and a band from the best to the worst seed."""
-    curves = curves_of(results)
     with figure(paths[0], 13, 5, n_columns=2, more=paths[1:]) as both:
         for axes, key, unit, label in zip(
             both,
@@ -77,8 +76,8 @@ def plot_curves(results: Results, paths: Sequence[Path]) -> None:
             strict=True,
         ):
             ends, bounds = [], []
-            for i, (entry, group) in enumerate(curves.items()):
-                colour, style = COLOURS[i % len(COLOURS)], ("-", "--", ":")[i // len(COLOURS) % 3]
+            for entry, group in curves_of(results).items():
+                colour, style, _, _ = _look(results, entry)
                 band = curve_band(group)
                 at, mean = band[key] / unit, band["mean"]
                 axes.plot(at, mean, color=colour, linestyle=style)
@@ -98,35 +97,46 @@ def plot_scatter(results: Results, paths: Sequence[Path]) -> None:
     key = f"{results.part}_nats"
     rows = [row for row in results.summary if key in row and row["model"] is not None]
     trained = [row for row in rows if not is_ngram(row["model"])]
-    with figure(paths[0], 15, 5, n_columns=3, more=paths[1:]) as panels:
-        for axes, column, label in zip(
-            panels,
-            ("n_parameters", "seconds", "n_chars"),
-            ("parameters", "seconds of training", "training characters"),
-            strict=True,
-        ):
-            for i, row in enumerate(trained):
-                colour, y = COLOURS[i % len(COLOURS)], nats_to_bits(row[key])
-                spread = nats_to_bits(row.get(f"{key}_spread", 0.0))
-                axes.errorbar(row[column], y, spread, fmt=MARKERS[i // len(COLOURS) % 3][0], capsize=3, color=colour)
-            axes.margins(x=0.3)
-            if trained and max(row[column] for row in trained) > 3 * min(row[column] for row in trained):
-                axes.set_xscale("log")
-            right = axes.get_xlim()[1]
-            label_ends(axes, [_end(row, key, right, i) for i, row in enumerate(trained)])
+    columns = [("n_parameters", "parameters, thousands", 1e3), ("seconds", "seconds of training", 1.0)]
+    columns += [("n_chars", "training characters, millions", 1e6)]
+    with figure(paths[0], 15, 5, n_columns=len(columns), more=paths[1:]) as panels:
+        for axes, (column, label, unit) in zip(panels, columns, strict=True):
+            for row in trained:
+                colour, _, marker, _ = _look(results, row["entry"])
+                y, spread = nats_to_bits(row[key]), nats_to_bits(row.get(f"{key}_spread", 0.0))
+                axes.errorbar(row[column] / unit, y, spread, fmt=marker, capsize=3, color=colour)
             for row in rows:
                 if is_ngram(row["model"]):
                     axes.axhline(nats_to_bits(row[key]), linestyle="--", linewidth=1, color="gray")
                     at = 0.01, nats_to_bits(row[key])
                     axes.annotate(row["entry"], at, xycoords=("axes fraction", "data"), va="bottom", fontsize="small")
+            positions = [row[column] / unit for row in trained]
+            if trained and max(positions) > 3 * min(positions) > 0:
+                axes.set_xscale("log")
+                axes.set_xlim(0.7 * min(positions), 1.4 * max(positions))
+            else:
+                axes.set_xlim(0, 1.15 * max(positions, default=1.0))
+            axes.xaxis.set_major_formatter("{x:g}")
             axes.set_xlabel(label)
+        for axes in panels:  # with the final limits
+            right = axes.get_xlim()[1]
+            ends = [(right, nats_to_bits(row[key]), *_label(results, row["entry"])) for row in trained]
+            label_ends(axes, ends)
         panels[0].set_ylabel(f"bits per character, {results.part_name} part")
         panels[0].set_title(_title(results))
 
 
-def _end(row: Mapping[str, Any], key: str, right: float, i: int) -> tuple[float, float, str, str]:
-    symbol = MARKERS[i // len(COLOURS) % 3][1]
-    return right, nats_to_bits(row[key]), f"{symbol} {row['entry']}", COLOURS[i % len(COLOURS)]
+def _look(results: Results, entry: str) -> tuple[str, str, str, str]:
+    """Return colour, line style, marker and the marker as a character, the same in all figures."""
+    place = list(results.entries).index(entry)
+    rounds = place // len(COLOURS) % 3
+    return COLOURS[place % len(COLOURS)], ("-", "--", ":")[rounds], *MARKERS[rounds]
+
+
+def _label(results: Results, entry: str) -> tuple[str, str]:
+    """Return the label of an entry, with its marker, and its colour."""
+    colour, _, _, symbol = _look(results, entry)
+    return f"{symbol} {entry}", colour
 
 
 def _title(results: Results) -> str:
