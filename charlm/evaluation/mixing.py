@@ -34,6 +34,7 @@ from charlm.ngrams.symbol_tree import SymbolTree
 
 MAX_CHARS = 1_500_000  # that are read; about 1 kB each
 MAX_SYMBOLS = 256
+NOISE = 0.5  # standard deviation
 N_LIKELIEST = 3  # symbols of the network that are contexts
 N_CONFIDENCES = 12  # of the network: a sixth of a nat each
 TRAINING_LANE = 512  # characters in one forward pass over the training part
@@ -84,7 +85,7 @@ def mixed_nll(
                 yield position, logits
         yield from _numbered(_logits(model, replace(text, first=begin), n_context, config), len(known))
 
-    return mixed_text_nll(tree, ids, chunks(), vocab)[len(known) + text.first - begin :]
+    return mixed_text_nll(tree, ids, chunks(), vocab, len(known))[len(known) + text.first - begin :]
 
 
 def _logits(
@@ -121,7 +122,7 @@ def _numbered(chunks: Iterable[tuple[Tensor, Tensor]], position: int) -> Iterato
         position += len(logits)
 
 
-def mixed_text_nll(tree: SymbolTree, ids: Ints, chunks: Chunks, vocab: Vocab) -> NDArray[np.float64]:
+def mixed_text_nll(tree: SymbolTree, ids: Ints, chunks: Chunks, vocab: Vocab, n_noisy: int = 0) -> NDArray[np.float64]:
     """Return -ln p of each character of a text, nats, (N,); each is predicted, then learned.
 
     Args:
@@ -130,17 +131,23 @@ def mixed_text_nll(tree: SymbolTree, ids: Ints, chunks: Chunks, vocab: Vocab) ->
         chunks: positions, and the network's logits of the characters from there on, (characters, V); where there are
             none, its decisions have the probability 1/2.
         vocab: of V symbols.
+        n_noisy: number of first characters on which the network was trained: noise is added to st of its predictions,
+            which are better than on other text, so that the mixer does not rely on them too much.
     """
     on_path = np.arange(tree.nodes.shape[1]) < tree.depths[ids][:, None]
     nodes, bits = tree.nodes[ids][on_path], tree.bits[ids][on_path]
     start = np.concatenate([[0], tree.depths[ids].cumsum()])  # of the path of each character
     network, likeliest = np.zeros(len(nodes), np.float32), np.zeros((len(ids), N_LIKELIEST + 1), np.int64)
+    noise = np.random.default_rng(0)
     for position, logits in chunks:
         log_probs = logits.float().log_softmax(-1).cpu().numpy()
         after = position + len(log_probs)
         path = slice(start[position], start[after])
         rows = np.arange(len(log_probs)).repeat(np.diff(start[position : after + 1]))
         network[path] = tree.node_logits(log_probs, rows, nodes[path])
+        n_known = min(path.stop, start[n_noisy]) - path.start
+        if n_known > 0:
+            network[path][:n_known] += noise.normal(0, NOISE, n_known)
         order = np.argsort(-log_probs, axis=1, kind="stable")[:, :N_LIKELIEST]
         likeliest[position:after, : order.shape[1]] = order
         likeliest[position:after, -1] = np.minimum(-6 * log_probs.max(axis=1), N_CONFIDENCES - 1)

@@ -29,8 +29,8 @@ TREE = SymbolTree(IDS, V)
 LOGITS = torch.randn(len(IDS) + 1, V, generator=torch.Generator().manual_seed(0))
 
 
-def nats_of(ids):
-    return mixed_text_nll(TREE, np.asarray(ids), [(0, LOGITS[: len(ids)])], VOCAB)
+def nats_of(ids, n_noisy=0):
+    return mixed_text_nll(TREE, np.asarray(ids), [(0, LOGITS[: len(ids)])], VOCAB, n_noisy)
 
 
 @pytest.mark.parametrize("n_read", [0, 1, 30, 200])
@@ -47,9 +47,15 @@ def test_a_prediction_does_not_depend_on_the_text_after_the_character():
 
 def test_it_is_deterministic_and_the_chunks_of_the_network_do_not_matter():
     chunks = [(i, LOGITS[i : min(i + 7, len(IDS))]) for i in range(0, len(IDS), 7)]
-    first, again = nats_of(IDS), nats_of(IDS)
-    assert (first == again).all()
-    np.testing.assert_allclose(mixed_text_nll(TREE, IDS, chunks, VOCAB), first, rtol=1e-5)
+    for n_noisy in (0, 100):
+        first, again = nats_of(IDS, n_noisy), nats_of(IDS, n_noisy)
+        assert (first == again).all()
+        np.testing.assert_allclose(mixed_text_nll(TREE, IDS, chunks, VOCAB, n_noisy), first, rtol=1e-5)
+
+
+def test_noise_is_added_to_the_first_characters_alone():
+    none, some, more = (nats_of(IDS, n) for n in (0, 12, 24))
+    assert (some[:12] == more[:12]).all() and (some[12:24] != more[12:24]).all() and (none[:12] != some[:12]).all()
 
 
 def test_it_learns_a_text_that_repeats_itself_beside_a_useless_network():
