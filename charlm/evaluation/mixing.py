@@ -32,7 +32,7 @@ from charlm.ngrams.levels import Ints
 from charlm.ngrams.mixed_contexts import ContextReader
 from charlm.ngrams.symbol_tree import SymbolTree
 
-MAX_CHARS = 1_500_000  # that are read; about 1 kB each
+MAX_CHARS = 1_500_000  # that are read
 MAX_SYMBOLS = 256
 NOISE = 0.5  # standard deviation
 N_LIKELIEST = 3  # symbols of the network that are contexts
