@@ -21,7 +21,7 @@ from charlm.api import read_corpus
 from charlm.data.named_texts import DEFAULT_TEXT
 from charlm.errors import UsageError
 from charlm.generation import LanguageModel, onnx_model
-from charlm.generation.onnx_export import CHARS, first_state
+from charlm.generation.onnx_export import CHARS, initial_state
 from charlm.models import MODELS, build
 from charlm.recipe import Recipe
 from charlm.storage import Metadata
@@ -38,7 +38,7 @@ def random_model(name: str, vocab: Any, n_context: int | None) -> LanguageModel:
 
 def onnx_logits(session: Any, ids: np.ndarray) -> np.ndarray:
     """Return the logits after each character, (N, B, V), from indices, (N, B)."""
-    state, rows = first_state(session, ids.shape[1]), []
+    state, rows = initial_state(session, ids.shape[1]), []
     for chars in ids:
         logits, *after = session.run(None, {CHARS: chars, **state})
         state = dict(zip(state, after, strict=True))

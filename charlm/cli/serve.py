@@ -29,7 +29,7 @@ INSTALL = "needs starlette and uvicorn; pip install 'charlm-torch[serve]'"
     type=Name(),
     multiple=True,
     metavar="NAME",
-    help="Name by which clients may address the server, beside localhost, --host and IP addresses. Repeatable.",
+    help="Host name that clients may use, besides localhost, --host and IP addresses. Repeatable.",
 )
 @click.option(
     "--api-key-file",
@@ -61,7 +61,7 @@ def serve(
 
 
 def _serving() -> Any:
-    """Return the library.
+    """Return `charlm.serving`.
 
     Raises:
         UsageError: the extra is not installed.

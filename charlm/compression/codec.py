@@ -1,6 +1,6 @@
 """Codec: a stream of bytes to a compressed file and back, block by block, in bounded memory.
 
-No decompressed byte is handed out before the CRC-32 of its block has passed.
+Decompressed bytes are written only after the CRC-32 of their block has been checked.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Report:
     """Result of a compression or decompression.
 
     Attributes:
-        n_bytes: of the text.
+        n_bytes: bytes of the text.
         n_chars: characters, or bytes for a model of bytes.
-        payload_bytes: of the range coder: the compressed file without header, lengths and CRCs.
+        payload_bytes: output of the range coder: the compressed file without header, lengths and CRCs.
         n_unknown: characters outside the model's vocabulary.
         unknown_bits: their part of the payload.
     """
@@ -64,9 +64,9 @@ def compress(
         blocks: the bytes, in parts of any size.
         write: receives the compressed file, part by part.
         model: the probabilities.
-        n_lanes: number of parts of a block that are coded in lockstep.
-        block_chars: characters of a block, at most `max_block_chars`, which is the default; smaller ones are handed
-            out sooner, and cost some 20 bytes each.
+        n_lanes: number of parts of a block, coded in lockstep.
+        block_chars: characters of a block, at most and by default `max_block_chars`; smaller blocks are written
+            sooner, and each costs some 20 bytes.
     """
     report, crc = Report(), 0
     with one_thread():
@@ -91,12 +91,12 @@ def decompress(file: BinaryIO, name: str, write: Write, find: Callable[[Header],
     Args:
         file: compressed, open for reading.
         name: for messages.
-        write: receives the text, block by block, each after its CRC-32 has passed.
+        write: receives the text, block by block, each after its CRC-32 has been checked.
         find: function from the header to the model.
 
     Raises:
         DataError: the file is damaged, truncated, or of a newer format.
-        CharlmError: this machine computes other probabilities than the one that compressed it.
+        CharlmError: this machine computes other probabilities than the machine that compressed the file.
     """
     reader, report, crc = Reader(file, name), Report(), 0
     header = reader.header()
@@ -111,10 +111,10 @@ def decompress(file: BinaryIO, name: str, write: Write, find: Callable[[Header],
                 points = coder.code(Decoder(block.payload), block.n_chars)
                 data = _to_bytes(points, predictor.vocab.is_bytes)
             except (WrongBitsError, UnicodeEncodeError):
-                raise _other_arithmetic(name, header, f"behind byte {report.n_bytes:,}") from None
+                raise _other_arithmetic(name, header, f"after byte {report.n_bytes:,}") from None
             crc = zlib.crc32(data, crc)
             if crc != block.crc:
-                raise _other_arithmetic(name, header, f"behind byte {report.n_bytes:,}")
+                raise _other_arithmetic(name, header, f"after byte {report.n_bytes:,}")
             write(data)
             _add(report, len(data), block.n_chars, len(block.payload))
         reader.check_end(block, report.n_bytes, crc)
@@ -155,7 +155,7 @@ def _to_bytes(points: Codepoints, is_bytes: bool) -> bytes:
     """Return the bytes of characters; see `_decode`.
 
     Raises:
-        UnicodeEncodeError: a surrogate that stands for no byte.
+        UnicodeEncodeError: a surrogate that does not represent a byte.
     """
     if is_bytes:
         return points.astype(np.uint8).tobytes()
@@ -163,7 +163,7 @@ def _to_bytes(points: Codepoints, is_bytes: bool) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    """Return the versions of charlm and the libraries that compute."""
+    """Return the versions of charlm and of `LIBRARIES`."""
     found = {"charlm": __version__}
     for name in LIBRARIES:
         try:
@@ -179,5 +179,5 @@ def _other_arithmetic(name: str, header: Header, where: str) -> CharlmError:
     versions = f" (compressed with {'; '.join(differ)})" if differ else " (the versions are the same)"
     return CharlmError(
         f"{name}: {where}, this machine computes other probabilities than the one that compressed it{versions}; "
-        "decompress it with the versions and on the kind of processor that it was compressed with"
+        "use the same versions and the same kind of processor as for compression"
     )

@@ -1,7 +1,7 @@
-"""Characters to bits and back: the same loop for both directions.
+"""Block coder: characters to bits and back, with the same loop for both directions.
 
-A block of N characters is cut into B parts of equal length, which are read in lockstep. Each part carries on from the
-state that the part at the same place in the block before left.
+A block of N characters is cut into B lanes of equal length, which are read in lockstep. Each lane continues from the
+state of the same lane at the end of the previous block.
 
 Shapes: N characters of a block, B lanes, L = ceil(N / B) characters of a lane.
 """
@@ -21,9 +21,9 @@ from charlm.data.vocab import Codepoints
 
 
 class BlockCoder:
-    """Coding of consecutive blocks.
+    """Encoder or decoder of consecutive blocks.
 
-    A model of lower case does not know capital letters; it reads each as the small one.
+    A lower-case model codes capital letters as unknown characters, and reads the lower-case letters.
 
     Args:
         predictor: in its initial state.

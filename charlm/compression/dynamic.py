@@ -1,4 +1,4 @@
-"""Models of counts that learn as they read, with the updates of dynamic evaluation (`charlm eval --dynamic`)."""
+"""Dynamic counts: n-gram models updated on the text read so far, as in `charlm eval --dynamic`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from charlm.generation.language_model import LanguageModel
 from charlm.generation.torch_stepper import TorchStepper
 from charlm.models.counting import CountingModel
 
-MAX_KNOWN = 4096  # last characters before an update, which continue its contexts
+MAX_KNOWN = 4096  # characters before an update, as contexts of its first characters
 
 
 def update_interval(n_chars: int) -> int:
-    """Return the number of characters between two updates of counts, as dynamic evaluation has it.
+    """Return the number of characters between two updates of counts, as in dynamic evaluation.
 
     Args:
         n_chars: of the text.
@@ -28,7 +28,7 @@ def update_interval(n_chars: int) -> int:
 
 
 class DynamicPredictor(ModelPredictor):
-    """A model of counts, to which the text read so far is added at intervals.
+    """N-gram model whose counts are updated with the text read so far, at fixed intervals.
 
     Args:
         model: of counts alone.
@@ -48,10 +48,10 @@ class DynamicPredictor(ModelPredictor):
         super().__init__(TorchStepper(network), metadata.vocab, lower=metadata.is_lower)
 
     def reset(self) -> None:
-        """Return to the counts of the training text."""
+        """Restore the counts of the training text and the initial state."""
         self.network.counts.load(self.trained)
         self.known: list[int] = []  # already counted
-        self.new: list[int] | None = None  # None until the line break before the first character is read
+        self.new: list[int] | None = None  # to be counted; None before the first line break
         super().reset()
 
     def read(self, ids: NDArray[Any]) -> None:

@@ -25,9 +25,9 @@ from charlm.options.ranges import RANGES
 MAGIC = b"\x93CLM\r\n\x1a\n"
 FORMAT = 1
 NO_MODEL = "none"
-LANE_CHARS = 1 << 14  # of a block
+LANE_CHARS = 1 << 14  # characters of a block for each lane
 MIN_BLOCK_CHARS = 1 << 17
-MAX_SYMBOL_BITS = 72  # an escape, a new character, its code point
+MAX_SYMBOL_BITS = 72  # an escape and a new character (24 bits each), its code point (21 bits), rounded up
 MAX_HEADER_BYTES = 1 << 14
 _UINT32 = struct.Struct("<I")
 _BLOCK = struct.Struct("<III")
@@ -35,7 +35,7 @@ _TOTAL = struct.Struct("<Q")
 
 
 def max_block_chars(n_lanes: int) -> int:
-    """Return the number of characters of a block, except the last one: more lanes have larger blocks."""
+    """Return the number of characters of each block but the last; it grows with the number of lanes."""
     return max(MIN_BLOCK_CHARS, n_lanes * LANE_CHARS)
 
 
@@ -48,8 +48,8 @@ class Header:
         blocks: number of parts in lockstep.
         dynamic: characters between two updates of a model's counts; 0 for a static model.
         fingerprint: of the arithmetic, see `predictors.fingerprint`.
-        versions: of charlm and the libraries that compute, for messages.
-        format: of the file.
+        versions: of charlm and its numeric libraries, for messages.
+        format: version of the format.
     """
 
     model: str
@@ -68,17 +68,17 @@ class Header:
         if not re.fullmatch(rf"[0-9a-f]{{64}}|{NO_MODEL}", self.model) or not re.fullmatch(
             "[0-9a-f]{16}", self.fingerprint
         ):
-            raise ValueError("model or fingerprint is no hash")
+            raise ValueError("model or fingerprint is not a hash")
         if type(self.blocks) is not int or not RANGES["blocks"].contains(self.blocks):
             raise ValueError("blocks is out of range")
         if type(self.dynamic) is not int or not 0 <= self.dynamic < 1 << 32:
             raise ValueError("dynamic is out of range")
         if not all(isinstance(part, str) and part.isprintable() for pair in self.versions.items() for part in pair):
-            raise ValueError("versions are no names")
+            raise ValueError("versions are not printable text")
 
 
 class Block(NamedTuple):
-    """A block, its own CRC-32 checked.
+    """A block whose own CRC-32 has been checked.
 
     Attributes:
         n_chars: 0 for the end.
@@ -129,11 +129,11 @@ class Reader:
         """Read the header.
 
         Raises:
-            DataError: the file is none of charlm, of a newer format, damaged or truncated.
+            DataError: not a file of `charlm compress`, of a newer format, damaged or truncated.
         """
         start = self.file.read(len(MAGIC))
         if start != MAGIC:
-            raise DataError(f"{self.name}: is no file of `charlm compress`")
+            raise DataError(f"{self.name}: is not a file of `charlm compress`")
         start += (length := self._read(_UINT32.size))
         (n_bytes,) = _UINT32.unpack(length)
         if n_bytes > MAX_HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""Models for compression: a checkpoint, found by the SHA-256 of its file, or counts that begin with nothing."""
+"""Models for compression: a checkpoint, identified by the SHA-256 of its file, or byte counts that start empty."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from charlm.generation.generator import TextGenerator, load_numpy
 from charlm.ngrams.adaptive import AdaptiveNGram
 from charlm.storage import runs
 
-N_CONTEXT = 6  # bytes, of the counts that begin with nothing; part of the format
+N_CONTEXT = 6  # bytes, longest context of the byte counts and shortest match; part of the format
 
 
 @dataclass(frozen=True, eq=False)
 class CodingModel:
-    """A model that codes characters.
+    """A model for compression.
 
     Attributes:
         sha256: of its file, or `NO_MODEL`.
@@ -36,7 +36,7 @@ class CodingModel:
 
 
 def load_model(path: Path, dynamic: int = 0) -> CodingModel:
-    """Return the model of a checkpoint, which is read when its predictor is made.
+    """Return the model of a checkpoint; the file is read when a predictor is made.
 
     Args:
         path: of the file.
@@ -50,7 +50,7 @@ def load_model(path: Path, dynamic: int = 0) -> CodingModel:
 
 
 def adaptive_model() -> CodingModel:
-    """Return counts of bytes that begin with nothing."""
+    """Return byte counts that start empty."""
     return CodingModel(NO_MODEL, "counts of the file itself", _adaptive_predictor)
 
 
@@ -59,7 +59,7 @@ def _adaptive_predictor(n_lanes: int) -> Predictor:
 
 
 def _dynamic_predictor(path: Path, interval: int, n_lanes: int) -> Predictor:
-    """Return a predictor that learns as it reads.
+    """Return a predictor whose counts are updated as it reads.
 
     Raises:
         CheckpointError: the file is not a valid checkpoint.
@@ -136,8 +136,8 @@ def model_for(header: Header, name: str | None = None, folder: Path = runs.FOLDE
         folder: folder of the runs.
 
     Raises:
-        InputNotFoundError: it was not found.
-        UsageError: the named model is another one.
+        InputNotFoundError: the model was not found.
+        UsageError: the named model has another SHA-256, or the file needs no model.
     """
     if header.model == NO_MODEL:
         if name not in (None, NO_MODEL):

@@ -1,7 +1,7 @@
-"""Predictors: the probabilities of the next character of B texts in lockstep, as quickly as they are read.
+"""Predictors: next-character probabilities of B texts in lockstep.
 
-Encoder and decoder run the same function on arrays of the same shapes, in one thread. The fingerprint of a predictor
-shows whether two machines compute the same integers.
+Encoder and decoder run the same function on arrays of the same shapes, in one thread. Two machines with different
+fingerprints of a predictor compute different integers.
 
 Shapes: B texts (lanes), V vocab_size.
 """
@@ -28,7 +28,7 @@ FINGERPRINT_STEPS, FINGERPRINT_PERIOD = 32, 16
 
 
 class Predictor(Protocol):
-    """The probabilities of the next character after those that were read.
+    """Next-character probabilities of B texts.
 
     Attributes:
         vocab: of the model.
@@ -43,14 +43,14 @@ class Predictor(Protocol):
     probs: Floats
 
     def reset(self) -> None:
-        """Return to the state before the first characters."""
+        """Return to the initial state."""
 
     def read(self, ids: NDArray[Any]) -> None:
         """Read a character of each text, (B,)."""
 
 
 class ModelPredictor(Predictor):
-    """A model of constant weights, read as the evaluation protocol reads it.
+    """A model with constant weights, evaluated by the protocol of `charlm eval`.
 
     Args:
         stepper: of one text if B is 1, else of B texts.
@@ -68,7 +68,7 @@ class ModelPredictor(Predictor):
         self.reset()
 
     def reset(self) -> None:
-        """Return to the state before the first characters: a line break has been read."""
+        """Return to the initial state, in which a line break has been read."""
         self.stepper.reset()
         before = np.full(self.n_lanes, self.vocab.bos_id)
         self.window: list[Any] = [self._step(before)] * (self.n_context or 0)
@@ -88,13 +88,11 @@ class ModelPredictor(Predictor):
 
 
 class AdaptivePredictor(Predictor):
-    """Counts of bytes that begin with nothing and learn with every byte, and a match model for each lane.
-
-    The lanes share the counts.
+    """Byte counts that start empty, shared by all lanes, and a match model for each lane.
 
     Args:
         n_lanes: B.
-        counts: without contents.
+        counts: they are reset.
     """
 
     lower = False
@@ -104,7 +102,7 @@ class AdaptivePredictor(Predictor):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all bytes."""
+        """Drop the counts and the matches."""
         self.counts.reset()
         self.histories = [b""] * self.n_lanes
         self.probs = np.zeros((self.n_lanes, len(self.vocab)))

@@ -1,10 +1,10 @@
-"""Quantisation of probabilities to integers of 24 bits, which a range coder needs.
+"""Quantisation of probabilities to 24-bit integers for the range coder.
 
-    f_i = 1 + floor(p_i (2^24 - V)),    the rest up to 2^24 goes to the most probable symbol
+    f_i = 1 + floor(p_i (2^24 - V)),    the remainder up to 2^24 is added to the most probable symbol
 
 Each symbol has f_i >= 1, so each can be coded, in at most 24 bits. `constriction` computes with floating-point numbers,
-scales them to the sum 2^24 - V and adds 1 to each. Here their sum is exactly that, so its scale is 1, every partial sum
-is an exact integer, and the coder's integers are f_i on any machine.
+scales them to the sum 2^24 - V and adds 1 to each. The input f_i - 1 has exactly this sum, so the scale is 1, every
+partial sum is an exact integer, and the coder's integers are f_i on any machine.
 
 Shapes: ... any, V symbols.
 """

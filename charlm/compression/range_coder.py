@@ -20,11 +20,11 @@ FAMILY = constriction.stream.model.Categorical(perfect=False)
 
 
 class WrongBitsError(Exception):
-    """The bits are none that the encoder writes with these probabilities."""
+    """The bits cannot have been encoded with these probabilities."""
 
 
 class Coder(Protocol):
-    """An encoder, which writes the symbols given, or a decoder, which returns those that it reads."""
+    """An encoder, which writes the given symbols, or a decoder, which reads symbols."""
 
     def code(self, weights: Floats, symbols: Symbols | None) -> Symbols:
         """Code symbols.
@@ -38,7 +38,7 @@ class Coder(Protocol):
         """
 
     def code_uniform(self, size: int, symbol: int | None) -> int:
-        """Code one of `size` symbols of the same probability; see `code`."""
+        """Code one of `size` equally probable symbols; see `code`."""
 
 
 class Encoder(Coder):
@@ -60,7 +60,7 @@ class Encoder(Coder):
         return symbol
 
     def payload(self) -> bytes:
-        """Return what was written, in words of four bytes."""
+        """Return the code, in words of four bytes."""
         words: NDArray[np.uint32] = self.encoder.get_compressed()
         return words.astype("<u4").tobytes()
 

@@ -1,8 +1,8 @@
-"""Characters outside a model's vocabulary: an escape, index 0, and behind it the character itself.
+"""Characters outside a model's vocabulary, coded as an escape (index 0) followed by the character itself.
 
 With e the estimated rate of such characters, the model's probabilities p become (1 - e) p, and e is added to that of
-index 0. After n characters, m of them unknown, e = (m + 1/2) / (n + 1) (Krichevsky and Trofimov 1981), which costs some
-0.5 log2(3 n) bits in a text of n known characters. The character itself is coded by its count c among the unknown ones
+index 0. After n characters, m of them unknown, e = (m + 1/2) / (n + 1) (Krichevsky and Trofimov 1981). In a text of n
+known characters this costs some 0.5 log2(3 n) bits. The character itself is coded by its count c among the unknown ones
 so far: c / (m + d), with d the number of different ones; a new one has d / (m + d) (1 for the first), and follows as a
 code point, all of which are equally probable (Witten and Bell 1991, method C).
 
@@ -23,7 +23,7 @@ MAX_COUNTED = 1 << 14  # different characters that are counted; further ones are
 
 
 class UnknownCharacters:
-    """Rate and counts of the characters outside a vocabulary, learned while they are coded.
+    """Rate and counts of the characters outside a vocabulary, updated after each coded character.
 
     Args:
         vocab: of the model.
@@ -31,20 +31,20 @@ class UnknownCharacters:
     Attributes:
         n_read: characters so far.
         n_unknown: those outside the vocabulary.
-        bits: what those have cost, with their escapes.
+        bits: their cost, escapes included.
     """
 
     def __init__(self, vocab: Vocab) -> None:
         self.size = 256 if vocab.is_bytes else N_CODE_POINTS
-        self.exist = len(vocab.codepoints) < self.size
+        self.can_occur = len(vocab.codepoints) < self.size
         self.n_read, self.n_unknown, self.bits = 0, 0, 0.0
-        self.points: list[int] = []  # the different ones
+        self.points: list[int] = []  # distinct code points
         self.counts: list[int] = []  # of each of them
         self.index: dict[int, int] = {}
 
     def mix(self, probs: Floats) -> Floats:
         """Return the probabilities with the rate of unknown characters added to index 0, (M, V)."""
-        if not self.exist:
+        if not self.can_occur:
             return probs
         rate = (self.n_unknown + 0.5) / (self.n_read + 1)
         mixed = probs * (1 - rate)
@@ -61,7 +61,7 @@ class UnknownCharacters:
         Returns:
             the code point.
         """
-        if self.points:  # else it is a new one
+        if self.points:  # otherwise the character is certainly new
             counts = np.array([[len(self.points), *self.counts]], dtype=np.float64)
             weights = quantized(counts / counts.sum())
             symbol = None if point is None else np.array([self.index.get(point, 0)], dtype=np.int32)
@@ -82,8 +82,8 @@ class UnknownCharacters:
         """Count characters after they were coded.
 
         Args:
-            weights: they were coded with, (M, V).
-            ids: their indices, (M,).
+            weights: quantised probabilities with which they were coded, (M, V).
+            ids: of the characters, (M,).
         """
         self.n_read += len(ids)
         if ids.all():

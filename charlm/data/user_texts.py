@@ -1,7 +1,7 @@
-"""Texts that a user has added: copied into a folder of the user, with the SHA-256 of the first use.
+"""Added texts: copied into the user's data folder, and pinned by SHA-256 when they are first added.
 
 NAME.txt is the text, NAME.json its record: source, licence, split, size and SHA-256. A named text of text_table.py
-without a SHA-256 is added the same way, and keeps its description.
+without a SHA-256 is added in the same way; its description is that of the table.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ BLOCK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 1 << 16
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 MARK = b"\xef\xbb\xbf"  # byte order mark
-CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of a character in UTF-8 after its first one
+CONTINUATION = bytes(range(0x80, 0xC0))  # bytes of UTF-8 that do not begin a character
 SPACED = bytes.maketrans(b"_", b" ")
 UNKNOWN = "not known"
 
 
 def user_folder() -> Path:
-    """Return the folder of the texts that the user has added."""
+    """Return the folder of added texts."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "charlm" / "texts"
 
 
 def user_texts(folder: Path) -> dict[str, NamedText]:
-    """Return the added texts by name; a record that cannot be read is left out."""
+    """Return the added texts by name, without those whose record is missing or invalid."""
     found = {path.stem: _read_record(path) for path in sorted(folder.glob("*.json")) if NAME.fullmatch(path.stem)}
     return {name: text for name, text in found.items() if text is not None}
 
@@ -55,7 +55,7 @@ def _read_record(path: Path) -> NamedText | None:
         facts: dict[str, Any] = {key: str(record[key]) for key in ("source", "licence", "split", "sha256")}
         facts |= {"n_bytes": int(record["n_bytes"]), "file": f"{path.stem}.txt", "is_added": True}
         split_of(facts["split"])
-    except (OSError, ValueError, KeyError, TypeError, UsageError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, UsageError):
         return None
     if known is None:
         return NamedText(description=f"added by `charlm corpora add {path.stem}`", **facts)
@@ -81,8 +81,8 @@ def add_text(
 
     Args:
         name: of the text: lower-case letters, digits, `.`, `_` and `-`.
-        sources: one https URL or file, or three for training, validation and test part; a zip archive of one file or
-            a file of gzip is unpacked.
+        sources: one https URL or file, or three for training, validation and test part; a gzip file or a zip archive
+            of one file is unpacked.
         folder: of the added texts.
         source: origin of the text; None for the URL or file.
         licence: of the text; None if not known.
@@ -132,14 +132,14 @@ def add_text(
         "n_bytes": n_bytes,
         "sha256": sha256.hexdigest(),
     }
-    atomic_write(record, json.dumps(facts, indent=1, ensure_ascii=False).encode())
+    atomic_write(record, json.dumps(facts, indent=1, ensure_ascii=False).encode(errors="replace"))
     found = user_texts(folder).get(name) or known
     assert found is not None
     return found
 
 
 def _check(name: str, known: NamedText | None, sources: Sequence[str], split: str | None) -> None:
-    """Check the arguments of `add_text`, except that the sources exist.
+    """Check the arguments of `add_text`; whether the sources exist is checked later.
 
     Raises:
         UsageError: one of them is invalid.
@@ -165,18 +165,18 @@ def _check(name: str, known: NamedText | None, sources: Sequence[str], split: st
 
 
 def _blocks(source: str, name: str, folder: Path, max_bytes: int, spaced: bool) -> Iterator[bytes]:
-    """Yield the blocks of an URL or file, unpacked, without byte order mark.
+    """Yield the blocks of a URL or file, unpacked, without byte order mark.
 
     Args:
         source: URL or file.
         name: of the text, for the progress bar.
-        folder: for a download that has to be unpacked.
+        folder: for the temporary file of a download.
         max_bytes: limit of the size.
-        spaced: leave out spaces, then turn `_` into spaces.
+        spaced: remove spaces, then replace `_` by spaces.
 
     Raises:
         InputNotFoundError: the source does not exist or cannot be downloaded.
-        DataError: it is too long, or a damaged archive, or one of several files.
+        DataError: it is too long, a damaged archive, or an archive of several files.
     """
     n_bytes = 0
     with _opened(source, name, folder, max_bytes) as packed:
@@ -195,7 +195,7 @@ def _blocks(source: str, name: str, folder: Path, max_bytes: int, spaced: bool) 
 
 @contextmanager
 def _opened(source: str, name: str, folder: Path, max_bytes: int) -> Iterator[IO[bytes]]:
-    """Open an URL or file; a download is in a temporary file, which the system deletes with the process.
+    """Open a URL or file; a download is stored in an unnamed temporary file.
 
     Raises:
         InputNotFoundError: the source does not exist or cannot be downloaded.
@@ -220,7 +220,7 @@ def _opened(source: str, name: str, folder: Path, max_bytes: int) -> Iterator[IO
 
 @contextmanager
 def _unpacked(file: IO[bytes], source: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """Open the only file of a zip archive or a file of gzip; any other file as it is.
+    """Open the only member of a zip archive, the contents of a gzip file, or any other file unchanged.
 
     Raises:
         DataError: the archive has no file or several.

@@ -1,7 +1,7 @@
-"""Folder as model hubs expect it: weights, config.json, a model card, and the recipe of the training.
+"""Folder for model hubs: weights, config.json, model card, and training recipe.
 
-`model.safetensors` is a checkpoint, so every function that takes a run reads the folder. The other files repeat what it
-holds, for people and other programs.
+`model.safetensors` is a checkpoint, so every function that takes a run takes the folder. The other files repeat its
+metadata for readers and other programs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def save_hub_folder(
         model: the model.
         path: new folder.
         dtype: see `LanguageModel.save`.
-        replace: replace a folder that has no other files than these.
+        replace: replace an existing folder if it holds only these files.
 
     Raises:
         OutputError: the folder exists, or cannot be written.
@@ -52,16 +52,20 @@ def save_hub_folder(
     check_hub_folder(folder, replace)
     with _atomic_folder(folder) as new:
         model.save(new / HUB, dtype)
-        atomic_write(new / CONFIG, (json.dumps(_config(model), indent=2, ensure_ascii=False) + "\n").encode())
-        atomic_write(new / RECIPE, to_toml(_recipe(model)).encode())
-        atomic_write(new / CARD, model_card(model, folder.name).encode())
+        texts = {
+            CONFIG: json.dumps(_config(model), indent=2, ensure_ascii=False) + "\n",
+            RECIPE: to_toml(_recipe(model)),
+            CARD: model_card(model, folder.name),
+        }
+        for name, text in texts.items():  # the path of a text may not be valid UTF-8
+            atomic_write(new / name, text.encode(errors="replace"))
 
 
 def check_hub_folder(path: Path, replace: bool) -> None:
     """Check that a folder does not exist, or that it may be replaced.
 
     Raises:
-        OutputError: it may not.
+        OutputError: it exists, and `replace` is False or the folder holds other files.
     """
     if not os.path.lexists(path):
         return
@@ -78,7 +82,7 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder, which becomes `path` at the end of the context.
 
     Raises:
-        OutputError: it cannot be written; a previous folder is unchanged.
+        OutputError: the folder cannot be written; an existing one is unchanged.
     """
     new, old = (path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMP_SUFFIX}") for _ in range(2))
     try:
@@ -99,7 +103,7 @@ def _atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _config(model: LanguageModel) -> dict[str, Any]:
-    """Return everything but weights and training state."""
+    """Return the metadata without the training state."""
     metadata = asdict(model.metadata)
     del metadata["resume"]
     return {"library_name": "charlm", "model_type": metadata.pop("model"), **metadata}
@@ -112,7 +116,7 @@ def _recipe(model: LanguageModel) -> Recipe:
 
 
 def model_card(model: LanguageModel, name: str) -> str:
-    """Return the description of a model in Markdown, with the fields of model hubs at its beginning.
+    """Return the model card: Markdown after the YAML fields of model hubs.
 
     Args:
         model: the model.
@@ -122,7 +126,7 @@ def model_card(model: LanguageModel, name: str) -> str:
     unit, text = "byte" if metadata.is_bytes else "character", metadata.corpus.get("name", "?")
     sha256 = metadata.corpus.get("sha256") or "unknown"
     rows = [
-        f"| {title} | {nats_to_bits(nats):.4f} | {nats:.4f} | {_read(metadata.result, part)} |"
+        f"| {title} | {nats_to_bits(nats):.4f} | {nats:.4f} | {_coverage(metadata.result, part)} |"
         for part, title in PARTS.items()
         if (nats := metadata.result.get(f"{part}_nats")) is not None
     ]
@@ -164,7 +168,7 @@ The last line repeats the training. In Python: `charlm.load({json.dumps(name)}).
 """
 
 
-def _read(result: dict[str, Any], part: str) -> str:
-    """Return how many characters of a part were read, where that is known and not all."""
+def _coverage(result: dict[str, Any], part: str) -> str:
+    """Return the evaluated characters of a part: "all", or their number if only its beginning was evaluated."""
     n_read = result.get(f"{part}_chars")
     return "all" if n_read is None else f"the first {n_read:,} of {result[f'{part}_part_chars']:,}"

@@ -1,10 +1,10 @@
-"""ONNX export: one step of a model as a graph that other programs run, with the state as an input and an output.
+"""ONNX export: one step of a model as a graph, with the state as inputs and outputs.
 
     logits, next_state0, ... = step(chars, state0, ...)
 
-The state before a text consists of zeros, and its first character is that of index `bos_id`. The state of a model with
-a fixed window is that of its last characters, as differences from `bos_id`. Names of sizes that are not constant:
-"batch", and "cached" for a cache that begins with no entries (transformer).
+The initial state consists of zeros, and the first character to read has the id `bos_id`. The state of a model with a
+fixed window is the ids of its last characters minus `bos_id`, so that zeros are its initial state, too. Dynamic
+dimensions are "batch" and "cached", the length of a key-value cache, which is 0 at first (transformer).
 
 Shapes: B batch_size, T characters, V vocab_size.
 """
@@ -32,21 +32,21 @@ from charlm.models.base import State
 
 MAX_WINDOW = 64  # characters; the graph has a step for each
 MAX_BYTES = 2_000_000_000  # of weights; a protocol buffer has at most 2 GiB
-KEY = "charlm"  # of the metadata
-CHARS, LOGITS, STATE, NEXT = "chars", "logits", "state", "next_state"  # names of inputs and outputs
+KEY = "charlm"  # of the JSON in the metadata of the file
+CHARS, LOGITS, STATE, NEXT = "chars", "logits", "state", "next_state"  # names or prefixes of inputs and outputs
 TOLERANCE = 1e-4  # of logits, relative to the largest one if that is above 1
 CHECK_STEPS, CHECK_TEXTS = 32, 3
 
 
 def onnx_model(model: LanguageModel) -> bytes:
-    """Return one step of a model as an ONNX file, whose logits were compared with the model's own.
+    """Return one step of a model as an ONNX file, after comparing its logits with those of the model.
 
     Args:
-        model: a network without counts; a window has at most `MAX_WINDOW` characters.
+        model: without counts; a window has at most `MAX_WINDOW` characters.
 
     Returns:
-        the file: chars int64, (B,), and float32 state to logits, float32, (B, V), and the next state. Its metadata have
-        architecture, options, vocabulary, text and results as JSON.
+        the file. Its graph maps chars, int64, (B,), and the state to logits, float32, (B, V), and the next state. Its
+        metadata hold architecture, options, vocabulary, text and results as JSON.
 
     Raises:
         UsageError: the architecture cannot be exported, or the extra is not installed.
@@ -74,14 +74,14 @@ def onnx_model(model: LanguageModel) -> bytes:
                 output_names=[LOGITS, *(f"{NEXT}{i}" for i in range(n))],
                 verbose=False,
             )
-        except Exception as error:  # of any layer of PyTorch's exporter
+        except Exception as error:  # PyTorch's exporter raises many types
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"{name} cannot be exported to ONNX: {type(error).__name__}: {reason}") from error
     assert program is not None
     for output, dims in zip(program.model.graph.outputs[1:], names, strict=True):
         for i in (i for i, size in dims.items() if size == "cached"):
             assert output.shape is not None
-            output.shape[i] = "next_cached"  # PyTorch's name of it is a formula
+            output.shape[i] = "next_cached"  # PyTorch names it by a formula
     program.model.metadata_props[KEY] = json.dumps(_metadata(model))
     data: bytes = program.model_proto.SerializeToString()
     difference = _difference(onnxruntime.InferenceSession(data), step, model.metadata.vocab_size)
@@ -91,10 +91,10 @@ def onnx_model(model: LanguageModel) -> bytes:
 
 
 def _check_exportable(model: LanguageModel) -> None:
-    """Check what is known without exporting.
+    """Check a model before it is exported.
 
     Raises:
-        UsageError: a model with counts, a mixture, a long window, or too many weights.
+        UsageError: the model has counts, a long window, or too many weights.
     """
     name, n_context = model.metadata.model, model.metadata.n_context
     if any(isinstance(part, CountingModel) for part in model.model.modules()):
@@ -109,12 +109,12 @@ def _check_exportable(model: LanguageModel) -> None:
 
 
 class _Step(nn.Module):
-    """One step of a model, with a state of separate tensors.
+    """One step of a model, whose state is passed as separate tensors.
 
     Args:
         model: in evaluation mode.
         n_context: characters in a window; None for a model that carries its state.
-        bos_id: index before the first character.
+        bos_id: id before the first character.
     """
 
     def __init__(self, model: CharModel, n_context: int | None, bos_id: int) -> None:
@@ -123,7 +123,7 @@ class _Step(nn.Module):
         self.is_tuple = isinstance(self.state_after(1, 1, flat=False), tuple)
 
     def state_after(self, n_texts: int, n_chars: int, flat: bool = True) -> Any:
-        """Return the state after characters of index `bos_id`, as separate tensors if `flat`."""
+        """Return the state after `n_chars` times `bos_id`, as a tuple of tensors if `flat`."""
         chars = torch.full((n_texts, n_chars), self.bos_id)
         if self.n_context is not None:
             return (torch.zeros(n_texts, self.n_context - 1, dtype=torch.long),)
@@ -147,7 +147,7 @@ def _flat(state: State) -> tuple[Tensor, ...]:
 
 
 def _example_state(step: _Step) -> tuple[tuple[Tensor, ...], list[dict[int, str]]]:
-    """Return a state of `CHECK_TEXTS` texts, and for each of its tensors the names of its dynamic dimensions."""
+    """Return a state of `CHECK_TEXTS` texts, and the names of the dynamic dimensions of each of its tensors."""
     states, one_text_less, one_char_less = (
         step.state_after(n, t) for n, t in ((CHECK_TEXTS, 2), (CHECK_TEXTS - 1, 2), (CHECK_TEXTS, 1))
     )
@@ -161,8 +161,8 @@ def _example_state(step: _Step) -> tuple[tuple[Tensor, ...], list[dict[int, str]
     return states, names
 
 
-def first_state(session: Any, n_texts: int) -> dict[str, NDArray[Any]]:
-    """Return the state before a text by the names of the inputs.
+def initial_state(session: Any, n_texts: int) -> dict[str, NDArray[Any]]:
+    """Return the initial state, by the names of the inputs.
 
     Args:
         session: `onnxruntime.InferenceSession`.
@@ -180,8 +180,8 @@ def first_state(session: Any, n_texts: int) -> dict[str, NDArray[Any]]:
 def _difference(session: Any, step: _Step, vocab_size: int) -> float:
     """Return the largest difference of a logit from the model's, relative to the largest logit if that is above 1."""
     generator = np.random.default_rng(0)
-    state = first_state(session, CHECK_TEXTS)
-    own: State = None
+    state = initial_state(session, CHECK_TEXTS)
+    expected_state: State = None
     window = np.full((CHECK_TEXTS, step.n_context or 1), step.bos_id)
     largest, difference = 1.0, 0.0
     for _ in range(CHECK_STEPS):
@@ -189,14 +189,15 @@ def _difference(session: Any, step: _Step, vocab_size: int) -> float:
         logits, *after = session.run(None, {CHARS: chars, **state})
         state = dict(zip(state, after, strict=True))
         window = np.concatenate([window[:, 1:], chars[:, None]], axis=1)
-        expected, own = step.model(torch.from_numpy(window), own if step.n_context is None else None, only_last=True)
+        before = expected_state if step.n_context is None else None
+        expected, expected_state = step.model(torch.from_numpy(window), before, only_last=True)
         largest = max(largest, float(expected.abs().max()))
         difference = max(difference, float(np.abs(logits - expected[:, -1].numpy()).max()))
     return difference / largest
 
 
 def _metadata(model: LanguageModel) -> Mapping[str, Any]:
-    """Return what a program needs to know of a model."""
+    """Return the metadata of a model that a program needs to run it."""
     kept = asdict(model.metadata)
     for key in ("resume", "recipe", "counters"):
         del kept[key]

@@ -1,9 +1,10 @@
-"""Interpolated n-grams of bytes that learn with every byte: counts that begin with nothing.
+"""Adaptive interpolated n-grams of bytes: counts start empty and are updated after each byte.
 
-The formula is that of interpolation.py with Kneser-Ney smoothing (char_ngram.py); the shortest context is the empty
-one, before it p_0 = 1 / 256. Reading symbol w after the contexts h_K, ..., h_0, longest first, adds 1 to the count of w
-after each of them up to the first one that had it. So the count after the longest context is a number of occurrences,
-and that after a shorter one the number of different symbols that came before it. The discounts follow the counts.
+The formula is that of interpolation.py with Kneser-Ney smoothing (char_ngram.py). The shortest context is empty and is
+interpolated with p = 1 / 256. An update with symbol w and the contexts h_K, ..., h_0 begins with the longest context.
+It adds 1 to the count of w after each context, and stops after the first one that had a count of w before. So a count
+after the longest context is a number of occurrences, and a count after a shorter one the number of different symbols
+before it. The discounts are estimated again every `REFIT_INTERVAL` bytes.
 
 All arithmetic is that of integers and of +, -, *, / of float64, which IEEE 754 defines: it gives the same results on
 every machine.
@@ -20,10 +21,10 @@ from charlm.ngrams.interpolation import discounts_of
 
 N_SYMBOLS = 256
 REFIT_INTERVAL = 256  # bytes between two estimates of the discounts
-MAX_CONTEXTS = 1 << 20  # some 500 MB; beyond it all counts are dropped, and learning begins anew
+MAX_CONTEXTS = 1 << 20  # about 500 MB; beyond it all counts are dropped
 
 
-class Followers:
+class SymbolCounts:
     """Counts of the symbols after a context.
 
     Attributes:
@@ -43,11 +44,11 @@ class Followers:
 class AdaptiveNGram:
     """Counts of the bytes after contexts of up to K bytes.
 
-    Most long contexts have been seen once. Such a context has the byte that followed it in the place of `Followers`.
+    Most long contexts occur once. Such a context stores the byte that followed it instead of `SymbolCounts`.
 
     Args:
         n_context: K.
-        max_contexts: limit of their number.
+        max_contexts: greatest number of contexts.
     """
 
     def __init__(self, n_context: int, max_contexts: int = MAX_CONTEXTS) -> None:
@@ -55,9 +56,10 @@ class AdaptiveNGram:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all counts."""
-        self.contexts: dict[bytes, Followers | int] = {}
-        self.n = [[0] * 6 for _ in range(self.n_context + 1)]  # of each level: number of counts of 0, ..., 4, and more
+        """Drop all counts."""
+        self.contexts: dict[bytes, SymbolCounts | int] = {}
+        # For each context length: how many counts are 0, 1, 2, 3, 4, and above.
+        self.n = [[0] * 6 for _ in range(self.n_context + 1)]
         self.n_read = 0
         self._fit_discounts()
 
@@ -104,14 +106,14 @@ class AdaptiveNGram:
             self._fit_discounts()
 
     def _count(self, context: bytes, symbol: int, n: list[int]) -> bool:
-        """Count a symbol after a context; return whether that had it already."""
+        """Count a symbol after a context; return whether it had a count before."""
         found = self.contexts.get(context)
         if found is None:
             self.contexts[context] = symbol
             n[1] += 1
             return False
         if isinstance(found, int):
-            first, found = found, Followers()
+            first, found = found, SymbolCounts()
             found.counts[first], found.total, found.n[1] = 1, 1, 1
             self.contexts[context] = found
         count = found.counts.get(symbol, 0)

@@ -1,7 +1,7 @@
-"""Serving: trained models behind OpenAI's completions protocol, over HTTP.
+"""HTTP server of trained models, with OpenAI's completions protocol.
 
 Read first: app.py (the addresses), completions.py (a request from JSON to its response), scheduler.py (the thread that
-computes). lanes.py: one text. batch.py: many texts as one batch. guard.py: what is refused before anything is read.
+computes). lanes.py: one text. batch.py: continuous batching. guard.py: checks before the body is read.
 """
 
 import lazy_loader

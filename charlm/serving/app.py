@@ -1,4 +1,4 @@
-"""The addresses of a server: an ASGI application."""
+"""ASGI application: the routes of the server."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def create_app(models: Mapping[str, LanguageModel], settings: Settings | None = 
     """Return an application that serves models.
 
     Args:
-        models: by the names by which clients call them.
-        settings: limits, and who may use it.
+        models: by model name, the field `model` of a request.
+        settings: API keys, host names and limits.
 
     Raises:
-        UsageError: there is no model.
+        UsageError: `models` is empty.
     """
     if not models:
         raise UsageError("models is empty; name a model to serve")
@@ -85,7 +85,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """Say that the server is up."""
+    """Return the status and the version of the server."""
     return json_response({"status": "ok", "version": __version__})
 
 
@@ -105,14 +105,14 @@ def _description(served: ServedModel) -> dict[str, Any]:
 
 
 async def score(request: Request) -> Response:
-    """Score a text: the lines of `charlm score --json`."""
+    """Stream the scores of a text, as the lines of `charlm score --json`."""
     settings: Settings = request.app.state.settings
-    wanted = score_request(await read_object(request), settings)
-    served = find_model(request, wanted.model)
-    text = preprocessed(served, "text", wanted.text, wanted.unknown)
+    parsed = score_request(await read_object(request), settings)
+    served = find_model(request, parsed.model)
+    text = preprocessed(served, "text", parsed.text, parsed.unknown)
     if not text:
         invalid("text", "text has no character that the model knows")
-    job = open_job(request, served, 1, len(text))
+    job = open_job(request, served, 1, len(served.model.vocab.encode(text)))
     served.score(job, text)
     return StreamingResponse(_lines(job), media_type="application/jsonl")
 
@@ -125,7 +125,7 @@ async def _lines(job: Job) -> AsyncIterator[str]:
 
 
 async def page(request: Request) -> Response:
-    """Return the page of a model, the first one unless the query names another."""
+    """Return the page of the model in the query `model`, by default the first one."""
     served = find_model(request, request.query_params.get("model"))
     pages: dict[str, tuple[str, str]] = request.app.state.pages
     async with request.app.state.page_lock:

@@ -1,7 +1,7 @@
-"""Batch: texts that read and sample a character each in one step, and that may join and leave at any step.
+"""Continuous batching: one step samples a character of every text; texts join and leave between steps.
 
-Each group of texts has one stepper, whose state has a row for each of them. Texts whose states have equal shapes are
-one group: with a cache of keys and values, those whose caches have the same length.
+The texts of a group share one stepper, whose state has a row for each text. Texts whose states have the same shape form
+one group. For a model with a key-value cache, these are the texts with caches of the same length.
 
 Shapes: B texts of a group, V vocab_size.
 """
@@ -30,7 +30,7 @@ def state_of(stepper: Stepper) -> State:
 
 
 def set_state(stepper: Stepper, state: State, n_texts: int) -> None:
-    """Replace the state of a stepper by one of several texts."""
+    """Set the state of a stepper to that of `n_texts` texts."""
     if isinstance(stepper, RecurrentStepper):
         stepper.layers.states = state
     elif isinstance(stepper, TorchStepper):
@@ -45,10 +45,10 @@ def map_leaves(function: Callable[..., Any], *states: State) -> State:
 
 
 def batch_axes(stepper: Stepper, bos_id: int) -> State | None:
-    """Return the axis of the texts in each array of a state, found by reading with one text and with two.
+    """Return the batch axis of each array in a state, found by comparing the states of one text and of two.
 
     Returns:
-        the axes in the place of the arrays; None if there are arrays without one, so that states cannot be joined.
+        the axes, nested like the state; None if an array has no batch axis, so that states cannot be concatenated.
     """
     states = []
     for n_texts in (1, 2):
@@ -75,8 +75,8 @@ class Group:
 
     Args:
         lanes: the texts.
-        stepper: which has read their prompts, except for the characters that are pending.
-        axes: of the texts, see `batch_axes`.
+        stepper: has read their prompts, except for `Lane.pending`.
+        axes: see `batch_axes`.
     """
 
     def __init__(self, lanes: list[Lane], stepper: Stepper, axes: State) -> None:
@@ -84,7 +84,7 @@ class Group:
 
     @property
     def key(self) -> Any:
-        """Groups of equal keys can be one: the shapes of their states, without the axis of the texts."""
+        """Shapes of the state without the batch axis; groups with equal keys can be merged."""
         state = state_of(self.stepper)
         if self.lanes[0].n_context is not None or state is None:
             return state is None
@@ -92,7 +92,7 @@ class Group:
         map_leaves(lambda leaf, axis: shapes.append((*leaf.shape[:axis], *leaf.shape[axis + 1 :])), state, self.axes)
         return tuple(shapes)
 
-    def absorb(self, others: Sequence[Group]) -> None:
+    def merge(self, others: Sequence[Group]) -> None:
         """Add the texts of other groups with the same key."""
         states = [state_of(group.stepper) for group in (self, *others)]
         self.lanes += [lane for group in others for lane in group.lanes]
@@ -101,7 +101,7 @@ class Group:
         set_state(self.stepper, states[0], len(self.lanes))
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Remove all texts but those of some rows."""
+        """Keep only the texts of the given rows."""
         if len(rows) == len(self.lanes):
             return
         state = state_of(self.stepper)
@@ -111,30 +111,30 @@ class Group:
         set_state(self.stepper, state, len(rows))
 
     def step(self) -> None:
-        """Read a character of each text, or its window, and sample where the prompt has been read."""
+        """Read a character of each text (or its window), and sample the next one if the prompt has been read."""
         n_read = self.lanes[0].n_context or 1
         chars = np.array([lane.pending[:n_read] for lane in self.lanes])  # (B, 1) or (B, n_context)
         if self.lanes[0].n_context is not None:
             self.stepper.reset()
         logits = self.stepper.read(list(chars.T))
-        chosen: dict[int, int] = {}
+        sampled: dict[int, int] = {}
         for params, rows in self._sampling_rows().items():
-            numbers = np.array([next(self.lanes[i].uniform) for i in rows])
-            chosen |= zip(rows, params.sample(logits[rows], numbers).tolist(), strict=True)
-        left = []
+            uniforms = np.array([next(self.lanes[i].uniform) for i in rows])
+            sampled |= zip(rows, params.sample(logits[rows], uniforms).tolist(), strict=True)
+        remaining = []
         for i, lane in enumerate(self.lanes):
-            if i not in chosen:
+            if i not in sampled:
                 lane.pending = lane.pending[1:]
-                left.append(i)
+                remaining.append(i)
                 continue
-            index = chosen[i] if lane.line_limit is None else lane.line_limit.apply(chosen[i])
+            index = sampled[i] if lane.line_limit is None else lane.line_limit.apply(sampled[i])
             lane.pending = [*lane.pending, index][-n_read:]
             if not lane.accept(index, logits[i]):
-                left.append(i)
-        self.keep(left)
+                remaining.append(i)
+        self.keep(remaining)
 
     def _sampling_rows(self) -> dict[Any, list[int]]:
-        """Return the rows whose next character is to be sampled, by their parameters."""
+        """Return the rows that have read their prompts, by sampling parameters."""
         rows = defaultdict(list)
         for i, lane in enumerate(self.lanes):
             if len(lane.pending) == (lane.n_context or 1):
@@ -143,10 +143,10 @@ class Group:
 
 
 class LaneBatch:
-    """All texts of a model that are computed together.
+    """All batched texts of a model.
 
     Args:
-        axes: of the texts in the states of its steppers, see `batch_axes`.
+        axes: see `batch_axes`.
     """
 
     def __init__(self, axes: State) -> None:
@@ -162,9 +162,9 @@ class LaneBatch:
 
         Args:
             lane: the text.
-            stepper: which has read its prompt, except for the characters that are pending.
+            stepper: has read its prompt, except for `Lane.pending`.
         """
-        if isinstance(stepper, RecurrentStepper):  # a state of one text has no axis of texts
+        if isinstance(stepper, RecurrentStepper):  # the state of one text has no batch axis
             stepper.layers.states = map_leaves(lambda leaf: leaf.reshape(1, -1), stepper.layers.states)
         self.groups.append(Group([lane], stepper, self.axes))
 
@@ -173,7 +173,7 @@ class LaneBatch:
         self.groups = []
 
     def step(self) -> None:
-        """Read a character of each text and sample the next one; texts of requests that have ended leave."""
+        """Advance each text by one character; remove the texts of requests that have ended."""
         for group in self.groups:
             group.keep([i for i, lane in enumerate(group.lanes) if not is_expired(lane.job)])
         self.groups = [group for group in self.groups if group.lanes]
@@ -183,7 +183,7 @@ class LaneBatch:
         self.groups = [groups[0] for groups in by_key.values()]
         for first, *others in by_key.values():
             if others:
-                first.absorb(others)
+                first.merge(others)
             first.step()
         self.groups = [group for group in self.groups if group.lanes]
 

@@ -1,4 +1,4 @@
-"""What the addresses have in common: the body of a request, its model and its job."""
+"""Steps that several routes share: read the body, find the model, preprocess the text, open a job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from charlm.serving.scheduler import Job
 from charlm.serving.served_model import ServedModel
 from charlm.serving.settings import Settings
 
-N_DISCARDED = 16  # times the longest body: a client that still sends would not read why it is refused
+N_DISCARDED = 16  # times max_body: so much is read and discarded, since a client that still sends reads no response
 CLOSE = {"connection": "close"}  # the rest of the body is not read
 
 
@@ -23,7 +23,7 @@ async def read_object(request: Request) -> dict[str, Any]:
     """Return the JSON object of a request.
 
     Raises:
-        ApiError: another type of content, too long, too slow, or no JSON object.
+        ApiError: the body has another content type, is too long or too slow, or is not a JSON object.
     """
     settings: Settings = request.app.state.settings
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -54,7 +54,7 @@ def find_model(request: Request, name: str | None) -> ServedModel:
     """Return a model by its name; without a name, the first one.
 
     Raises:
-        ApiError: there is none.
+        ApiError: no model has this name.
     """
     models: dict[str, ServedModel] = request.app.state.models
     if name is None:
@@ -69,14 +69,14 @@ def preprocessed(served: ServedModel, param: str, text: str, unknown: str) -> st
     """Return a text as the model reads it, see `TextGenerator.preprocess`.
 
     Raises:
-        ApiError: it has unknown characters, and they are errors.
+        ApiError: `unknown` is "error" and the text has unknown characters.
     """
-    missing = served.model.vocab.unknown(text.lower() if served.model.metadata.is_lower else text)
-    if unknown == "error" and missing:
+    model = served.model
+    if unknown == "error" and (missing := model.vocab.unknown(text.lower() if model.metadata.is_lower else text)):
         found = ", ".join(map(repr, missing[:5]))
         invalid(param, f"characters outside the model's vocabulary: {found}; unknown: skip or map reads the others")
-    text = checked(param, served.model.preprocess, text, unknown)
-    return text
+    result: str = checked(param, model.preprocess, text, unknown)
+    return result
 
 
 def open_job(request: Request, served: ServedModel, n_texts: int, n_chars: int) -> Job:

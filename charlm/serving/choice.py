@@ -1,4 +1,4 @@
-"""Choice: one text of a response, as it grows: its characters, their log-probabilities, and how it ends.
+"""Choice: one text of a response, built part by part: characters, log-probabilities and finish reason.
 
 Shapes: V vocab_size, K likeliest characters.
 """
@@ -28,7 +28,7 @@ class Choice:
         index: of the text in the response.
         vocab: of the model.
         max_tokens: characters to sample.
-        stops: texts before which it ends.
+        stops: stop sequences; the text ends before the first one found.
         n_likely: K, likeliest characters to report; None reports no log-probabilities.
 
     Attributes:
@@ -41,7 +41,7 @@ class Choice:
         self.n_sampled, self.finish_reason = 0, cast(str | None, None)
         self._search, self._decode = StopSearch(stops), vocab.decoder()
         self._n_decoded = self._n_released = 0  # characters of the text
-        self._tokens: list[Token] = []  # that were not released yet
+        self._tokens: list[Token] = []  # not released yet
         self._symbols = [_token_text(vocab, index) for index in range(len(vocab))] if n_likely is not None else []
 
     def echo(self, prompt: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Choice:
 
         Args:
             ids: of the part.
-            symbols: its characters, which ids of unknown ones do not tell; not used for bytes.
+            symbols: its characters, since id 0 does not identify an unknown one; not used for bytes.
             logits: before each of them, (N, V).
 
         Raises:
@@ -78,7 +78,7 @@ class Choice:
             logits: from which it was sampled, (V,).
 
         Returns:
-            the part of the text that is certain by now; None if there is nothing new.
+            the next part of the text that cannot belong to a stop sequence; None if there is none yet.
         """
         self.n_sampled += 1
         decoded = self._decode(index)
@@ -117,7 +117,7 @@ class Choice:
         return tokens
 
     def end(self) -> dict[str, Any]:
-        """Return the end of a text of which nothing is sampled."""
+        """Return the last part of a text with `max_tokens` 0."""
         self.finish_reason = "length"
         return self._part("", [])
 

@@ -1,4 +1,4 @@
-"""`/v1/completions`: a request, its texts, and the response in OpenAI's format, at once or as a stream of events."""
+"""`/v1/completions`: from a request to the response in OpenAI's format, as one object or as server-sent events."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ T = TypeVar("T")
 async def completions(request: Request) -> Response:
     """Answer a request for completions."""
     settings: Settings = request.app.state.settings
-    wanted = completion_request(await read_object(request), settings)
-    served = find_model(request, wanted.model)
-    prompts = [preprocessed(served, "prompt", text, wanted.unknown) for text in wanted.prompts]
-    n_texts, n_prompt = len(prompts) * wanted.n, sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
-    job = open_job(request, served, n_texts, wanted.n * n_prompt + n_texts * wanted.max_tokens)
-    served.complete(job, prompts, wanted)
+    parsed = completion_request(await read_object(request), settings)
+    served = find_model(request, parsed.model)
+    prompts = [preprocessed(served, "prompt", text, parsed.unknown) for text in parsed.prompts]
+    n_texts, n_prompt = len(prompts) * parsed.n, sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
+    job = open_job(request, served, n_texts, parsed.n * n_prompt + n_texts * parsed.max_tokens)
+    served.complete(job, prompts, parsed)
     head = {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",
         "created": int(time.time()),
         "model": served.name,
     }
-    if wanted.stream:
-        events = _events(job, head, n_texts, n_prompt, wanted, settings)
+    if parsed.stream:
+        events = _events(job, head, n_texts, n_prompt, parsed, settings)
         return StreamingResponse(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
     parts = await unless_disconnected(request, _collected(job, n_texts))
     choices = [join_parts(parts[i]) for i in range(n_texts)]
@@ -49,7 +49,7 @@ async def completions(request: Request) -> Response:
 
 
 async def _collected(job: Job, n_texts: int) -> list[list[dict[str, Any]]]:
-    """Return the parts of each text."""
+    """Return the parts of each text, once all texts have ended."""
     parts: list[list[dict[str, Any]]] = [[] for _ in range(n_texts)]
     n_finished = 0
     async for results in job.results():
@@ -62,11 +62,11 @@ async def _collected(job: Job, n_texts: int) -> list[list[dict[str, Any]]]:
 
 
 async def _events(
-    job: Job, head: dict[str, Any], n_texts: int, n_prompt: int, wanted: CompletionRequest, settings: Settings
+    job: Job, head: dict[str, Any], n_texts: int, n_prompt: int, parsed: CompletionRequest, settings: Settings
 ) -> AsyncIterator[str]:
     """Yield the events of a stream; an error is its last one."""
     n_finished = n_sampled = 0
-    usage: dict[str, Any] = {"usage": None} if wanted.include_usage else {}
+    usage: dict[str, Any] = {"usage": None} if parsed.include_usage else {}
     try:
         async for results in job.results():
             by_text: dict[int, list[dict[str, Any]]] = {}
@@ -93,7 +93,7 @@ async def _events(
         log_failure(error)
         yield _event(ApiError(500, "internal error; the server's log names the place").body)
         return
-    if wanted.include_usage:
+    if parsed.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(n_prompt, n_sampled)})
     yield "data: [DONE]\n\n"
 
@@ -107,24 +107,24 @@ def _usage(n_prompt: int, n_sampled: int) -> dict[str, int]:
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of some work, or give it up when the client leaves.
+    """Return the result of a coroutine, or cancel it when the client disconnects.
 
     Raises:
-        ClientDisconnect: it has left.
+        ClientDisconnect: the client has disconnected.
     """
-    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_disconnection(request))
+    task, disconnection = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
+        await asyncio.wait((task, disconnection), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise ClientDisconnect
-        return doing.result()
+        return task.result()
     finally:
-        for future in (doing, leaving):
+        for future in (task, disconnection):
             future.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await future
 
 
-async def _disconnection(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

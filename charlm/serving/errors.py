@@ -1,4 +1,4 @@
-"""Errors of the server, in the shape of OpenAI's."""
+"""Error responses, in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 from starlette.responses import Response
 
-TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}  # others of 4xx are invalid
+# Other 4xx are "invalid_request_error".
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
-    """A request that is not answered.
+    """A request that is answered with an error.
 
     Args:
-        status: of HTTP.
+        status: HTTP status code.
         message: what is wrong, and the remedy.
-        param: field of the request that is wrong.
-        code: short name of the error.
+        param: invalid field of the request.
+        code: machine-readable name of the error.
         headers: of the response.
     """
 
@@ -47,7 +48,7 @@ class ApiError(Exception):
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return JSON as a response; ASCII alone, since a text may hold lone surrogates."""
+    """Return a JSON response, escaped to ASCII since a text may hold lone surrogates."""
     return Response(dumps(value), status, headers, media_type="application/json")
 
 

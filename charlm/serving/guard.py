@@ -1,8 +1,8 @@
-"""Guard: refuses requests by their headers, limits their number and time, and logs them without their contents.
+"""Guard: middleware that checks headers, limits the number and duration of requests, and logs them without contents.
 
-A page of another site could reach a server on the loopback interface by a DNS name that it lets point there (DNS
-rebinding), or by plain requests. So `Host` must be localhost, an IP address or a name that was allowed, and `Origin`,
-where a browser sends it, the server itself.
+A page of another site could reach a server on the loopback interface by a DNS name that resolves to this machine (DNS
+rebinding), or by cross-origin requests. So `Host` must be localhost, an IP address or an allowed name, and `Origin`, if
+a browser sends it, must be the server itself.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from charlm.serving.scheduler import Job
 from charlm.serving.settings import Settings
 
 JOBS = "charlm.jobs"  # key of a request's jobs in its scope
-OPEN_PATHS = ("/health",)  # need no key
-LOGGED_PATHS = ("/", "/health", "/v1/models", "/v1/completions", "/v1/score")  # others may hold anything
+OPEN_PATHS = ("/health",)  # need no API key
+LOGGED_PATHS = ("/", "/health", "/v1/models", "/v1/completions", "/v1/score")  # any other path may contain private text
 HOST = re.compile(r"(\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[0-9a-z._-]+))(:[0-9]{1,5})?")
 METHODS = ("GET", "HEAD", "POST")
-GRACE_SECONDS = 5  # after the limit of time, for an answer that is being sent
+GRACE_SECONDS = 5  # after the time limit, to finish sending a response
 
 
 class Guard:
-    """ASGI middleware around all addresses.
+    """ASGI middleware around all routes.
 
     Args:
-        app: what is guarded.
+        app: the application.
         settings: of the server.
     """
 
@@ -47,7 +47,7 @@ class Guard:
         self.n_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Refuse a request, or pass it to the application."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -57,7 +57,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 request.status = message["status"]
             elif not message.get("more_body"):
-                request.finish()  # before the client has the end
+                request.finish()  # before the client receives the end and sends its next request
             await send(message)
 
         self.n_requests += 1
@@ -70,7 +70,7 @@ class Guard:
             request.finish()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> ApiError | None:
-        """Pass a request on; return the error of one that could not be answered."""
+        """Pass a request to the application; return the error if it is refused or fails."""
         try:
             self._check(scope)
             async with asyncio.timeout(self.settings.seconds + GRACE_SECONDS):
@@ -94,7 +94,7 @@ class Guard:
         """Check the headers of a request.
 
         Raises:
-            ApiError: it is refused.
+            ApiError: the request is refused.
         """
         headers = Headers(scope=scope)
         host = headers.get("host", "")
@@ -123,7 +123,7 @@ class Guard:
         return True
 
     def _has_key(self, headers: Headers) -> bool:
-        """Return whether a request has a key, as a bearer token or as a password with any name."""
+        """Return whether a request has a valid key, as bearer token or as password with any user name."""
         scheme, _, given = headers.get("authorization", "").partition(" ")
         key = given.strip().encode("latin-1")
         if scheme.lower() == "basic":
@@ -137,10 +137,10 @@ class Guard:
 
 
 class _Progress:
-    """A request in progress; at its end its jobs are closed and a line is logged.
+    """A request in progress. `finish` closes its jobs and logs a line.
 
     Args:
-        scope: of the request; it gets the list of the jobs.
+        scope: of the request; the list of its jobs is added under `JOBS`.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -150,7 +150,7 @@ class _Progress:
         scope[JOBS] = self.jobs
 
     def finish(self) -> None:
-        """End the request, once."""
+        """End the request; later calls have no effect."""
         if self.is_finished:
             return
         self.is_finished = True

@@ -1,7 +1,8 @@
-"""Lane: one text that is sampled, with its own random numbers.
+"""Lane: one text that is sampled, with its own random number stream.
 
-A text with a seed is computed alone, so it is that of `charlm sample` with this seed, whoever else uses the server:
-products of matrices round otherwise in a batch. Texts without a seed are computed as a batch where that is quicker.
+A text with a seed is computed alone, because matrix products in a batch round differently. So it equals the text of
+`charlm sample` with this seed, whatever other requests there are. Texts without a seed are batched where that is
+faster.
 
 Shapes: V vocab_size.
 """
@@ -20,7 +21,7 @@ from charlm.generation.sampler import SamplingParams, Stepper, generate_ids, uni
 from charlm.serving.choice import Choice
 from charlm.serving.scheduler import Job
 
-PROMPT_CHUNK = 32  # characters of a prompt that are read in one turn
+PROMPT_CHUNK = 32  # characters of a prompt read in one turn
 
 
 @dataclass(eq=False)
@@ -31,9 +32,9 @@ class Lane:
         job: the request.
         choice: the text.
         context_ids: of the text so far, at least one.
-        params: how to choose.
+        params: sampling parameters.
         seed: of the random numbers; None draws one.
-        line_limit: of the text.
+        line_limit: limit of the line length, if any.
         n_context: characters in a window; None for a model that carries a state.
     """
 
@@ -70,7 +71,7 @@ class Lane:
             yield
 
     def accept(self, index: int, logits: NDArray[Any]) -> bool:
-        """Add a sampled character to the text; return whether that was the last one."""
+        """Add a sampled character to the text; return whether the text has ended."""
         part = self.choice.accept(index, logits)
         if part is not None:
             self.job.emit(part)

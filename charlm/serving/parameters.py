@@ -1,4 +1,4 @@
-"""Parameters of requests: JSON values to checked values, each error naming its field.
+"""Validation of request fields; each error names its field.
 
 The names are those of OpenAI's protocol; top_k, min_p, cache_model and unknown are those of `charlm sample`.
 """
@@ -22,7 +22,7 @@ DEFAULT_TOKENS, DEFAULT_TEMPERATURE = 16, 1.0  # of OpenAI's protocol
 MAX_LIKELY = 10
 MAX_STOPS, MAX_STOP_CHARS = 16, 1000
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "cache_model")
-WITHOUT_EFFECT = {  # fields of the protocol that a request may have with these values alone
+WITHOUT_EFFECT = {  # fields of the protocol, each accepted with these values only
     "best_of": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -40,14 +40,14 @@ class CompletionRequest:
         prompts: texts to continue.
         max_tokens: characters to sample for each text.
         n: texts for each prompt.
-        seed: of the first text of a prompt; the others have the next ones. None draws one for each.
-        stops: texts before which a text ends.
+        seed: of the first text of a prompt; text i has `seed` + i. None draws one for each text.
+        stops: stop sequences; a text ends before the first one found.
         n_likely: likeliest characters to report; None reports no log-probabilities.
         echo: begin each text with its prompt.
         stream: send parts as they are sampled.
         include_usage: end a stream with the number of characters.
         unknown: see `TextGenerator.preprocess`.
-        params: how to choose.
+        params: sampling parameters.
     """
 
     model: str | None
@@ -80,10 +80,10 @@ class ScoreRequest:
 
 
 class Fields:
-    """The fields of a request. Each is taken once; null is a field that was left out.
+    """The fields of a request. Each is taken once; null means absent.
 
     Args:
-        data: of the body.
+        data: the JSON object of the body.
     """
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -114,7 +114,7 @@ class Fields:
         """Check that no field is left.
 
         Raises:
-            ApiError: there is one that nobody knows.
+            ApiError: an unknown field is left.
         """
         for name in self._rest:
             invalid(name, f"there is no field {shown(name)}; docs/serving.md lists the fields")
@@ -130,7 +130,7 @@ def invalid(param: str, message: str, code: str | None = None) -> NoReturn:
 
 
 def checked(param: str, check: Any, *arguments: Any) -> Any:
-    """Return the result of a check of the package, with its error as one of the request."""
+    """Return `check(*arguments)`; raise its `CharlmError` as an `ApiError` for the field `param`."""
     try:
         return check(*arguments)
     except CharlmError as error:
@@ -141,7 +141,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object of a body.
 
     Raises:
-        ApiError: it is none.
+        ApiError: the body is not a JSON object in UTF-8.
     """
 
     def no_constant(name: str) -> NoReturn:
@@ -173,7 +173,7 @@ def completion_request(data: Mapping[str, Any], settings: Settings) -> Completio
             invalid(name, f"{name} is not supported; leave it out", "unsupported")
     chosen = {name: value for name in SAMPLING if (value := fields.take(name)) is not None}
     if type(chosen.get("top_p")) in (int, float) and chosen["top_p"] == 1:
-        del chosen["top_p"]  # keeps all
+        del chosen["top_p"]  # 1 keeps all characters; the option must be below 1
     for name, value in chosen.items():
         checked(name, sampling_params, {name: value})
     params = sampling_params({"temperature": DEFAULT_TEMPERATURE} | chosen)

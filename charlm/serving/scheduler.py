@@ -1,10 +1,10 @@
-"""Scheduler: the thread in which one model computes, step by step for all requests in turn.
+"""Scheduler: one thread a model, which advances all requests of the model by turns.
 
 A request is a `Job` with one task for each of its texts. A task is a generator that yields after every short piece of
 work: a character of a text, a chunk of a prompt. A turn takes one piece of each task and one step of the batch, so a
-long request delays others by one piece at a time. Results reach the event loop of the server some 25 times a second.
+long request delays others by one piece at a time. Results are passed to the event loop some 25 times a second.
 
-References: Yu et al. (2022), "Orca", for scheduling by steps (continuous batching).
+Reference: Yu et al. (2022), "Orca": iteration-level scheduling (continuous batching).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Job:
     """A request in progress.
 
     Args:
-        seconds: time after which it is given up.
+        seconds: time limit.
         on_close: called once, in the event loop, when the request has ended.
 
     Attributes:
-        outbox: results that are not published yet; of the scheduler's thread.
-        is_urgent: publish at once: the first result, or the last one.
-        is_over: no further work is to be done.
+        outbox: results not published yet; used by the scheduler's thread only.
+        is_urgent: publish at once, as for the first and the last result.
+        is_over: the job has ended; its tasks are dropped.
     """
 
     def __init__(self, seconds: float, on_close: Callable[[], None]) -> None:
@@ -59,21 +59,23 @@ class Job:
         return taken
 
     def deliver(self, results: Sequence[Any]) -> None:
-        """Hand results to the reader; called in the event loop."""
+        """Queue results for `results`; called in the event loop."""
         self._queue.put_nowait(results)
 
     def close(self) -> None:
-        """End the job; its texts make room for others. Called in the event loop, by its request."""
+        """End the job and release its reservation; called in the event loop."""
         self.is_over = True
         if self._on_close is not None:
             self._on_close()
             self._on_close = None
 
     async def results(self) -> AsyncIterator[list[Any]]:
-        """Yield the results, those of some 40 milliseconds together, until the reader has enough.
+        """Yield lists of results, one list every 40 milliseconds or so; the reader stops after the last result.
 
         Raises:
-            Exception: the work failed; TimeoutError: it took too long.
+            TimeoutError: the time limit was exceeded.
+            ConnectionAbortedError: the server is stopping.
+            Exception: any error of a task or of the batch.
         """
         while True:
             results = await self._queue.get()
@@ -83,20 +85,20 @@ class Job:
 
 
 class Batch(Protocol):
-    """Texts that are computed together."""
+    """Texts that advance together; see `charlm.serving.batch.LaneBatch`."""
 
     def __len__(self) -> int:
         """Return the number of texts."""
 
     def step(self) -> None:
-        """Read a character of each text and sample the next one."""
+        """Advance each text by one character."""
 
     def clear(self) -> None:
         """Remove all texts."""
 
 
 class Scheduler:
-    """A thread with the tasks of one model.
+    """The thread that runs the tasks and the batch of one model.
 
     Args:
         name: of the thread.
@@ -134,14 +136,14 @@ class Scheduler:
             self._tasks = [(job, task) for job, task in self._tasks if _advance(job, task)]
             try:
                 self.batch.step()
-            except Exception as error:  # of one text, perhaps, but its group has one state
+            except Exception as error:  # the state of a whole group may be invalid
                 for job in self._jobs:
                     job.fail(error)
                 self.batch.clear()
             self._publish()
 
     def _receive(self) -> bool:
-        """Take new requests, waiting for one if there is nothing to do; return False to end the thread."""
+        """Take new requests, and wait for one if there is no work; return False when the thread must end."""
         with self._changed:
             while not (self._inbox or self._tasks or len(self.batch) or self._is_stopping):
                 self._changed.wait()
@@ -173,7 +175,7 @@ def _deliver(pairs: Sequence[tuple[Job, list[Any]]]) -> None:
 
 
 def _advance(job: Job, task: Task) -> bool:
-    """Do the next piece of a task; return whether there may be another one."""
+    """Do the next piece of a task; return whether the task may continue."""
     if is_expired(job):
         return False
     try:
@@ -187,7 +189,7 @@ def _advance(job: Job, task: Task) -> bool:
 
 
 def is_expired(job: Job) -> bool:
-    """Return whether nothing is left to do for a job; end one that has taken too long."""
+    """Return whether a job has ended; end it if its time limit is exceeded."""
     if not job.is_over and time.monotonic() > job.deadline:
         job.fail(TimeoutError())
     return job.is_over

@@ -1,7 +1,7 @@
-"""A model that is served: its steppers, its scheduler, and the work for each kind of request.
+"""Served model: steppers, scheduler, and the tasks of each kind of request.
 
-Texts are a batch where that is quicker than one after the other: with a numpy engine from `MIN_BATCH` texts on, else
-always (docs/serving.md has the figures). A model whose states cannot be joined has no batch.
+Texts are batched where that is faster: with a numpy engine from `MIN_BATCH` texts on, otherwise always (figures:
+docs/serving.md). Texts of a model whose states cannot be concatenated are computed one by one.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from charlm.serving.parameters import CompletionRequest
 from charlm.serving.scheduler import Job, Scheduler
 from charlm.serving.settings import Settings
 
-MIN_BATCH = 4  # texts in progress from which on a numpy engine reads as a batch
-LOCKSTEP_CHARS = 64  # of the end of a prompt, which a numpy engine reads in the batch
+MIN_BATCH = 4  # texts in progress, from which on those of a numpy engine are batched
+LOCKSTEP_CHARS = 64  # at the end of a prompt, which a numpy engine reads in the batch
 TORCH_CHUNK = 512  # characters of a prompt in one forward pass
 
 
 class ServedModel:
-    """A model that is served.
+    """A model with its scheduler and its limits.
 
     Args:
-        name: by which clients call it.
+        name: model name, the field `model` of a request.
         model: the model.
         settings: of the server.
 
     Attributes:
-        created: time of its start, Unix seconds.
+        created: start time, Unix seconds.
         n_lanes: texts in progress.
-        n_chars: characters that they can have.
+        n_chars: their greatest possible number of characters, prompts included.
     """
 
     def __init__(self, name: str, model: LanguageModel, settings: Settings) -> None:
@@ -54,37 +54,37 @@ class ServedModel:
         self.n_lanes = self.n_chars = 0
         model.model.eval()
         n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
-        self._alone = make_stepper(model.model, n_context)
-        self._wide = make_stepper(model.model, n_context, n_texts=1)
-        axes = batch_axes(self._wide, bos_id)
+        self._stepper = make_stepper(model.model, n_context)
+        self._batch_stepper = make_stepper(model.model, n_context, n_texts=1)
+        axes = batch_axes(self._batch_stepper, bos_id)
         self._can_batch = n_context is not None or axes is not None
-        self._min_batch = 1 if isinstance(self._alone, TorchStepper) else MIN_BATCH
+        self._min_batch = 1 if isinstance(self._stepper, TorchStepper) else MIN_BATCH
         self.batch = LaneBatch(axes)
         self.scheduler = Scheduler(f"charlm {name}", self.batch)
 
     def context_ids(self, text: str) -> list[int]:
-        """Return the ids that precede the first character, and those of a text."""
+        """Return the ids of a text, after one `bos_id` or a window of them."""
         ids: list[int] = self.model.vocab.encode(text).tolist()
         return [self.model.vocab.bos_id] * (self.model.metadata.n_context or 1) + ids
 
     def open_job(self, n_texts: int, n_chars: int) -> Job:
-        """Return a new job; it counts until it is closed.
+        """Return a new job, which reserves texts and characters until it is closed.
 
         Args:
             n_texts: number of its texts.
-            n_chars: the most characters that they can have, prompts included.
+            n_chars: their greatest possible number of characters, prompts included.
 
         Raises:
-            ApiError: too many texts or characters are in progress.
+            ApiError: there would be too many texts or characters in progress.
         """
-        for name, wanted, present, most in (
+        for unit, requested, current, limit in (
             ("texts", n_texts, self.n_lanes, self.settings.max_lanes),
             ("characters", n_chars, self.n_chars, self.settings.max_chars_in_progress),
         ):
-            if wanted > most:
-                raise ApiError(400, f"the request is for {wanted:,} {name}, at most {most:,}; ask for fewer")
-            if present + wanted > most:
-                message = f"{self.name} has {present:,} {name} in progress, at most {most:,}; try again later"
+            if requested > limit:
+                raise ApiError(400, f"the request is for {requested:,} {unit}, at most {limit:,}; ask for fewer")
+            if current + requested > limit:
+                message = f"{self.name} has {current:,} {unit} in progress, at most {limit:,}; try again later"
                 raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": "1"})
         self.n_lanes += n_texts
         self.n_chars += n_chars
@@ -96,11 +96,11 @@ class ServedModel:
         return Job(self.settings.seconds, release)
 
     def complete(self, job: Job, prompts: Sequence[str], request: CompletionRequest) -> None:
-        """Start the texts of a request; the results are parts of a `Choice`.
+        """Start to sample the texts of a request; the results are the parts that `Choice` returns.
 
         Args:
-            job: of as many texts as there are prompts, times `request.n`.
-            prompts: as the model reads them.
+            job: of len(prompts) * `request.n` texts.
+            prompts: preprocessed.
             request: the request.
         """
         tasks = []
@@ -115,7 +115,7 @@ class ServedModel:
         self.scheduler.submit(job, tasks)
 
     def _sample(self, lane: Lane, prompt: str, echo: bool) -> Iterator[None]:
-        """Do the work of one text of a request."""
+        """Sample one text of a request (a task)."""
         if echo:
             yield from self._echo(lane, prompt)
         if lane.choice.max_tokens == 0:
@@ -124,9 +124,9 @@ class ServedModel:
             return
         is_batched = self._can_batch and lane.seed is None and self.n_lanes >= self._min_batch
         if not is_batched:
-            yield from lane.run_alone(self._alone.fresh())
+            yield from lane.run_alone(self._stepper.fresh())
             return
-        stepper = self._wide.fresh()
+        stepper = self._batch_stepper.fresh()
         if isinstance(stepper, TorchStepper):
             yield from lane.read_prompt(stepper, 1, TORCH_CHUNK)
         else:
@@ -134,7 +134,7 @@ class ServedModel:
         self.batch.add(lane, stepper)
 
     def _echo(self, lane: Lane, prompt: str) -> Iterator[None]:
-        """Emit a prompt, with log-probabilities as the evaluation protocol has them."""
+        """Emit a prompt, with log-probabilities by the evaluation protocol if they were asked for."""
         ids, n_read = lane.context_ids[lane.n_context or 1 :], 0
         if lane.choice.n_likely is None or not ids:
             lane.job.emit(lane.choice.echo(prompt))
@@ -150,7 +150,7 @@ class ServedModel:
         text = TextRange(torch.tensor(ids), 0, len(ids), self.model.vocab.bos_id)
         chunks = scored_logits(self.model.model, text, self.model.metadata.n_context)
         while True:
-            with eval_mode(self.model.model):  # not around `yield`: other tasks run meanwhile
+            with eval_mode(self.model.model):  # not around `yield`, where other tasks run
                 chunk = next(chunks, None)
             if chunk is None:
                 return
@@ -161,7 +161,7 @@ class ServedModel:
 
         Args:
             job: of one text.
-            text: as the model reads it, at least one character.
+            text: preprocessed, at least one character.
         """
         self.scheduler.submit(job, [self._score(job, text)])
 

@@ -1,4 +1,4 @@
-"""The HTTP server: a socket, uvicorn, and connections that may not stay silent."""
+"""HTTP server: a socket, uvicorn, and time limits for connections."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from charlm.serving.app import create_app
 from charlm.serving.settings import Settings
 from charlm.storage import runs
 
-SHUTDOWN_SECONDS = 10  # for requests in progress when the server is told to end
+SHUTDOWN_SECONDS = 10  # for requests in progress, after a signal
 MAX_CONNECTIONS = 512
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 of uvicorn, with limits of time for the headers of a request and for reading the response."""
+    """HTTP/1.1 protocol of uvicorn, with time limits for sending the headers and for reading the response."""
 
     _header_timer: TimerHandle | None = None
     _writing_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
+        """Start the timer for the headers of the first request."""
         super().connection_made(transport)
         self._settings: Settings = self.config.app.state.settings  # type: ignore[union-attr]
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read a part of a request."""
+        """Process received data; stop or start the timer for the headers."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Cancel the timers."""
         self._unwatch()
         self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait for a client that does not read."""
+        """Start the timer for a client that does not read."""
         super().pause_writing()
         self._writing_timer = self.loop.call_later(self._settings.reading_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Write on."""
+        """Cancel the timer for a client that does not read."""
         super().resume_writing()
         if self._writing_timer is not None:
             self._writing_timer.cancel()
@@ -78,21 +78,22 @@ def open_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address.
 
     Raises:
-        UsageError: the host is none of this machine.
+        UsageError: the host is not an address of this machine.
         CharlmError: the port cannot be used.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=MAX_CONNECTIONS)
-    except socket.gaierror as error:
-        raise UsageError(f"--host {host}: {error.strerror}; name an address of this machine") from None
+    except (socket.gaierror, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, socket.gaierror) else "not a valid host name"
+        raise UsageError(f"--host {host}: {reason}; name an address of this machine") from None
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise CharlmError(f"{host}, port {port}: {reason}; choose another --port or --host") from None
 
 
 def load_models(paths: Sequence[Path], device: torch.device) -> dict[str, LanguageModel]:
-    """Load checkpoints, and name each after its run, or after its file if that is not in the folder of a run.
+    """Load checkpoints, each under the name of its run; a file outside a run has its own name without suffix.
 
     Raises:
         CheckpointError: a file is damaged.
@@ -108,11 +109,11 @@ def load_models(paths: Sequence[Path], device: torch.device) -> dict[str, Langua
 
 
 def serve(models: Mapping[str, LanguageModel], settings: Settings, host: str, opened: socket.socket) -> None:
-    """Serve models until a signal ends that.
+    """Serve models until SIGINT or SIGTERM.
 
     Args:
-        models: by the names by which clients call them.
-        settings: limits, and who may use it.
+        models: by model name, the field `model` of a request.
+        settings: API keys, host names and limits.
         host: name or address of the socket, for messages.
         opened: see `open_socket`.
     """

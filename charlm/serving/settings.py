@@ -1,4 +1,4 @@
-"""Limits of a server, and who may use it."""
+"""Settings of a server: API keys, host names and limits."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ MAX_KEY_FILE = 1 << 16  # bytes
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of a server, and who may use it.
+    """Settings of a server: API keys, host names and limits.
 
     Attributes:
-        api_keys: keys of which a client needs one; empty for none.
-        hosts: names by which clients may address the server, in addition to localhost and IP addresses.
+        api_keys: a client needs one of them; if empty, it needs no key.
+        hosts: accepted host names, in lower case, in addition to localhost and IP addresses.
         max_body: bytes of a request.
         max_chars: characters of a prompt, and of a text to score.
         max_tokens: characters to sample for one text.
         max_texts: texts of one request.
-        max_lanes: texts of one model that are computed at the same time.
+        max_lanes: texts of one model in progress.
         max_chars_in_progress: their characters, prompts included.
         max_requests: requests in progress.
         header_seconds: time to receive the first line and the headers of a request.
         body_seconds: time to receive its body.
-        seconds: time to answer it.
-        reading_seconds: time without any progress for a client that does not read its answer.
+        seconds: time to respond to it.
+        reading_seconds: time after which a client that does not read the response is disconnected.
     """
 
     api_keys: tuple[bytes, ...] = ()
@@ -50,7 +50,7 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
 
     Raises:
         InputNotFoundError: the file cannot be read.
-        UsageError: it holds no key, or a line that is none.
+        UsageError: the file has no key, an invalid one, or too many bytes.
     """
     try:
         with path.open("rb") as file:

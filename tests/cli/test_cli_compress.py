@@ -96,7 +96,7 @@ def test_a_missing_model_is_named_by_its_sha256(text, capsys):
         ),
         (["compress", "text.txt", "--model", "mine.py:Mine"], 66, "model mine.py:Mine: there is no file mine.py"),
         (["decompress", "text.txt"], 2, "does not end in .clm; give -o FILE"),
-        (["decompress", "text.txt", "-o", "x"], 65, "is no file of `charlm compress`"),
+        (["decompress", "text.txt", "-o", "x"], 65, "is not a file of `charlm compress`"),
     ],
 )
 def test_errors_are_one_line(text, capsys, line, code, message):

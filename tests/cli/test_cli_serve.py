@@ -112,6 +112,7 @@ def keys(tmp_path):
         ("serve --port x", 2, "--port must be an integer, got 'x'"),
         ("serve nietzsche nietzsche", 2, "two models are named nietzsche"),
         ("serve nietzsche --host no.such.host.invalid", 2, "--host no.such.host.invalid: "),
+        ("serve nietzsche --host a..b", 2, "--host a..b: not a valid host name"),
         ("serve nietzsche --api-key-file no-file", 66, "no-file: cannot be read: No such file or directory"),
         ("serve nietzsche --api-key-file {keys}", 2, "must hold an API key in each line"),
     ],

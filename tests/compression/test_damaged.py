@@ -85,7 +85,7 @@ def test_another_arithmetic_in_the_middle_is_found_by_the_crc(checkpoint, file):
     model = load_model(checkpoint(name="loop"))
     other = with_header(file, fingerprint=fingerprint(model.predictor(1)))
     parts = []
-    with pytest.raises(CharlmError, match="behind byte 0, this machine computes other probabilities"):
+    with pytest.raises(CharlmError, match="after byte 0, this machine computes other probabilities"):
         decompress(io.BytesIO(other), "a file", parts.append, lambda header: model)
     assert parts == []
 
@@ -115,5 +115,5 @@ def test_a_block_of_too_many_characters_or_bytes_is_refused_before_it_is_read():
 
 def test_a_foreign_file_is_refused(small):
     for foreign in (b"", b"PK\x03\x04", b"\x93CLM\n\x1a\n" + bytes(100)):
-        with pytest.raises(DataError, match="is no file of `charlm compress`"):
+        with pytest.raises(DataError, match="is not a file of `charlm compress`"):
             restored(foreign, small)

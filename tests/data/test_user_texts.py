@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -47,6 +48,12 @@ def test_a_text_is_copied_with_size_sha256_source_and_licence():
 def test_without_options_source_is_the_file_and_the_split_standard():
     text = add("my-book", "book.txt")
     assert (text.source, text.licence, text.split) == ("book.txt", "not known", "standard")
+
+
+def test_a_file_whose_name_is_not_utf8_can_be_added():
+    name = os.fsdecode(b"b\xfcch.txt")
+    Path("book.txt").rename(name)
+    assert add("my-book", name).source == "b?ch.txt" and read("my-book") == BOOK
 
 
 def test_the_bytes_of_first_use_stay_those_of_the_name():
@@ -200,7 +207,12 @@ def test_a_folder_that_cannot_be_created_is_an_output_error():
         add("my-book", "book.txt")
 
 
-@pytest.mark.parametrize("record", [b"", b"{", b"[]", b"{}", b"\xff", b'{"source": "x"}', b"null"])
+ENDLESS = b'{"source": "", "licence": "", "split": "standard", "sha256": "", "n_bytes": 1e999}'
+
+
+@pytest.mark.parametrize(
+    "record", [b"", b"{", b"[]", b"{}", b"\xff", b'{"source": "x"}', b"null", ENDLESS, b"[" * 65_000]
+)
 def test_a_damaged_record_is_no_text(record):
     add("my-book", "book.txt")
     (user_folder() / "my-book.json").write_bytes(record)

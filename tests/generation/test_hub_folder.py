@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tomllib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,6 +64,14 @@ def test_the_recipe_is_that_of_the_training_and_config_json_has_the_options(mode
     assert tomllib.loads((tmp_path / "mine" / "train.toml").read_text("utf-8"))["options"]["n_hidden"] == 512
     config = json.loads((tmp_path / "mine" / "config.json").read_text("utf-8"))
     assert (config["model_type"], config["vocab_size"], config["options"]["n_hidden"]) == ("gru", 83, 512)
+
+
+def test_the_name_of_the_text_need_not_be_utf8(model, tmp_path):
+    path = os.fsdecode(b"b\xfcch.txt")
+    corpus, recipe = model.metadata.corpus | {"name": path}, model.metadata.recipe | {"corpus": (path,)}
+    named = LanguageModel(model.model, replace(model.metadata, corpus=corpus, recipe=recipe))
+    save_hub_folder(named, tmp_path / "mine")
+    assert "trained on `b?ch.txt`" in (tmp_path / "mine" / "README.md").read_text("utf-8")
 
 
 def test_an_existing_folder_is_replaced_only_on_request_and_only_if_an_export_wrote_it(model, tmp_path):

@@ -15,7 +15,7 @@ from torch import nn
 from charlm.data.vocab import Vocab
 from charlm.errors import UsageError
 from charlm.generation import LanguageModel, onnx_model
-from charlm.generation.onnx_export import first_state
+from charlm.generation.onnx_export import initial_state
 from charlm.models import CharModel, CountingModel
 from charlm.storage import Metadata, runs
 
@@ -58,7 +58,7 @@ def make(name, n_context=None, is_bytes=False, **recipe):
 def difference(model, n_chars=1000, n_texts=2):
     """Return the largest difference of a logit from the model's over random texts that are read in lockstep."""
     session, n_context = ort.InferenceSession(onnx_model(model)), model.metadata.n_context
-    state, stepper = first_state(session, n_texts), model.stepper(n_texts)
+    state, stepper = initial_state(session, n_texts), model.stepper(n_texts)
     window, largest = [np.full(n_texts, model.vocab.bos_id)] * (n_context or 1), 0.0
     for chars in np.random.default_rng(1).integers(0, len(model.vocab), (n_chars, n_texts)):
         logits, *after = session.run(None, {"chars": chars, **state})

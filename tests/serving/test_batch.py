@@ -163,6 +163,13 @@ def test_a_client_that_does_not_read_is_dropped():
             wait_until(lambda: client.n_lanes == 0)
 
 
+def test_the_characters_of_a_text_to_score_are_bytes_for_a_model_of_bytes():
+    with running({"bytes": small_model(is_bytes=True)}, Settings(max_chars_in_progress=5)) as client:
+        assert client.post("/v1/score", {"text": "abcde"})[0] == 200
+        status, body = client.post("/v1/score", {"text": "\u00e4\u00f6\u00fc"})
+        assert status == 400 and body["error"]["message"].startswith("the request is for 6 characters, at most 5")
+
+
 @pytest.mark.parametrize("limit", [{"max_lanes": 8}, {"max_chars_in_progress": 8 * 300}])
 def test_a_request_beyond_what_is_in_progress_is_refused_and_can_come_later(limit):
     options = {"prompt": "Is", "max_tokens": 298, "n": 5}
