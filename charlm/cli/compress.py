@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from charlm.cli.completion import complete_runs
+from charlm.cli.extras import import_extra
 from charlm.cli.options import FilePath, Name, Number, choose_checkpoint, folder_option
 from charlm.errors import InputNotFoundError, OutputError, UsageError
 from charlm.files import atomic_open, check_replaceable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".clm"
 READ_BYTES = 1 << 16
-INSTALL = "needs constriction and threadpoolctl; pip install 'charlm-torch[compress]'"
 
 
 def _one_model(ctx: click.Context, param: click.Parameter, names: tuple[str, ...]) -> str | None:
@@ -123,20 +123,8 @@ def decompress(file: Path, output: Path | None, model: str | None, force: bool, 
 
 
 def _codec() -> Any:
-    """Return the library.
-
-    Raises:
-        UsageError: the extra is not installed.
-    """
-    try:
-        from charlm import compression
-
-        _ = compression.compress
-    except ModuleNotFoundError as error:
-        if error.name in ("constriction", "threadpoolctl"):
-            raise UsageError(f"this command {INSTALL}") from None
-        raise
-    return compression
+    """Return `charlm.compression`; see `import_extra`."""
+    return import_extra("compression", "compress", "compress", "constriction and threadpoolctl")
 
 
 def _load(name: str | None, folder: Path, n_dynamic: int | None) -> CodingModel:

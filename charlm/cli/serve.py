@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from charlm.cli.completion import complete_runs
+from charlm.cli.extras import import_extra
 from charlm.cli.options import FilePath, Name, Number, choose_checkpoint, device_option, folder_option, own_model_option
-from charlm.errors import UsageError
-
-INSTALL = "needs starlette and uvicorn; pip install 'charlm-torch[serve]'"
 
 
 @click.command(
@@ -49,7 +46,7 @@ def serve(
     device: str,
 ) -> None:
     """See the command's help."""
-    serving = _serving()
+    serving = import_extra("serving", "serve", "serve", "starlette and uvicorn")
     keys = () if api_key_file is None else serving.read_keys(api_key_file)
     settings = serving.Settings(keys, frozenset(name.lower() for name in (host, *allow_host)))
     from charlm.training.setup import choose_device
@@ -58,20 +55,3 @@ def serve(
     paths = [choose_checkpoint(name, folder) for name in names or (None,)]
     with serving.open_socket(host, port) as opened:
         serving.serve(serving.load_models(paths, target), settings, host, opened)
-
-
-def _serving() -> Any:
-    """Return `charlm.serving`.
-
-    Raises:
-        UsageError: the extra is not installed.
-    """
-    try:
-        from charlm import serving
-
-        _ = serving.serve
-    except ModuleNotFoundError as error:
-        if error.name in ("starlette", "uvicorn", "h11", "anyio"):
-            raise UsageError(f"this command {INSTALL}") from None
-        raise
-    return serving
