@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("--corpus", default="nietzsche")
-    parser.add_argument("--device", recipe_optionss=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--seconds", type=float, default=0.3, help="seconds of each turn")
     parser.add_argument("--shapes", default="64x64,512x64")
     parser.add_argument("--sections", default="tests,speed,quick,lesson")

@@ -58,9 +58,9 @@ class CompiledStep:
                 warnings.simplefilter("ignore")  # raised inside torch.compile
                 # A function is compiled at most 8 times in a process, and earlier trainings count.
                 torch.compiler.reset()
-            compiled = partial(torch.compile, dynamic=False, backend=backend)
-            self.cells = {part: compiled(part.cell) for part in model.modules() if isinstance(part, ScratchLayers)}
-            self.model = model if self.cells else compiled(model)
+                compiled = partial(torch.compile, dynamic=False, backend=backend)
+                self.cells = {part: compiled(part.cell) for part in model.modules() if isinstance(part, ScratchLayers)}
+                self.model = model if self.cells else compiled(model)
         self.failed = self.announced = False
         self.graphs: dict[Key, GraphedStep] = {}
         self._key: Key = ()
