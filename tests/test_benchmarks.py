@@ -27,3 +27,9 @@ def test_the_page_of_texts_has_the_numbers_of_other_programs_with_their_protocol
         [cell.strip() for cell in line.split("|")[1:-1]] for line in lines[lines.index(f"| {' | '.join(head)} |") + 2 :]
     ]
     assert table == [[row[key] + f" {row['unit']}" * (key == "number") for key in head] for row in rows]
+
+
+def test_the_benchmark_of_a_gpu_which_runs_elsewhere_at_least_starts():
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "--sections" in done.stdout
