@@ -62,7 +62,7 @@ def inspect(
     from charlm.inspection.gradient_flow import N_PLACES
     from charlm.inspection.inspect_page import inspect_page
     from charlm.inspection.report import N_CHARS, N_EXAMPLES, report
-    from charlm.storage import run_log
+    from charlm.storage import run_log, runs
     from charlm.training.setup import choose_device
 
     trained = TrainedModel.load(choose_checkpoint(run, folder), choose_device(device))
@@ -84,7 +84,7 @@ def inspect(
             say(f"{name.replace('_', ' ')} left out: {section['omitted']}")
     if html is not None:
         summary = f"{repr(trained.model).strip('<>').removeprefix('LanguageModel ')}; read here: {where}"
-        atomic_write(html, inspect_page(run or trained.path.stem, summary, sections).encode())
+        atomic_write(html, inspect_page(run or runs.model_name(trained.path), summary, sections).encode())
         say(f"page: {html}")
     rows = sections["units"].get("properties", [])
     if rows:

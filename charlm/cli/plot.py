@@ -45,7 +45,7 @@ def plot(run: tuple[str, ...], output: Path | None, over: str | None, embedding:
         from charlm.generation.language_model import LanguageModel
 
         checkpoint = choose_checkpoint(run[0] if run else None, folder)
-        plot_embedding(LanguageModel.load(checkpoint), run[0] if run else checkpoint.parent.name, output)
+        plot_embedding(LanguageModel.load(checkpoint), run[0] if run else runs.model_name(checkpoint), output)
     else:
         folders = [runs.find_run(name, folder) for name in run] or runs.all_runs(folder)
         over = over or "chars"

@@ -26,10 +26,10 @@ from charlm.generation.language_model import LanguageModel
 from charlm.options.arguments import checked_path
 from charlm.recipe import Recipe
 from charlm.recipes import to_toml
-from charlm.storage.runs import HUB
+from charlm.storage.runs import HUB, HUB_CONFIG
 
-CONFIG, CARD, RECIPE = "config.json", "README.md", "train.toml"
-FILES = {HUB, CONFIG, CARD, RECIPE}
+CARD, RECIPE = "README.md", "train.toml"
+FILES = {HUB, HUB_CONFIG, CARD, RECIPE}
 PARTS = {"train": "training", "valid": "validation", "test": "test"}
 
 
@@ -53,7 +53,7 @@ def save_hub_folder(
     with _atomic_folder(folder) as new:
         model.save(new / HUB, dtype)
         texts = {
-            CONFIG: json.dumps(_config(model), indent=2, ensure_ascii=False) + "\n",
+            HUB_CONFIG: json.dumps(_config(model), indent=2, ensure_ascii=False) + "\n",
             RECIPE: to_toml(_recipe(model)),
             CARD: model_card(model, folder.name),
         }

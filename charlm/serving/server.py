@@ -93,19 +93,19 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def load_models(paths: Sequence[Path], device: torch.device) -> dict[str, LanguageModel]:
-    """Load checkpoints, each under the name of its run; a file outside a run has its own name without suffix.
+    """Load checkpoints, each under its name, see `runs.model_name`.
 
     Raises:
         CheckpointError: a file is damaged.
         UsageError: two have the same name.
     """
-    models: dict[str, LanguageModel] = {}
+    by_name: dict[str, Path] = {}
     for path in paths:
-        name = path.resolve().parent.name if path.name in (runs.BEST, runs.LAST) else path.stem
-        if name in models:
-            raise UsageError(f"two models are named {name}; copy one of them to another name, see `charlm export`")
-        models[name] = LanguageModel.load(path, device)
-    return models
+        name = runs.model_name(path)
+        if name in by_name:
+            raise UsageError(f"two models are named {name}, {by_name[name]} and {path}; rename one of them")
+        by_name[name] = path
+    return {name: LanguageModel.load(path, device) for name, path in by_name.items()}
 
 
 def serve(models: Mapping[str, LanguageModel], settings: Settings, host: str, opened: socket.socket) -> None:

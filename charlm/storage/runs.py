@@ -14,7 +14,7 @@ from charlm.storage.run_log import METRICS, result_of
 
 FOLDER = Path("checkpoints")
 RECIPE, BEST, LAST = "recipe.toml", "best.safetensors", "last.safetensors"
-HUB = "model.safetensors"  # in a folder for model hubs
+HUB, HUB_CONFIG = "model.safetensors", "config.json"  # in a folder for model hubs
 START = "start.safetensors"  # the model that a training began with, while its counts are needed
 MAX_NAME_BYTES = 255  # of a file system
 _UNSAVED = re.compile(  # files that a training writes before its first save
@@ -177,6 +177,13 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
     known = [run.name for run in all_runs(folder)] + ["nietzsche"]
     what = f"no run or checkpoint {shown(name)}{did_you_mean(name, known)}" if name else f"no run in {folder}"
     raise InputNotFoundError(f"{what}; see `charlm compare`")
+
+
+def model_name(checkpoint: Path) -> str:
+    """Return the name of a model: of its run or folder for model hubs, else of its file, without suffix."""
+    path = Path(os.path.abspath(checkpoint))
+    in_folder = path.name in (BEST, LAST) or (path.name == HUB and _is_file(path.with_name(HUB_CONFIG)))
+    return path.parent.name if in_folder else path.stem
 
 
 def _checkpoint(run: Path) -> Path | None:

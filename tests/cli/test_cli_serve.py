@@ -130,12 +130,29 @@ def test_without_its_packages_the_command_names_them():
     assert (done.returncode, done.stderr) == (2, expected)
 
 
-def test_models_are_named_after_their_runs(tmp_path):
+def test_models_are_named_after_their_runs_folders_for_hubs_or_files(tmp_path, exit_code):
+    paths = []
     for name in ("one", "two"):
-        folder = tmp_path / "checkpoints" / name
-        folder.mkdir(parents=True)
-        (folder / "best.safetensors").write_bytes(runs.packaged_model().read_bytes())
-    copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(runs.packaged_model().read_bytes())
-    with serving("one", tmp_path / "checkpoints" / "two", copy, "--checkpoints", tmp_path / "checkpoints") as (_, port):
-        assert [get(port, f"/v1/models/{name}") for name in ("one", "two", "copy", "three")] == [200, 200, 200, 404]
+        run = tmp_path / "checkpoints" / name
+        run.mkdir(parents=True)
+        (run / "best.safetensors").write_bytes(runs.packaged_model().read_bytes())
+        paths.append(tmp_path / f"hub-{name}")
+        assert exit_code(f"export nietzsche {paths[-1]} --hub") == 0
+    paths.append(tmp_path / "model.safetensors")
+    paths[-1].write_bytes(runs.packaged_model().read_bytes())
+    runs_of = (tmp_path / "checkpoints" / "two", *paths, "--checkpoints", tmp_path / "checkpoints")
+    with serving("one", *runs_of) as (_, port):
+        names = ("one", "two", "hub-one", "hub-two", "model", "three")
+        assert [get(port, f"/v1/models/{name}") for name in names] == [200] * 5 + [404]
+
+
+def test_two_models_of_one_name_are_one_line_that_names_both(tmp_path, exit_code, capsys):
+    paths = [tmp_path / parent / "mine" for parent in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        assert exit_code(f"export nietzsche {path} --hub") == 0
+    capsys.readouterr()
+    assert exit_code(f"serve {paths[0]} {paths[1]} --port 0") == 2
+    files = [path / "model.safetensors" for path in paths]
+    line = f"charlm: two models are named mine, {files[0]} and {files[1]}; rename one of them\n"
+    assert capsys.readouterr().err == line
