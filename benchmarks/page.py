@@ -30,12 +30,7 @@ from charlm.storage.checkpoint import Metadata
 
 ARCHITECTURES = ("char3", "loop", "concat", "rnn", "gru", "lstm", "rnn-scratch", "gru-scratch", "lstm-scratch")
 PROMPT, N_TEXTS, N_CHARS = "supposing", 100, 200
-LOGITS = """(text) => {
-  restart();
-  const rows = [Array.from(model.logits())];
-  for (const id of encode(text)) { model.read(id); rows.push(Array.from(model.logits())); }
-  return rows;
-}"""
+LOGITS = (Path(__file__).parents[1] / "tests/inspection/logits.js").read_text("utf-8")
 TEXTS = """([prompt, nTexts, n]) => Array.from({ length: nTexts }, (_, seed) => {
   restart();
   const ids = encode(prompt), options = { temperature: 0.8, topP: 1 };

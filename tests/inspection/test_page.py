@@ -1,5 +1,7 @@
 """The page of `charlm export RUN page.html`: it computes what Python computes, and makes no request."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -26,12 +28,7 @@ OPTIONS = {
     "lstm-scratch": {"tied": True},
     "awd-lstm": {},
 }
-LOGITS = """(text) => {
-  restart();
-  const rows = [Array.from(model.logits())];
-  for (const id of encode(text)) { model.read(id); rows.push(Array.from(model.logits())); }
-  return rows;
-}"""
+LOGITS = (Path(__file__).parent / "logits.js").read_text("utf-8")
 
 
 def make(name, options=None, is_bytes=False, n_context=None):
