@@ -181,12 +181,14 @@ def ladder_lines(recipe_options: dict[str, Any], folder: Path) -> Iterator[str]:
 
 
 def gpu_test_lines() -> Iterator[str]:
-    """Yield a line about the tests that need a GPU."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/gpu"]
+    """Yield a line about the tests that need a GPU: how many passed, failed, or were skipped, and why."""
+    command = [sys.executable, "-m", "pytest", "-rfEs", "-n", "0", "-p", "no:cacheprovider", "tests/gpu"]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    yield "\n".join(["\n`pytest tests/gpu`: " + ("passed" if done.returncode == 0 else "failed"), *failed])
+    lines = done.stdout.splitlines() or [f"exit code {done.returncode}"]
+    reasons = sorted({line.split(": ", 1)[-1] for line in lines if line.startswith("SKIPPED")})
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    yield "\n".join(["\n`pytest tests/gpu`: " + "; ".join([lines[-1], *reasons]), *failed])
 
 
 def main() -> None:

@@ -29,7 +29,10 @@ def test_the_page_of_texts_has_the_numbers_of_other_programs_with_their_protocol
     assert table == [[row[key] + f" {row['unit']}" * (key == "number") for key in head] for row in rows]
 
 
-def test_the_benchmark_of_a_gpu_which_runs_elsewhere_at_least_starts():
-    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--sections" in done.stdout
+def test_the_benchmark_of_a_gpu_says_that_its_tests_were_skipped_and_why(tmp_path, nietzsche):
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), str(tmp_path / "results.md"), "--device", "cpu"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "CHARLM_CORPORA": str(nietzsche.parent)}
+    command += ["--sections", "tests"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("`pytest tests/gpu`: ")]
+    assert " skipped in " in line and "passed" not in line and line.endswith("; there is no CUDA device")
