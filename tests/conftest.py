@@ -105,7 +105,7 @@ def trained(tmp_path_factory, request):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def exit_code():
     """Return a function that runs a command line and returns its exit code."""
     return run_line

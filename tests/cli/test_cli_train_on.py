@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_line
 
 import charlm
 from charlm.data.generated_texts import human_numbers
@@ -35,7 +34,7 @@ class MyRNN(CharModel):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, exit_code):
     """Return a folder with a text, a model's file, and the runs."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +43,7 @@ def trained(tmp_path_factory):
         Path("mine.py").write_text(SOURCE)
         known = set(MODELS)
         for name, options in RUNS.items():
-            assert run_line(f"{TRAIN} {options} --name {name}") == 0
+            assert exit_code(f"{TRAIN} {options} --name {name}") == 0
     yield folder
     for name in MODELS.keys() - known:  # other tests list the models of the package
         del MODELS[name]

@@ -14,12 +14,15 @@ import pytest
 
 from charlm.data.corpus import make_corpus
 from charlm.errors import CharlmError, OutputError, UsageError
+from charlm.evaluation.metrics import EvalResult
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest, tune
 from charlm.experiments.bench.entry import entries
 from charlm.experiments.bench.search import N_SPREAD, Search, Trial, has_optuna
 from charlm.experiments.bench.space import Dimension, dimensions_of, with_values
-from charlm.experiments.bench.tuning import TRIALS, read_trials
+from charlm.experiments.bench.tuning import TRIALS, Watch, read_trials
 from charlm.recipe import Recipe
+from charlm.training.callbacks import Validate
+from charlm.training.loop import fit
 
 TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 40).encode()
 QUICK = {"epochs": 1, "batch_size": 4, "bptt": 16, "device": "cpu"}
@@ -116,6 +119,15 @@ def test_a_trial_far_above_the_median_is_ended():
         pruner.report(100, nats)
         ends.append(pruner.should_end)
     assert ends == [False, True]
+
+
+def test_a_trial_that_is_ended_within_an_epoch_has_one_loss_at_a_number_of_characters(make_run):
+    pytest.importorskip("optuna")
+    earlier = [Trial({"learning_rate": 0.01 * k}, 1.0, False, [(24, 1.0), (48, 1.0)]) for k in (1, 2, 3)]
+    _, pruner = Search([RATES], {}, 0, True).propose(earlier)
+    watch = Watch(pruner)
+    fit(make_run(n_epochs=1), [Validate(lambda: EvalResult(50.0, 10), every=3), watch])
+    assert watch.is_pruned and pruner.reports == [(24, 5.0)]
 
 
 @pytest.mark.parametrize("by_optuna", METHODS)

@@ -148,6 +148,9 @@ def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[st
 class Watch(Callback):
     """Report the validation losses of a trial, and end it early. Place it after `Validate`.
 
+    A training that stops within an epoch, right after a validation, is validated once more after the same step. That
+    loss is not reported: a trial has one loss at a number of characters.
+
     Args:
         pruner: decides.
 
@@ -160,7 +163,8 @@ class Watch(Callback):
 
     def on_batch_end(self, state: TrainState) -> None:
         """Report a new loss, and stop if it is too high."""
-        if "valid_nats" in state.logs:
+        reports = self.pruner.reports
+        if "valid_nats" in state.logs and not (reports and reports[-1][0] == state.n_chars):
             self.pruner.report(state.n_chars, state.logs["valid_nats"])
             if NO_PRUNING <= state.progress < 1 and not state.ended and self.pruner.should_end:
                 self.is_pruned = state.stop = True
