@@ -1,14 +1,23 @@
-"""The page of record: every architecture, tuned once, on several texts; counting and compressors beside.
+"""The page of record, docs/results.md: every architecture with three seeds on four texts, tuned once.
 
-    python benchmarks/results.py run FOLDER                     # trains; goes on where it was
-    python benchmarks/results.py page docs/results              # docs/results.md from docs/results/*.json
-    python benchmarks/results.py run FOLDER --parameters 100000 --epochs 2 --trial-epochs 1     # a smaller budget
+    python benchmarks/results.py run FOLDER --text-chars 600000 --minutes 10    # trains what is missing in FOLDER
+    python benchmarks/results.py merge docs/results/nietzsche.json FOLDER/nietzsche     # and so for each folder there
+    python benchmarks/results.py page docs/results      # docs/results.md and its figures, from docs/results/*.json
 
-`run` tunes on the validation part of the first text and takes the chosen values on the others, on which nothing is
-tuned. Each text has a folder with its results.json, which grows with each row. With --minutes, five architectures are
-trained for that time on the first text as well. `rnn-scratch`, `gru-scratch` and `lstm-scratch` are left out: they
-equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py). `page` writes the tables and the figures of all
-results.json files of a folder, by their names; it trains nothing.
+`run` tunes on the validation part of the first text. The other texts take the chosen values, and so do the five
+architectures that `--minutes` trains for a time on the first text. Each text has a folder in FOLDER, whose results.json
+grows with each training. No architecture or default was chosen on the other texts; `fortunes` and `miscfiles` are not
+among them, because defaults for small texts were chosen on parts of them (docs/texts.md). `rnn-scratch`, `gru-scratch`
+and `lstm-scratch` are left out: they equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py).
+
+Two cores: each process takes half of the models, and `merge` makes one file of two.
+
+    python benchmarks/results.py run A --text-chars 600000 --models gru lstm mogrifier transformer min-lstm word-ngram &
+    python benchmarks/results.py run B --text-chars 600000 --models rnn lstm-ngram awd-lstm min-gru mamba2 &
+    python benchmarks/results.py merge docs/results/nietzsche.json A/nietzsche B/nietzsche
+
+Without the folders of an earlier run, `--have docs/results` takes its rows and chosen values from the merged files,
+NAME.json for the text NAME, and trains the others.
 """
 
 from __future__ import annotations
@@ -17,76 +26,127 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from charlm import models
-from charlm.errors import CharlmError
-from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest
-from charlm.experiments.bench.entry import folder_name
+from charlm.data.encoding import decode
+from charlm.data.named_texts import open_texts
+from charlm.errors import CharlmError, InputNotFoundError
+from charlm.experiments.bench import Contest, Results, Tuning, is_ngram, parse_space, run_contest
+from charlm.experiments.bench.entry import BASELINE, folder_name
 from charlm.experiments.bench.figures import curves_of, plot_curves, plot_scatter
+from charlm.experiments.bench.merging import merge
 from charlm.experiments.bench.tables import caption, entry_table, markdown_table, pair_caption, pair_table
+from charlm.files import atomic_write
 from charlm.messages import say
 
-TEXTS = ["nietzsche", "python-docs", "bible-kjv", "fortunes"]
-SPACE = "learning_rate=1e-3..3e-2,dropout=0..0.5,head_dropout=0..0.5,weight_dropout=0..0.5"
-NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and name != "ngram"]
-N_PARAMETERS, N_CHARS, N_TRIALS, TRIAL_SECONDS, MINUTES = 1_000_000, 2_000_000, 8, 60, 10
+TEXTS = ["nietzsche", "python-docs", "bible-kjv", "dict-gcide"]
+SPACE = "learning_rate=1e-3..3e-2,dropout=0..0.3,head_dropout=0..0.3,weight_dropout=0..0.5"
+NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and name != BASELINE]
+N_PARAMETERS, N_CHARS, N_SEEDS, N_TRIALS, MINUTES = 1_000_000, 2_000_000, 3, 8, 10
 TEN_MINUTES = ["gru", "lstm", "awd-lstm", "transformer", "lstm-ngram"]
+FILES = [*TEXTS, f"{MINUTES}-minutes"]  # of the page, in its order
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train what is missing."""
+    """Tune and train what is missing."""
+    if options.have is not None and not options.have.is_dir():
+        raise InputNotFoundError(f"--have {options.have}: no such folder; name that of the merged files")
     torch.set_num_threads(options.threads)
-    seconds = options.trial_seconds / 60 if options.trial_epochs is None else None
-    tuning = Tuning(parse_space(SPACE), options.trials, seconds, options.trial_epochs)
-    budget = {"epochs": options.epochs} if options.epochs else {}
-    n_chars = None if options.epochs else options.chars
-    size = options.parameters
-    chosen: dict[str, dict[str, float]] = {}
+    tuning = Tuning(parse_space(SPACE), options.trials, epochs=options.trial_epochs)
     names = options.models or NAMES
-    for text in options.texts:
-        changes = {"corpus": [text], "device": "cpu", **budget}
-        contest = Contest(names, changes, options.seeds, size, n_chars, None if chosen else tuning, chosen, True)
-        chosen = run_contest(contest, options.folder / folder_name(Path(text).stem), say).chosen
-    if options.minutes:
-        changes = {"corpus": [options.texts[0]], "device": "cpu", "minutes": options.minutes}
-        own = {name: chosen[name] for name in TEN_MINUTES}
-        contest = Contest(TEN_MINUTES, changes, options.seeds, size, None, None, own, True)
-        run_contest(contest, options.folder / f"{options.minutes:g}-minutes", say)
+    first, *others = options.texts
+    chosen = contest(options, text_name(first), names, first, tuning=tuning).chosen
+    for text in others:
+        contest(options, text_name(text), names, first_chars(text, options.text_chars, options.folder), chosen)
+    five = [name for name in TEN_MINUTES if name in names]
+    if options.minutes and five:
+        contest(options, f"{options.minutes:g}-minutes", five, first, chosen, minutes=options.minutes)
+
+
+def contest(
+    options: argparse.Namespace,
+    name: str,
+    names: Sequence[str],
+    corpus: str,
+    chosen: Mapping[str, Mapping[str, float]] | None = None,
+    tuning: Tuning | None = None,
+    minutes: float | None = None,
+) -> Results:
+    """Run one benchmark of the page, in the folder of its name, for a number of characters or for `minutes`."""
+    say(f"folder {options.folder / name}")
+    have = None if options.have is None else options.have / f"{name}.json"
+    return run_contest(
+        Contest(
+            names,
+            {"corpus": [corpus], "device": "cpu"} | ({} if minutes is None else {"minutes": minutes}),
+            options.seeds,
+            options.parameters,
+            options.chars if minutes is None else None,
+            tuning,
+            chosen or {},
+            have if have is not None and have.is_file() else None,
+            is_part=True,
+            all_compressors=True,
+        ),
+        options.folder / name,
+        say,
+    )
+
+
+def text_name(text: str) -> str:
+    """Return the name of a text's folder and file."""
+    return folder_name(Path(text).stem)
+
+
+def first_chars(text: str, n_chars: int | None, folder: Path) -> str:
+    """Return a text, or where it is longer than `n_chars` a file in the folder with its first characters."""
+    whole = "" if n_chars is None else "".join(decode(open_texts([text]), text))
+    if n_chars is None or len(whole) <= n_chars:
+        return text
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{text_name(text)}, first {n_chars:,} characters"
+    atomic_write(path, whole[:n_chars].encode())
+    return str(path)
 
 
 def page(folder: Path) -> None:
-    """Write the page beside a folder of results.json files, which are named by their texts."""
+    """Write the page beside a folder of results.json files, which are named by their texts; train nothing."""
+    paths = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    absent = [name for name in FILES if name not in paths]
     blocks = [
         "# Results",
         "Made by `python benchmarks/results.py page docs/results` from the files in [results/](results), which "
-        "`python benchmarks/results.py run` fills. Protocol: [protocol.md](protocol.md). MB: peak memory of the "
-        "process, PyTorch included. No difference: the 95 % interval of the architectures contains 0.",
-        absent(folder),
+        "`python benchmarks/results.py run` and `merge` fill. Protocol: [protocol.md](protocol.md). Hyper-parameters "
+        f"are tuned on the validation part of {TEXTS[0]}; nothing is tuned on the other texts. train/s, sample/s: "
+        "characters per second in training and in sampling. MB: peak memory of the process, PyTorch included. No "
+        "difference: the 95 % interval of the architectures contains 0.",
+        f"**Missing**: {', '.join(absent)}." if absent else "",
     ]
-    for path in sorted(folder.glob("*.json"), key=lambda path: (path.stem != "nietzsche", path.stem)):
-        results = Results.load(path)
+    for name in sorted(paths, key=lambda name: FILES.index(name) if name in FILES else len(FILES)):
+        results = Results.load(paths[name])
         blocks += [
-            f"## {path.stem}",
+            f"## {name}",
             caption(results),
-            smaller(results),
-            missing(results),
+            smaller_budget(results),
+            missing_trainings(results, TEN_MINUTES if name.endswith("-minutes") else NAMES),
             markdown_table(*entry_table(results)),
             cost(results),
         ]
         if results.pairs:
             blocks += [pair_caption(results), markdown_table(*pair_table(results))]
-        for name, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
-            if name != "curves" or curves_of(results):
-                plot(results, [folder / f"{path.stem}-{name}.svg"])
-                blocks.append(f"![{name} of {path.stem}]({folder.name}/{path.stem}-{name}.svg)")
+        for figure, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
+            if figure != "curves" or curves_of(results):
+                plot(results, [folder / f"{name}-{figure}.svg"])
+                blocks.append(f"![{figure} of {name}]({folder.name}/{name}-{figure}.svg)")
     blocks += [
         "## Numbers of other programs",
-        "Of other programs, each by the protocol that is named. They compare with no row of another protocol, and so "
-        "not with the tables above.",
+        "Each by the protocol that is named. They compare with no row of another protocol, and so not with the tables "
+        "above.",
         published(),
     ]
     text = "\n\n".join(block.strip() for block in blocks if block) + "\n"
@@ -103,66 +163,74 @@ def published(path: Path = PUBLISHED) -> str:
 
 
 def cost(results: Results) -> str:
-    """Return the seconds that trainings and trials took."""
-    rows = [row for row in results.rows if "seconds" in row]
-    hours = sum(row["seconds"] for row in rows) / 3600
-    trials = sum(row["seconds"] or 0.0 for row in results.trials) / 3600
-    tuning = f", {len(results.trials)} trials {trials:.1f} hours" if trials else ""
-    return f"{len(rows)} trainings took {hours:.1f} hours{tuning}, each on the threads named above."
+    """Return the time that trainings and trials took."""
+    trainings = [row["seconds"] for row in results.rows if "seconds" in row]
+    trials = [trial["seconds"] for trial in results.trials if trial["seconds"] is not None]
+    tuning = f", {len(trials)} trials {sum(trials) / 3600:.1f} hours" if trials else ""
+    return f"{len(trainings)} trainings took {sum(trainings) / 3600:.1f} hours{tuning}."
 
 
-def absent(folder: Path) -> str:
-    """Return which parts of the page of record are not there."""
-    wanted = {folder_name(text) for text in TEXTS} | {f"{MINUTES}-minutes"}
-    left = sorted(wanted - {path.stem for path in folder.glob("*.json")})
-    return f"**Missing**: {', '.join(left)}." if left else ""
+def smaller_budget(results: Results) -> str:
+    """Return a note if the models or their trainings are smaller than those of the page of record."""
+    trained = [row["n_chars"] for row in results.rows if "n_chars" in row and not is_ngram(row["model"])]
+    is_timed = any("minutes" in recipe for recipe in results.entries.values())
+    found = []
+    if results.n_parameters is not None and results.n_parameters < N_PARAMETERS:
+        found.append(f"{results.n_parameters:,} parameters instead of {N_PARAMETERS:,}")
+    if trained and not is_timed and max(trained) < 0.75 * N_CHARS:  # they are rounded to whole epochs
+        found.append(f"{max(trained):,} characters instead of {N_CHARS:,}")
+    return f"**A smaller budget** than that of the page of record: {', '.join(found)}." if found else ""
 
 
-def smaller(results: Results) -> str:
-    """Return a note if the models are smaller than those of the page of record."""
-    if results.n_parameters is None or results.n_parameters >= N_PARAMETERS:
-        return ""
-    return (
-        f"**A smaller budget** than that of the command ({N_PARAMETERS:,} parameters, {N_CHARS / 1e6:g}M characters, "
-        f"{N_TRIALS} trials of {TRIAL_SECONDS} s). The networks are far from converged, so the order is that of quick "
-        "learners, and counting is hard to beat. At the same number of characters, char3, loop and concat take four "
-        "times as many steps as the others (batches of 512 characters, not 2,048)."
-    )
+def missing_trainings(results: Results, names: Sequence[str]) -> str:
+    """Return which trainings are not there, by seed; of models that count, one is enough.
 
-
-def missing(results: Results) -> str:
-    """Return which trainings are not there."""
-    wanted = {(name, seed) for name in results.entries for seed in range(results.n_seeds)}
-    counting = {name for name in results.entries if not models.find(results.entries[name]["model"]).uses_gradients}
-    wanted -= {(name, seed) for name, seed in wanted if name in counting and seed}
-    there = {(row["entry"], row["seed"]) for row in results.rows if "seed" in row}
-    left = sorted(wanted - there)
-    if not left:
-        return ""
-    return "**Missing rows** (entry and seed): " + ", ".join(f"{name} {seed}" for name, seed in left) + "."
+    Args:
+        results: of a text.
+        names: entries that are wanted; those of the results are wanted, too.
+    """
+    wanted = dict(zip(names, names, strict=True)) | {name: r["model"] for name, r in results.entries.items()}
+    there = {(row["entry"], row.get("seed")) for row in results.rows}
+    found = []
+    for i in range(results.n_seeds):
+        seed = results.first_seed + i
+        left = [name for name, model in wanted.items() if (name, seed) not in there and not (i and is_ngram(model))]
+        if left:
+            found.append(f"seed {seed} of {', '.join(left)}")
+    return f"**Missing trainings**: {'; '.join(found)}." if found else ""
 
 
 def main() -> None:
-    """Run one of the two commands."""
+    """Run one of the three commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    runs = commands.add_parser("run")
+    runs = commands.add_parser("run", help="tune and train what is missing")
     runs.add_argument("folder", type=Path)
-    runs.add_argument("--texts", nargs="+", default=TEXTS)
-    runs.add_argument("--models", nargs="+")
+    runs.add_argument("--texts", nargs="+", default=TEXTS, help="the first one is tuned on")
+    runs.add_argument("--text-chars", type=int, help="read the first characters of the texts after the first one")
+    runs.add_argument("--models", nargs="+", help="instead of all architectures")
+    runs.add_argument("--have", type=Path, help="folder of merged files, whose trainings are not repeated")
     runs.add_argument("--parameters", type=int, default=N_PARAMETERS)
-    runs.add_argument("--chars", type=int, default=N_CHARS)
-    runs.add_argument("--epochs", type=int, help="epochs of a training instead of --chars")
-    runs.add_argument("--seeds", type=int, default=3)
+    runs.add_argument("--chars", type=int, default=N_CHARS, help="of a training, rounded to whole epochs")
+    runs.add_argument("--seeds", type=int, default=N_SEEDS)
     runs.add_argument("--trials", type=int, default=N_TRIALS)
-    runs.add_argument("--trial-seconds", type=float, default=TRIAL_SECONDS)
-    runs.add_argument("--trial-epochs", type=int, help="epochs of a trial instead of --trial-seconds")
-    runs.add_argument("--minutes", type=float, help="train five architectures for this time as well, 10 for the page")
+    runs.add_argument("--trial-epochs", type=int, default=1)
+    runs.add_argument("--minutes", type=float, help=f"train five architectures for a time, too; {MINUTES} for the page")
     runs.add_argument("--threads", type=int, default=1)
-    commands.add_parser("page").add_argument("folder", type=Path)
+    merges = commands.add_parser("merge", help="one results.json of several with other models or seeds")
+    merges.add_argument("out", type=Path)
+    merges.add_argument("parts", type=Path, nargs="+", help="results.json files, or their folders")
+    commands.add_parser("page", help="write the page and its figures").add_argument("folder", type=Path)
     options = parser.parse_args()
     try:
-        run(options) if options.command == "run" else page(options.folder)
+        if options.command == "run":
+            run(options)
+        elif options.command == "merge":
+            merged = merge({str(path): Results.load(path) for path in options.parts}, [BASELINE, *NAMES])
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(options.out, merged.to_json().encode())
+        else:
+            page(options.folder)
     except CharlmError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

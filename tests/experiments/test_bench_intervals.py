@@ -100,11 +100,15 @@ def test_counting_needs_no_seeds():
     assert [pair["architectures"] is None for pair in compare_pairs([*counted, *networks], N)] == [False] * 3
 
 
-def test_of_many_entries_those_with_the_best_and_the_next_better_one_are_shown():
-    text = RANDOM.gamma(2.0, 1.0, N)
-    pairs = compare_pairs([row(name, 0, text + i) for i, name in enumerate("abcdefg")], N)
-    assert len(pairs) == 21
-    assert {(p["first"] + p["second"]) for p in shown_pairs(pairs)} == {*"ab ac ad ae af ag bc cd de ef fg".split()}
+def test_of_many_entries_neighbours_and_pairs_without_a_difference_are_shown():
+    random = np.random.default_rng(1)
+    text = random.gamma(2.0, 1.0, N)
+    shifts = {"a": 0, "b": 1, "c": 2, "d": 2, "e": 2, "f": 3}
+    pairs = compare_pairs([row(name, 0, text + s + random.normal(0, 0.1, N)) for name, s in shifts.items()], N)
+    shown = [pair["first"] + pair["second"] for pair in shown_pairs(pairs)]
+    assert len(pairs) == 15 and len(shown) == 6
+    assert ("ab" in shown, "ac" in shown) == (True, False)
+    assert {"cd", "ce", "de"} < {"".join(sorted(pair)) for pair in shown}
 
 
 def test_bits_per_character_are_those_of_the_protocol_and_are_kept(tmp_path):

@@ -63,14 +63,14 @@ def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(re
     script = Path(__file__).parents[2] / "benchmarks" / "results.py"
     subprocess.run([sys.executable, str(script), "page", str(tmp_path / "results")], check=True)
     page = (tmp_path / "results.md").read_text("utf-8")
-    assert "## cats" in page and "**Missing rows** (entry and seed): gru 1." in page
+    assert "## cats" in page and "; seed 1 of char3, " in page
     assert "| rnn:n_layers=2 |" in page and "95 % intervals" in page
     for link in re.findall(r"\]\((results/[^)]*)\)", page):
         assert (tmp_path / link).read_text("utf-8").startswith("<?xml")
 
 
 def test_the_caption_names_text_split_budget_seeds_tuning_and_machine(results):
-    for part in ("cats_&_dogs.txt, standard", "0.00M characters, 2 epochs", "over 2 seeds", "1,500 parameters"):
+    for part in ("cats_&_dogs.txt, standard", "3,328 characters, 2 epochs", "over 2 seeds", "1,500 parameters"):
         assert part in caption(results)
     assert "2 trials on the validation part: learning_rate 0.001 to 0.1" in caption(results)
     assert results.machine in caption(results)

@@ -17,6 +17,7 @@ from charlm.errors import UsageError
 from charlm.experiments import compressors
 from charlm.experiments.baselines import baselines
 from charlm.experiments.bench import entry as e
+from charlm.experiments.bench.merging import check_same, merge
 from charlm.experiments.bench.results import Results
 from charlm.experiments.bench.rows import compared_part, run_benchmark
 from charlm.experiments.bench.space import check_space, with_values
@@ -40,7 +41,10 @@ class Contest:
         n_parameters: number of parameters to match; None keeps the sizes.
         n_chars: characters of a training, rounded to whole epochs; None keeps the budgets of the recipes.
         tuning: None for none.
-        chosen: values of hyper-parameters by entry, of an earlier tuning.
+        chosen: values of hyper-parameters by entry, of an earlier tuning; an entry that has some is not tuned.
+        have: results.json of the same benchmark, of another machine or folder; its entries are not tuned again, its
+            rows are not trained again, and both are part of the results.
+        is_part: other models of the benchmark are in other folders; a tuned hyper-parameter may be of none of `names`.
         all_compressors: beside xz, PPMd and zpaq where they are installed.
         sample_seconds: see `run_benchmark`.
     """
@@ -52,34 +56,32 @@ class Contest:
     n_chars: int | None = None
     tuning: Tuning | None = None
     chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    have: Path | None = None
+    is_part: bool = False
     all_compressors: bool = False
     sample_seconds: float = 1.0
 
 
-def run_contest(
-    contest: Contest,
-    folder: Path,
-    announce: Callable[[str], None],
-    keep: Callable[[Results], None] = lambda results: None,
-) -> Results:
+def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None]) -> Results:
     """Run a benchmark, or the rest of it.
 
     Args:
         contest: options.
         folder: of the benchmark.
         announce: called with a message before each training, and for each recipe whose own text is not used.
-        keep: called with the results so far after each row.
 
     Raises:
         UsageError: invalid options; they are checked before the text is read.
+        DataError: `have` is of another benchmark.
         OutputError: the folder has runs or trials of another benchmark, or another process works there.
         KeyboardInterrupt: the user interrupted it; what is finished is kept.
     """
     changes = e.shared_keys(contest.names, dict(contest.changes), announce)
+    parts = {} if contest.have is None else {str(contest.have): Results.load(contest.have)}
     choices = Recipe().replace(**changes)
     choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
     early = e.entries(contest.names, changes, None, 100)
-    if contest.tuning is not None:
+    if contest.tuning is not None and not contest.is_part:
         check_space(contest.tuning.space, list(early.values()))
     common, corpus = read_recipe_text(choices)
     if not corpus.has_held_out:
@@ -90,11 +92,15 @@ def run_contest(
     entries = e.entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
-        results = _begin(contest, entries, common, corpus)
+        parts[str(folder)] = results = _begin(contest, entries, common, corpus)
+        check_same(parts)  # before the tuning, which takes long
+        chosen = dict(contest.chosen)
+        for part in parts.values():
+            chosen |= part.chosen
         for name, recipe in entries.items():
-            values = dict(contest.chosen.get(name, {}))
-            if contest.tuning is not None:
-                values |= tune(name, recipe, contest.tuning, corpus, folder, contest.n_parameters, announce)
+            values = dict(chosen.get(name, {}))
+            if contest.tuning is not None and not values:
+                values = tune(name, recipe, contest.tuning, corpus, folder, contest.n_parameters, announce)
             if values:
                 announce(f"{name}: {shown_values(values)}")
                 results.chosen[name] = values
@@ -102,12 +108,13 @@ def run_contest(
             entries[name] = recipe
             results.entries[name] = recipe.to_dict()
         keys = ("entry", "trial", "values", "valid_nats", "is_pruned", "seconds")
-        results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder)]
+        results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder) if row["entry"] in entries]
+        results = merge(parts, list(entries))
         results.save(folder)
-        for row in run_benchmark(entries, contest.n_seeds, corpus, folder, announce, contest.sample_seconds):
+        there = {(row["entry"], row["seed"]) for row in results.rows if "seed" in row}
+        for row in run_benchmark(entries, contest.n_seeds, corpus, folder, announce, contest.sample_seconds, there):
             results.rows.append(row)
             results.save(folder)
-            keep(results)
     return results
 
 
@@ -126,7 +133,8 @@ def _begin(contest: Contest, entries: Mapping[str, Recipe], common: Recipe, corp
     part = compared_part(corpus)
     first, stop = corpus.bounds[part]
     n_train = len(corpus.part("train"))
-    budgets = sorted({_budget(recipe, n_train) for recipe in entries.values() if not e.is_ngram(recipe.model)})
+    networks = [recipe for recipe in entries.values() if not e.is_ngram(recipe.model)]
+    budgets = sorted({_budget(recipe, n_train) for recipe in networks or entries.values()})
     tuning = contest.tuning
     return Results(
         task=task(vars(common)),
@@ -146,4 +154,6 @@ def _budget(recipe: Recipe, n_train: int) -> str:
     """Return the budget of a training: characters of its epochs, or minutes."""
     if recipe.minutes is not None:
         return f"{recipe.minutes:g} minutes"
-    return f"{(recipe.epochs or 0) * n_train / 1e6:.2f}M characters, {budget(vars(recipe))}"
+    n_chars = (recipe.epochs or 0) * n_train
+    shown = f"{n_chars / 1e6:.2f}M" if n_chars >= 100_000 else f"{n_chars:,}"
+    return f"{shown} characters, {budget(vars(recipe))}"

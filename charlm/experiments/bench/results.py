@@ -60,6 +60,11 @@ class Results:
         return {"test": "test", "valid": "validation"}[self.part]
 
     @property
+    def first_seed(self) -> int:
+        """The seed of the first training of each entry."""
+        return min((recipe["seed"] for recipe in self.entries.values()), default=0)
+
+    @property
     def summary(self) -> list[dict[str, Any]]:
         """See `summary`; with the chosen values."""
         return [row | {"chosen": self.chosen.get(row["entry"], {})} for row in summary(self.rows)]
@@ -80,7 +85,12 @@ class Results:
     def _use(self) -> None:
         """Compute what tables and figures need; a damaged field raises an error of Python."""
         self.to_json()
-        _ = self.part_name, dict(self.entries), [math.fsum(values.values()) for values in self.chosen.values()]
+        _ = (
+            self.part_name,
+            self.first_seed + self.n_seeds,
+            [math.fsum(values.values()) for values in self.chosen.values()],
+        )
+        _ = [(trial["entry"], trial["trial"], trial["seconds"]) for trial in self.trials]
 
     def save(self, folder: Path) -> None:
         """Write the file into a folder."""

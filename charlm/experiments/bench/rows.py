@@ -11,7 +11,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -51,6 +51,7 @@ def run_benchmark(
     folder: Path,
     announce: Callable[[str], None],
     sample_seconds: float = 1.0,
+    left_out: Container[tuple[str, int]] = (),
 ) -> Iterator[Row]:
     """Train each entry with each seed, in a run of its own. Finished runs are reused, interrupted ones resumed.
 
@@ -61,6 +62,7 @@ def run_benchmark(
         folder: folder of the runs.
         announce: called with each run's name before it starts.
         sample_seconds: seconds for which the sampling speed of each model is measured.
+        left_out: entry and seed of trainings that are not wanted.
 
     Yields:
         one row a run: entry, model, seed, result, speeds in characters per second, sums of bits over blocks of the
@@ -79,6 +81,8 @@ def run_benchmark(
             if i > 0 and is_ngram(entry.model):
                 continue
             entry = entry.replace(seed=entry.seed + i)
+            if (name, entry.seed) in left_out:
+                continue
             run = folder / f"{folder_name(name)}-{entry.seed}"
             if _is_finished(run, entry, corpus):
                 yield json.loads((run / ROW).read_text("utf-8"))

@@ -14,14 +14,14 @@ from charlm.experiments.bench.tuning import shown_values
 
 HEAD = ("model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/s", "MB", "chosen")
 PAIR_HEAD = ("better", "worse", "bits", "these trained models", "the architectures", "result")
-N_PAIRS = 5  # entries of which all pairs are shown; of more, those with the best and with the next better one
+N_PAIRS = 5  # entries of which all pairs are shown; of more, neighbours, and pairs without a difference
 Cells = list[list[str]]
 
 
 def entry_table(results: Results) -> tuple[list[str], Cells]:
     """Return head and cells of the entries, the best first; without the chosen values if nothing was tuned."""
     cells = [_entry_cells(row) for row in results.summary]
-    n = len(HEAD) if results.chosen else len(HEAD) - 1
+    n = len(HEAD) if results.tuning else len(HEAD) - 1
     return list(HEAD[:n]), [row[:n] for row in cells]
 
 
@@ -51,17 +51,17 @@ def _entry_cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def pair_table(results: Results) -> tuple[list[str], Cells]:
-    """Return head and cells of the differences; of many entries, those with the best and the next better one."""
+    """Return head and cells of the differences, see `shown_pairs`."""
     return list(PAIR_HEAD), [_pair_cells(pair) for pair in shown_pairs(results.pairs)]
 
 
 def shown_pairs(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the pairs of a table, see `pair_table`."""
+    """Return the pairs of a table: of many entries, neighbours, and others if there is no difference."""
     ranked = list(dict.fromkeys([pair["first"] for pair in pairs] + [pair["second"] for pair in pairs]))
     if len(ranked) <= N_PAIRS:
         return list(pairs)
     place = {entry: i for i, entry in enumerate(ranked)}
-    return [pair for pair in pairs if place[pair["first"]] in (0, place[pair["second"]] - 1)]
+    return [pair for pair in pairs if place[pair["second"]] - place[pair["first"]] == 1 or not pair["is_different"]]
 
 
 def verdict(pair: Mapping[str, Any]) -> str:
@@ -88,16 +88,18 @@ def caption(results: Results) -> str:
     tuned = f" Tuned by {results.tuning}." if results.tuning else ""
     return (
         f"Bits per character on the {results.part_name} part of {results.task} ({results.n_scored:,} characters): "
-        f"{seeds}. Training of {results.budget}{size}.{tuned} Machine: {results.machine}."
+        f"{seeds}. Training of networks: {results.budget}{size}.{tuned} Machine: {results.machine}."
     )
 
 
 def pair_caption(results: Results) -> str:
-    """Return what the intervals are."""
+    """Return what the intervals are, and which pairs are shown."""
+    pairs = results.pairs
+    left_out = " Neighbours, and all other pairs without a difference." if len(shown_pairs(pairs)) < len(pairs) else ""
     return (
         "Differences in bits per character and 95 % intervals: of these trained models (block bootstrap over the "
         f"{results.part_name} text, blocks of {BLOCK_CHARS} characters), and of the architectures (variance between "
-        "seeds added, Student's t)."
+        f"seeds added, Student's t).{left_out}"
     )
 
 

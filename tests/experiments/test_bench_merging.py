@@ -1,0 +1,134 @@
+"""Merging: models or seeds of one benchmark from several files, and a benchmark that continues from its file alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from charlm.errors import DataError
+from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest
+from charlm.experiments.bench.merging import merge
+
+TEXT = "the cat sat on the mat, and the dog sat on the log. " * 40
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "results.py"
+LOSSES = ("entry", "seed", "outcome", "valid_nats", "test_nats")
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Return a function that runs a contest, tuned in two trials, in a new folder, and returns the folder."""
+
+    def made(*names, n_seeds=2, n_trials=2, have=None, announce=lambda message: None):
+        folder = tmp_path_factory.mktemp("merging")
+        (folder / "cats").write_text(TEXT)
+        changes = {"corpus": [str(folder / "cats")], "batch_size": 4, "bptt": 16, "device": "cpu", "epochs": 1}
+        tuning = Tuning(parse_space("learning_rate=1e-3..1e-1"), n_trials, by_optuna=False)
+        contest = Contest(names, changes, n_seeds, 1500, tuning=tuning, have=have, sample_seconds=0.01)
+        run_contest(contest, folder / "x", announce)
+        return folder / "x"
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(make):
+    return Results.load(make("rnn", "gru"))
+
+
+@pytest.fixture(scope="module")
+def rnn(make):
+    return make("rnn")
+
+
+@pytest.fixture(scope="module")
+def gru(make):
+    return make("gru", n_seeds=1)
+
+
+def losses(results):
+    """Return what depends neither on the machine nor on the order of the trainings."""
+    return sorted(([row.get(key) for key in LOSSES] for row in results.rows), key=str)
+
+
+def test_models_of_several_folders_become_one_benchmark_in_a_given_order(whole, rnn, gru):
+    merged = merge({str(folder): Results.load(folder) for folder in (gru, rnn)}, ["ngram", "rnn", "gru"])
+    assert (list(merged.entries), merged.n_seeds, merged.chosen) == (["ngram", "rnn", "gru"], 2, whole.chosen)
+    tried = [{(t["entry"], t["trial"], t["valid_nats"]) for t in results.trials} for results in (merged, whole)]
+    assert tried[0] == tried[1] and len(merged.trials) == 4
+    assert losses(merged) == [row for row in losses(whole) if row[:2] != ["gru", 1]]
+
+
+def test_seeds_of_several_files_are_counted_together(rnn):
+    first, second = Results.load(rnn), Results.load(rnn)
+    for results, seed in ((first, 0), (second, 1)):
+        results.n_seeds, results.rows = 1, [row for row in results.rows if row.get("seed", seed) == seed]
+        results.entries = {
+            name: recipe | {"seed": seed, "corpus": [f"{seed}/cats"]} for name, recipe in results.entries.items()
+        }
+    merged = merge({"second": second, "first": first}, [])
+    assert (merged.n_seeds, merged.first_seed) == (2, 0)
+    assert losses(merged) == losses(Results.load(rnn))
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("n_parameters", 2000, "b: is of another benchmark than a: n_parameters 2000 instead of 1500"),
+        ("sha256", "0", "b: is of another benchmark than a: sha256 '0' instead of"),
+        ("tuning", "", "b: is of another benchmark than a: tuning '' instead of"),
+        ("rnn", {"learning_rate": 0.5}, "b: rnn has another recipe than in the files before it"),
+        ("rnn, seed 1", {"test_nats": 9.0}, "b: rnn, seed 1, has another loss than in the files before it"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(key, value, message, rnn):
+    other = Results.load(rnn)
+    if key == "rnn":
+        other.entries["rnn"] |= value
+    elif key == "rnn, seed 1":
+        other.rows[-1] |= value
+    else:
+        setattr(other, key, value)
+    with pytest.raises(DataError, match=message):
+        merge({"a": Results.load(rnn), "b": other}, [])
+
+
+def test_a_benchmark_continues_from_its_file_in_a_new_folder(make, whole, rnn):
+    announced = []
+    folder = make("rnn", "gru", have=rnn / "results.json", announce=announced.append)
+    assert [message.split(":")[0] for message in announced] == [
+        *("rnn", "gru, trial 1 of 2", "gru, trial 2 of 2", "gru", "gru-0", "gru-1")
+    ]
+    results = Results.load(folder)
+    assert (losses(results), results.chosen) == (losses(whole), whole.chosen)
+    assert {trial["entry"] for trial in results.trials} == {"rnn", "gru"}
+
+
+def test_a_benchmark_does_not_continue_from_the_file_of_another_one(make, rnn):
+    announced = []
+    with pytest.raises(DataError, match="is of another benchmark than .*results.json: tuning '3 trials"):
+        make("gru", n_trials=3, have=rnn / "results.json", announce=announced.append)
+    assert announced == []
+
+
+def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
+    (tmp_path / "cats.txt").write_text(TEXT)
+    (tmp_path / "dogs.txt").write_text(TEXT.replace("cat", "cow"))
+
+    def script(line):
+        command = [sys.executable, str(SCRIPT), *line.split()]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+
+    run = "--texts cats.txt dogs.txt --text-chars 1500 --parameters 1500 --chars 1600 --seeds 1 --trials 1"
+    script(f"run A {run} --models rnn")
+    for text in ("cats", "dogs"):
+        script(f"merge merged/{text}.json A/{text}")
+    said = script(f"run B {run} --models rnn --have merged")
+    assert "trial" not in said and "rnn-0" not in said
+    script("page merged")
+    page = (tmp_path / "merged.md").read_text("utf-8")
+    assert "test part of dogs, first 1,500 characters, standard (150 characters)" in page
+    assert "**Missing**: nietzsche, python-docs, bible-kjv, dict-gcide, 10-minutes." in page
+    assert "**A smaller budget** than that of the page of record: 1,500 parameters instead of 1,000,000, 1," in page
+    assert json.loads((tmp_path / "B" / "dogs" / "results.json").read_text("utf-8"))["tuning"] == ""
