@@ -1,8 +1,8 @@
 """Numpy engines: architectures that sample without PyTorch.
 
 An engine is optional. Without one, a model is sampled by its own forward pass, with the same text for the same seed.
-This also applies to weights or options that an engine does not expect, and to n-gram models if several texts are
-sampled at once. The recurrent engines read several texts as one batch.
+This also applies to weights or options that an engine does not expect, and to `ngram` and `word-ngram` if several texts
+are sampled at once. The other engines read several texts as one batch.
 """
 
 from __future__ import annotations
@@ -66,4 +66,4 @@ def make_engine(
         weights.check_all_used()
     except (ValueError, FloatingPointError):
         return None
-    return engine if n_texts is None or isinstance(engine, recurrent.RecurrentStepper) else None
+    return None if n_texts is not None and isinstance(engine, ngrams.NGramStepper) else engine

@@ -1,15 +1,15 @@
-"""Numpy engines of the n-gram models, for one text: `ngram`, `word-ngram` and `lstm-ngram`.
+"""Numpy engines of the n-gram models: `ngram` and `word-ngram` for one text, `lstm-ngram` for one or many.
 
 The counts and the cache models are those of `charlm.ngrams`, the LSTM is that of numpy_recurrent.py.
 
-Shapes: V vocab_size, H n_hidden, K experts.
+Shapes: ... nothing for one text, B for many; V vocab_size, H n_hidden, K experts.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -55,48 +55,78 @@ class NGramStepper(Stepper):
 
 
 class LSTMNGramStepper(Stepper):
-    """LSTM with n-gram experts: a `Stepper` for one text.
+    """LSTM with n-gram experts: a `Stepper` for one text or many.
+
+    The texts are one batch for the n-grams and for the LSTM; the cache models read them one by one.
 
     Args:
-        experts: their features are inputs of the LSTM and terms of the logits.
+        reader: of the experts, whose features are inputs of the LSTM and terms of the logits.
         layers: embedding and LSTM, whose first layer also reads the experts.
         base_head: linear layers from hidden states to the LSTM's own logits.
         expert_weights: linear layer from hidden states to the weights of the experts, a matrix (H, K) and a bias (K,).
+
+    Attributes:
+        readers: one for each text, ExpertReader, (B,).
     """
 
     def __init__(
         self,
-        experts: ExpertReader,
+        reader: ExpertReader,
         layers: RecurrentLayers,
         base_head: Sequence[tuple[Array, Array]],
         expert_weights: tuple[Array, Array],
     ) -> None:
-        self.experts, self.layers = experts, layers
+        self.readers, self.layers = np.array([reader]), layers
         self.base_head, self.expert_weights = base_head, expert_weights
+
+    @property
+    def state(self) -> Any:
+        """States of the LSTM, see `RecurrentLayers`, and readers of the experts."""
+        return self.layers.states, self.readers
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.layers.states, self.readers = state
 
     def reset(self) -> None:
         """Forget all characters."""
-        self.experts.reset()
+        self.readers = self.readers[:1]
+        self.readers[0].reset()
         self.layers.reset()
 
     def fresh(self) -> LSTMNGramStepper:
         """Return another stepper of the same weights, in its initial state."""
-        experts = ExpertReader(self.experts.experts)
-        return LSTMNGramStepper(experts, self.layers.fresh(), self.base_head, self.expert_weights)
+        reader = ExpertReader(self.readers[0].experts)
+        return LSTMNGramStepper(reader, self.layers.fresh(), self.base_head, self.expert_weights)
 
     def freeze_cache(self) -> None:
         """Count no further characters in the cache models until `reset`."""
-        self.experts.freeze()
+        for reader in self.readers:
+            reader.freeze()
 
     def read(self, chars: Sequence[Any]) -> Array:
-        """Read characters, at least one, and return the logits of the next one, (V,)."""
+        """Read characters, at least one, and return the logits of the next one, (..., V)."""
         with np.errstate(over="ignore"):  # see `cells.ops.sigmoid`
             for char in chars:
-                features = self.experts.step(char)
-                hidden = self.layers.step(char, np.maximum(features.ravel(), 0))
+                features = self._expert_features(char)
+                inputs = np.maximum(features, 0)
+                hidden = self.layers.step(char, inputs.reshape(*inputs.shape[:-2], -1))
         expert_weights = apply_head([self.expert_weights], hidden)
-        logits: Array = apply_head(self.base_head, hidden) + expert_weights @ features
+        logits: Array = apply_head(self.base_head, hidden) + (expert_weights[..., None, :] @ features)[..., 0, :]
         return logits
+
+    def _expert_features(self, char: Any) -> Array:
+        """Return e_k after one more character of each text, (..., K, V); see `Stepper.read`."""
+        n_texts = len(self.readers)
+        if not isinstance(char, np.ndarray):
+            if n_texts == 1:
+                return cast(Array, self.readers[0].step(char))
+            char = np.full(n_texts, char)
+        if n_texts == 1 and len(char) > 1:  # the first characters after a common prompt
+            self.readers = np.array([self.readers[0], *(self.readers[0].copy() for _ in char[1:])])
+        if len(char) == 1:  # faster than a batch of one text
+            return cast(Array, self.readers[0].step(char.item())[None])
+        return ExpertReader.step_all(self.readers.tolist(), char.tolist())
 
 
 def take_counts(weights: Weights, kind: type[Counts], **options: Any) -> Counts:
@@ -134,9 +164,9 @@ def lstm_ngram(weights: Weights) -> LSTMNGramStepper:
     """Build the engine of `lstm-ngram`."""
     words, cache_model = weights.option("words", bool), weights.option("cache_model", bool)
     counts = take_counts(weights, InterpolatedWordNGram if words else InterpolatedNGram)
-    experts = ExpertReader(Experts(counts, cache_model))
-    n_experts, vocab_size = experts.features.shape
+    reader = ExpertReader(Experts(counts, cache_model))
+    n_experts, vocab_size = reader.features.shape
     layers, embed = take_layers(weights, lstm_cell, n_gates=4, n_states=2, n_extra=n_experts * vocab_size)
     base_head = take_head(weights, embed, layers.n_hidden, "head.base_head")
     expert_weights = weights.linear("head.expert_weights", layers.n_hidden, n_experts)
-    return LSTMNGramStepper(experts, layers, base_head, expert_weights)
+    return LSTMNGramStepper(reader, layers, base_head, expert_weights)

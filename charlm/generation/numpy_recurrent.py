@@ -117,6 +117,15 @@ class RecurrentStepper(Stepper):
     def __init__(self, layers: RecurrentLayers, head: Sequence[tuple[Array, Array]]) -> None:
         self.layers, self.head = layers, head
 
+    @property
+    def state(self) -> list[Any]:
+        """The state of each layer."""
+        return self.layers.states
+
+    @state.setter
+    def state(self, states: list[Any]) -> None:
+        self.layers.states = states
+
     def reset(self) -> None:
         """Set the state to zero."""
         self.layers.reset()

@@ -32,7 +32,13 @@ T = TypeVar("T")
 
 
 class Stepper(Protocol):
-    """A model that reads characters and keeps its state between calls."""
+    """A model that reads characters and keeps its state between calls.
+
+    Attributes:
+        state: after the characters read so far.
+    """
+
+    state: Any = None
 
     def reset(self) -> None:
         """Return to the initial state."""

@@ -167,7 +167,9 @@ def _count(followers: Sequence[tuple[Ints | int, Ints]], n_rows: int, vocab_size
 
 
 class CacheCounts:
-    """Cache model of characters, read character by character: one text, each step in time proportional to the window.
+    """Cache model of characters, read character by character: one text.
+
+    A step takes time proportional to the characters read, at most the window.
 
     Each earlier position has a mask of 8 bits. Its lowest k bits are set if the k characters before the position equal
     the last k characters read. With each character read:
@@ -180,23 +182,25 @@ class CacheCounts:
     """
 
     def __init__(self, vocab_size: int, window: int = WINDOW) -> None:
-        self.vocab_size = vocab_size
+        self.vocab_size, self.n_read = vocab_size, 0
         self._read: NDArray[np.integer] = np.zeros(window, np.min_scalar_type(vocab_size))  # plus one; the oldest first
         self._mask = np.zeros(window, np.uint8)
         self._equal = np.empty(window, np.bool_)
 
     def reset(self) -> None:
         """Forget all characters."""
+        self.n_read = 0
         self._read.fill(0)
         self._mask.fill(0)
 
     def step(self, char: int, count: bool = True) -> Floats:
         """Return the distribution after one more character, (1, V), which is added to the counts if `count`."""
-        read, mask = self._read, self._mask
-        np.equal(read, read.dtype.type(char + 1), out=self._equal)
+        self.n_read += 1
+        read, mask, equal = (part[-self.n_read :] for part in (self._read, self._mask, self._equal))
+        np.equal(read, read.dtype.type(char + 1), out=equal)
         np.add(mask, mask, out=mask)
         np.add(mask, 1, out=mask)
-        np.multiply(mask, self._equal, out=mask)
+        np.multiply(mask, equal, out=mask)
         read[:-1] = read[1:]  # now the character after each position stands at it
         read[-1] = char + 1 if count else 0
         matches = np.flatnonzero((mask >= 2**MIN_CONTEXT - 1) & (read > 0))
@@ -241,7 +245,7 @@ class WordCacheCounts:
         self._symbol[here - 1] = char
         if not count:
             self._shortest[here - 1] = -1
-        matches = np.flatnonzero(self._shortest == shortest)
+        matches = np.flatnonzero(self._shortest[: self.n_read] == shortest)
         symbol = self._symbol[matches].astype(np.intp)
         after_bigram = symbol[self._bigram[matches] == bigram]
         counts = _count([(0, symbol if prefix else symbol[:0]), (0, after_bigram)], 1, self.vocab_size)

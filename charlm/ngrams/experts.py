@@ -12,6 +12,8 @@ Shapes: B batch_size, T characters, S characters before them, K experts, V vocab
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from charlm.ngrams.cache_model import N_BEFORE, CacheCounts, WordCacheCounts, cache_probs, word_cache_probs
 from charlm.ngrams.char_ngram import InterpolatedNGram
-from charlm.ngrams.interpolation import safe_log
+from charlm.ngrams.interpolation import Floats, safe_log
 from charlm.ngrams.levels import Ints
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
@@ -125,15 +127,43 @@ class ExpertReader:
             if cache:
                 cache.reset()
 
+    def copy(self) -> ExpertReader:
+        """Return a reader that has read the same characters."""
+        return deepcopy(self, {id(self.experts): self.experts})  # the counts are shared
+
     def step(self, char: int) -> Features:
         """Return e_k after one more character, (K, V); the next call overwrites it."""
-        contexts, self.state = self.experts.counts.step(char, self.state)
-        probs = [*self.experts.counts.expert_probs(contexts)]
-        if self.cache:
-            probs.append(self.cache.step(char, not self.is_frozen))
-        if self.word_cache and self.experts.words:
-            probs.append(self.word_cache.step(char, contexts[self.experts.words], not self.is_frozen))
+        contexts, cached = self._read(char)
+        probs = [*self.experts.counts.expert_probs(contexts), *cached]
         for row, (distribution,) in zip(self.features, probs, strict=True):
             row[:] = safe_log(distribution)
         self.features += self.log_vocab_size
         return self.features
+
+    @staticmethod
+    def step_all(readers: Sequence[ExpertReader], chars: Sequence[int]) -> Features:
+        """Return e_k of several texts after one more character of each, (B, K, V).
+
+        Args:
+            readers: of the same experts, one for each text.
+            chars: indices, one for each text.
+        """
+        experts = readers[0].experts
+        contexts, cached = zip(*(reader._read(char) for reader, char in zip(readers, chars, strict=True)), strict=True)
+        features = np.empty((len(readers), experts.n_experts, experts.counts.vocab_size), np.float32)
+        for k, probs in enumerate(experts.counts.expert_probs(np.array(contexts).T)):
+            features[:, k] = safe_log(probs)
+        if experts.cache_model:
+            features[:, experts.counts.n_experts :] = safe_log(np.concatenate(cached, axis=1).swapaxes(0, 1))
+        features += readers[0].log_vocab_size
+        return features
+
+    def _read(self, char: int) -> tuple[Sequence[int], list[Floats]]:
+        """Read a character; return the contexts after it, (C,), and the distributions of the cache models, (1, V)."""
+        contexts, self.state = self.experts.counts.step(char, self.state)
+        cached = []
+        if self.cache:
+            cached.append(self.cache.step(char, not self.is_frozen))
+        if self.word_cache and self.experts.words:
+            cached.append(self.word_cache.step(char, contexts[self.experts.words], not self.is_frozen))
+        return contexts, cached

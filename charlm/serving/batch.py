@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from charlm.generation.numpy_ngrams import LSTMNGramStepper
 from charlm.generation.numpy_recurrent import RecurrentStepper
 from charlm.generation.sampler import Stepper
 from charlm.generation.torch_stepper import TorchStepper
@@ -24,17 +25,11 @@ from charlm.serving.scheduler import is_expired
 State = Any  # an array or a tensor, a nested list or tuple of them, or None
 
 
-def state_of(stepper: Stepper) -> State:
-    """Return the state of a stepper."""
-    return stepper.layers.states if isinstance(stepper, RecurrentStepper) else stepper.state  # type: ignore[attr-defined]
-
-
 def set_state(stepper: Stepper, state: State, n_texts: int) -> None:
     """Set the state of a stepper to that of `n_texts` texts."""
-    if isinstance(stepper, RecurrentStepper):
-        stepper.layers.states = state
-    elif isinstance(stepper, TorchStepper):
-        stepper.state, stepper.n_texts = state, n_texts
+    stepper.state = state
+    if isinstance(stepper, TorchStepper):
+        stepper.n_texts = n_texts
 
 
 def map_leaves(function: Callable[..., Any], *states: State) -> State:
@@ -57,7 +52,7 @@ def batch_axes(stepper: Stepper, bos_id: int) -> State | None:
             probe.n_texts = n_texts
         probe.freeze_cache()
         probe.read([np.full(n_texts, bos_id)] * 2)
-        states.append(state_of(probe))
+        states.append(probe.state)
     try:
         return map_leaves(_axis, *states)
     except (AttributeError, TypeError, ValueError):
@@ -85,7 +80,7 @@ class Group:
     @property
     def key(self) -> Any:
         """Shapes of the state without the batch axis; groups with equal keys can be merged."""
-        state = state_of(self.stepper)
+        state = self.stepper.state
         if self.lanes[0].n_context is not None or state is None:
             return state is None
         shapes: list[Any] = []
@@ -94,7 +89,7 @@ class Group:
 
     def merge(self, others: Sequence[Group]) -> None:
         """Add the texts of other groups with the same key."""
-        states = [state_of(group.stepper) for group in (self, *others)]
+        states = [group.stepper.state for group in (self, *others)]
         self.lanes += [lane for group in others for lane in group.lanes]
         if self.lanes[0].n_context is None and states[0] is not None:
             states[0] = map_leaves(lambda axis, *leaves: _concatenate(leaves, axis), self.axes, *states)
@@ -104,7 +99,7 @@ class Group:
         """Keep only the texts of the given rows."""
         if len(rows) == len(self.lanes):
             return
-        state = state_of(self.stepper)
+        state = self.stepper.state
         if self.lanes[0].n_context is None:
             state = map_leaves(lambda leaf, axis: _take(leaf, rows, axis), state, self.axes)
         self.lanes = [self.lanes[i] for i in rows]
@@ -121,6 +116,9 @@ class Group:
         for params, rows in self._sampling_rows().items():
             uniforms = np.array([next(self.lanes[i].uniform) for i in rows])
             sampled |= zip(rows, params.sample(logits[rows], uniforms).tolist(), strict=True)
+            if isinstance(self.stepper, LSTMNGramStepper) and params.cache_model != "own":
+                for reader in self.stepper.readers[rows]:  # before the model reads what was sampled
+                    reader.freeze()
         remaining = []
         for i, lane in enumerate(self.lanes):
             if i not in sampled:
@@ -164,7 +162,7 @@ class LaneBatch:
             lane: the text.
             stepper: has read its prompt, except for `Lane.pending`.
         """
-        if isinstance(stepper, RecurrentStepper):  # the state of one text has no batch axis
+        if isinstance(stepper, (RecurrentStepper, LSTMNGramStepper)):  # the state of one text has no batch axis
             stepper.layers.states = map_leaves(lambda leaf: leaf.reshape(1, -1), stepper.layers.states)
         self.groups.append(Group([lane], stepper, self.axes))
 

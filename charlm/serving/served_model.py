@@ -1,7 +1,7 @@
 """Served model: steppers, scheduler, and the tasks of each kind of request.
 
 Texts are batched where that is faster: with a numpy engine from `MIN_BATCH` texts on, otherwise always (figures:
-docs/serving.md). Texts of a model whose states cannot be concatenated are computed one by one.
+docs/serving.md). Texts of a model whose states cannot be concatenated are computed one by one: `lstm-ngram` on a GPU.
 """
 
 from __future__ import annotations

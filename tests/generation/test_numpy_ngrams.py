@@ -59,6 +59,19 @@ def test_character_by_character_the_logits_are_those_of_the_model(name, options)
 
 @torch.no_grad()
 @pytest.mark.parametrize("options", CASES["lstm-ngram"])
+def test_several_texts_with_a_common_beginning_are_read_at_once(options):
+    model, chars = counted("lstm-ngram", options), torch.randint(N_FREQUENT, (3, 100))
+    chars[:, :50] = chars[0, :50]
+    engine = engine_of(model)
+    for _ in range(2):
+        engine.read(chars[0, :50].tolist())
+        found = engine.read(list(chars[:, 50:].numpy().T))
+        np.testing.assert_allclose(found, model(chars)[0][:, -1].numpy(), rtol=1e-5, atol=1e-5)
+        engine.reset()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", CASES["lstm-ngram"])
 def test_with_a_frozen_cache_the_logits_are_those_of_the_model_too(options):
     model, chars = counted("lstm-ngram", options), torch.randint(N_FREQUENT, (T,)).tolist()
     for n_prompt in (0, 1, 100):
@@ -81,8 +94,9 @@ def test_while_sampling_the_cache_model_reads_the_prompt_alone_its_own_text_or_n
             for stepper in (engine_of(model), TorchStepper(model))
         )
         assert texts[mode] == forward
-        batch = generate_ids(TorchStepper(model, 2), prompt, uniform_streams([3, 4]), params)
-        assert [step[0] for step in islice(batch, 150)] == forward
+        for stepper in (engine_of(model), TorchStepper(model, 2)):
+            batch = generate_ids(stepper, prompt, uniform_streams([3, 4]), params)
+            assert [step[0] for step in islice(batch, 150)] == forward
     assert len(set(map(tuple, texts.values()))) == 3
 
 

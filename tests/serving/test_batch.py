@@ -20,8 +20,6 @@ from charlm.serving.lanes import Lane
 
 pytestmark = pytest.mark.usefixtures("example_model")
 
-WITHOUT_BATCH = {"lstm-ngram"}  # its cache models have states of different lengths
-
 
 class Request:
     """A request as its lanes see it; it keeps the parts of their texts."""
@@ -57,13 +55,12 @@ def test_texts_that_join_and_leave_a_batch_are_those_of_each_alone(name):
     n_context = model.metadata.n_context
     alone, wide = make_stepper(model.model, n_context), make_stepper(model.model, n_context, n_texts=1)
     axes = batch_axes(wide, model.vocab.bos_id)
-    assert (axes is None and n_context is None) == (name in WITHOUT_BATCH)
-    if name in WITHOUT_BATCH:
-        return
     texts = [
         (0, ("Supposing that", 1, 30), {}),
         (0, ("", 2, 45), {"temperature": 0.5}),
         (3, (TEXT, 3, 40), {"top_p": 0.8}),
+        (4, (TEXT, 6, 40), {"cache_model": "own"}),
+        (5, (TEXT[10:], 7, 40), {"cache_model": "off"}),
         (10, ("Is there not", 4, 8), {}),
         (11, ("philosophers", 5, 60), {"temperature": 0.5}),
     ]
