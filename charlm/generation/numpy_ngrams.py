@@ -86,6 +86,7 @@ class LSTMNGramStepper(Stepper):
 
     @state.setter
     def state(self, state: Any) -> None:
+        """Replace both."""
         self.layers.states, self.readers = state
 
     def reset(self) -> None:

@@ -124,6 +124,7 @@ class RecurrentStepper(Stepper):
 
     @state.setter
     def state(self, states: list[Any]) -> None:
+        """Replace it."""
         self.layers.states = states
 
     def reset(self) -> None:
