@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.model_options import dynamic_options, model_use_options
+from charlm.cli.model_options import METHODS, MIX, dynamic_options, model_use_options
 from charlm.cli.options import (
     Name,
     choose_checkpoint,
@@ -22,7 +22,7 @@ from charlm.cli.options import (
 )
 from charlm.messages import say
 
-NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on the text"
+NOT_COMPARABLE = "not comparable with static evaluation: the model learns from the text as it reads it"
 
 
 @click.command(
@@ -34,7 +34,9 @@ NOT_COMPARABLE = "not comparable with static evaluation: weights are updated on 
     "--corpus", type=Name(), multiple=True, help="Another text: name, file, folder or - (standard input). Repeatable."
 )
 @part_option
-@model_use_options
+@model_use_options(
+    METHODS | {"mix": MIX}, "chosen on validation text; for mix, no steps", "chosen on validation text; 0.01 for mix"
+)
 @own_model_option
 @folder_option
 @device_option

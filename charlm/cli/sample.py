@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from charlm.cli.completion import complete_runs
-from charlm.cli.model_options import dynamic_options, model_use_options
+from charlm.cli.model_options import METHODS, dynamic_options, model_use_options
 from charlm.cli.options import (
     Name,
     Number,
@@ -75,7 +75,7 @@ FLUSH_SECONDS = 0.02  # printing each character on its own would take longer tha
 @click.option("--new", is_flag=True, help="With --lines: leave out the lines of the training text.")
 @click.option("--copies", is_flag=True, help="Report how much of the sample is copied from the training text.")
 @unknown_option
-@model_use_options
+@model_use_options(METHODS, "0.03 for sgd, 0.0001 for rms", "0.01")
 @own_model_option
 @folder_option
 @device_option
@@ -108,8 +108,6 @@ def sample(
     if lines is not None and (num > 1 or stop or as_json):
         raise UsageError("--lines prints one item a line; leave out --num, --stop and --json")
     prompt = prime if prime_file is None else prime + _read_prompt(prime_file)
-    if dynamic == "mix":
-        raise UsageError("--dynamic mix is for charlm eval; use --dynamic rms")
     if dynamic_steps is not None and not prompt:
         raise UsageError("--dynamic updates the weights on the prompt; give --prime or --prime-file")
 

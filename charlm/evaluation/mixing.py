@@ -4,7 +4,7 @@ The mixer (context_mixer.py) first reads the training part, where the network re
 (lstm_ngram.py), and then the text up to the characters that are scored. It predicts each character before it learns it.
 The network's weights stay as trained, or take the steps of dynamic evaluation (dynamic.py).
 
-Shapes: N characters, n nodes of all their paths, K contexts, V vocab_size.
+Shapes: N characters, n decisions of all their paths, K contexts, V vocab_size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from charlm.data.feeds import Stream
 from charlm.data.vocab import Vocab
-from charlm.errors import DataError, UsageError
+from charlm.errors import CharlmError, DataError, UsageError
 from charlm.evaluation.context_mixer import ContextMixer
 from charlm.evaluation.dynamic import DynamicConfig, read_and_adapt, restored
 from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, scored_logits
@@ -29,7 +29,7 @@ from charlm.messages import no_bars
 from charlm.models.base import CharModel
 from charlm.models.counting import CountingModel, fit_counts, free_training_cache, keeping_counts
 from charlm.ngrams.levels import Ints
-from charlm.ngrams.mixed_contexts import ContextReader
+from charlm.ngrams.mixed_contexts import read_contexts
 from charlm.ngrams.symbol_tree import SymbolTree
 
 MAX_CHARS = 1_500_000  # that are read
@@ -66,26 +66,32 @@ def mixed_nll(
         -ln p(character), nats, (characters,).
 
     Raises:
-        UsageError: the model has no weights.
+        UsageError: the model has no weights, or too many symbols.
         DataError: too many characters.
+        CharlmError: the weights diverged.
     """
+    n_new = text.stop - begin
     if not model.uses_gradients:
-        raise UsageError("--dynamic mix mixes a network with contexts; this model only counts")
-    if len(vocab) > MAX_SYMBOLS:
-        raise UsageError(f"--dynamic mix is for at most {MAX_SYMBOLS} symbols, got {len(vocab):,}; use --dynamic rms")
-    if text.stop - begin > MAX_CHARS:
-        raise DataError(f"{text.stop - begin:,} characters are too many for --dynamic mix: at most {MAX_CHARS:,}")
-    known = train_ids[max(0, len(train_ids) + text.stop - begin - MAX_CHARS) :]
+        raise UsageError("--dynamic mix is for a network, and this model has only counts; use --dynamic rms")
+    if (n_symbols := len(vocab.codepoints)) > MAX_SYMBOLS:
+        raise UsageError(f"--dynamic mix is for at most {MAX_SYMBOLS} symbols, got {n_symbols:,}; use --dynamic rms")
+    if n_new > MAX_CHARS:
+        raise DataError(f"--dynamic mix is for at most {MAX_CHARS:,} characters, got {n_new:,}; use --dynamic rms")
+    known = train_ids[max(0, len(train_ids) + n_new - MAX_CHARS) :]
     ids = torch.cat([known.cpu(), text.ids[begin : text.stop].cpu()]).numpy().astype(np.int64)
-    tree = SymbolTree(known.cpu().numpy().astype(np.int64), len(vocab))
 
     def chunks() -> Iterator[tuple[int, Tensor]]:
         for position, logits in _training_logits(model, train_ids, text.bos_id, vocab, n_context):
             if (position := position - len(train_ids) + len(known)) >= 0:
                 yield position, logits
-        yield from _numbered(_logits(model, replace(text, first=begin), n_context, config), len(known))
+        new = _logits(model, replace(text, first=begin), n_context, config)
+        for position, logits in _positioned(new, len(known)):
+            if config is not None and not logits.isfinite().all():
+                raise CharlmError(f"the weights diverged at --rate {config.rate:g}; use a lower --rate")
+            yield position, logits
 
-    return mixed_text_nll(tree, ids, chunks(), vocab, len(known))[len(known) + text.first - begin :]
+    tree = SymbolTree(ids[: len(known)], len(vocab))
+    return mixed_text_nll(tree, ids, chunks(), vocab, len(known))[-text.n_chars :]
 
 
 def _logits(
@@ -104,20 +110,21 @@ def _training_logits(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield positions and logits of the training part, by cross-fitted counts if the model has counts."""
     if not isinstance(model, CountingModel):
-        yield from _numbered(_logits(model, TextRange(ids, 0, len(ids), bos_id), n_context), 0)
+        yield from _positioned(_logits(model, TextRange(ids, 0, len(ids), bos_id), n_context), 0)
         return
     with eval_mode(model), keeping_counts(model):
         fit_counts(model, ids, torch.from_numpy(vocab.char_classes))
         span = model.training_span(ids)
         feed = Stream(span, TRAINING_LANE, 1)
         read = ((logits.squeeze(0), targets) for logits, targets in feed_logits(model, feed, len(feed)))
-        yield from _numbered(read, len(ids) - len(span) + 1)
+        yield from _positioned(read, len(ids) - len(span) + 1)
         free_training_cache(model)
 
 
-def _numbered(chunks: Iterable[tuple[Tensor, Tensor]], position: int) -> Iterator[tuple[int, Tensor]]:
+def _positioned(chunks: Iterable[tuple[Tensor, Tensor]], position: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield the position of each chunk of logits, and the chunk; the first one is at `position`."""
     for logits, _ in chunks:
-        if len(logits):
+        if len(logits):  # not a warm-up
             yield position, logits
         position += len(logits)
 
@@ -131,62 +138,59 @@ def mixed_text_nll(tree: SymbolTree, ids: Ints, chunks: Chunks, vocab: Vocab, n_
         chunks: positions, and the network's logits of the characters from there on, (characters, V); where there are
             none, its decisions have the probability 1/2.
         vocab: of V symbols.
-        n_noisy: number of first characters on which the network was trained: noise is added to st of its predictions,
-            which are better than on other text, so that the mixer does not rely on them too much.
+        n_noisy: number of first characters on which the network was trained. It predicts them better than other text;
+            noise is added to the logits of its decisions, so that the mixer does not rely on it too much.
     """
-    on_path = np.arange(tree.nodes.shape[1]) < tree.depths[ids][:, None]
-    nodes, bits = tree.nodes[ids][on_path], tree.bits[ids][on_path]
-    start = np.concatenate([[0], tree.depths[ids].cumsum()])  # of the path of each character
-    network, likeliest = np.zeros(len(nodes), np.float32), np.zeros((len(ids), N_LIKELIEST + 1), np.int64)
-    noise = np.random.default_rng(0)
-    for position, logits in chunks:
-        log_probs = logits.float().log_softmax(-1).cpu().numpy()
-        after = position + len(log_probs)
-        path = slice(start[position], start[after])
-        rows = np.arange(len(log_probs)).repeat(np.diff(start[position : after + 1]))
-        network[path] = tree.node_logits(log_probs, rows, nodes[path])
-        n_known = min(path.stop, start[n_noisy]) - path.start
-        if n_known > 0:
-            network[path][:n_known] += noise.normal(0, NOISE, n_known)
-        order = np.argsort(-log_probs, axis=1, kind="stable")[:, :N_LIKELIEST]
-        likeliest[position:after, : order.shape[1]] = order
-        likeliest[position:after, -1] = np.minimum(-6 * log_probs.max(axis=1), N_CONFIDENCES - 1)
-    contexts, selected = _contexts(tree, ids, vocab)
-    pairs = likeliest[:, 0] * len(vocab) + likeliest[:, 1]
-    kinds = [*contexts.T, pairs, pairs * len(vocab) + likeliest[:, 2]]
-    slots, n_slots = _numbers(kinds, start, nodes, len(tree.spans))
-    tables, n_tables = _numbers([selected[:, 0], likeliest[:, 0], pairs], start, nodes, len(tree.spans))
-    selected = np.column_stack([selected, likeliest[:, -1]])
-    sizes = selected.max(axis=0) + 1
-    selected += sizes.cumsum() - sizes
-    mixer = ContextMixer(len(tree.spans), len(kinds), n_slots, n_tables, sizes.sum(), len(sizes) + 1)
+    nodes, bits, starts = tree.decisions(ids)
+    network, likeliest, confidence = _network_inputs(tree, nodes, starts, chunks, n_noisy)
+    counters, tables, selected = _context_inputs(tree, ids, nodes, starts, vocab, likeliest, confidence)
+    mixer = ContextMixer(tree.n_nodes, counters, tables, selected)
     nats = np.empty(len(ids))
     for i in tqdm(range(len(ids)), "mixing", delay=2, leave=False, disable=no_bars(), dynamic_ncols=True):
-        path = slice(start[i], start[i + 1])
-        nats[i] = mixer.read(nodes[path], bits[path], slots[:, path], tables[:, path], network[path], selected[i])
+        path = slice(starts[i], starts[i + 1])
+        nats[i] = mixer.read(nodes[path], bits[path], counters[path], tables[path], network[path], selected[i])
     return nats
 
 
-def _numbers(kinds: Sequence[Ints], start: Ints, nodes: Ints, n_nodes: int) -> tuple[NDArray[Any], int]:
-    """Number the pairs of a context, of each kind, (N,), and a node: int32, (kinds, n), and how many there are."""
-    numbers, n_numbers = np.empty((len(kinds), len(nodes)), np.int32), 0
-    for row, kind in zip(numbers, kinds, strict=True):
-        dense = np.unique(kind, return_inverse=True)[1]
-        pairs, row[:] = np.unique(dense.repeat(np.diff(start)) * n_nodes + nodes, return_inverse=True)
-        row += n_numbers
-        n_numbers += len(pairs)
-    return numbers, n_numbers
+def _network_inputs(
+    tree: SymbolTree, nodes: Ints, starts: Ints, chunks: Chunks, n_noisy: int
+) -> tuple[NDArray[np.float32], Ints, Ints]:
+    """Return the network's logit of each decision, (n,), its likeliest symbols, (N, 3), and its confidence, (N,)."""
+    n_chars, noise = len(starts) - 1, np.random.default_rng(0)
+    network, likeliest = np.zeros(len(nodes), np.float32), np.zeros((n_chars, N_LIKELIEST), np.int64)
+    confidence = np.zeros(n_chars, np.int64)
+    for position, logits in chunks:
+        log_probs = logits.float().log_softmax(-1).cpu().numpy()
+        chars = slice(position, position + len(log_probs))
+        path = slice(starts[chars.start], starts[chars.stop])
+        rows = np.arange(len(log_probs)).repeat(np.diff(starts[chars.start : chars.stop + 1]))
+        is_noisy = rows + position < n_noisy
+        network[path] = tree.node_logits(log_probs, rows, nodes[path]) + is_noisy * noise.normal(0, NOISE, len(rows))
+        order = np.argsort(-log_probs, axis=1, kind="stable")[:, :N_LIKELIEST]
+        likeliest[chars, : order.shape[1]] = order
+        confidence[chars] = np.minimum(-6 * log_probs.max(axis=1), N_CONFIDENCES - 1)
+    return network, likeliest, confidence
 
 
-def _contexts(tree: SymbolTree, ids: Ints, vocab: Vocab) -> tuple[Ints, Ints]:
-    """Return the contexts, (N, K), and selectors, (N, selectors), before each character."""
-    symbols = [chr(codepoint) for codepoint in vocab.codepoints]
-    index = {symbol: i for i, symbol in enumerate(symbols, 1)}
-    folded = [0, *(index.get(symbol.lower(), i) for i, symbol in enumerate(symbols, 1))]
-    reader = ContextReader(tree, vocab.char_classes.tolist(), folded)
-    first = reader.now()
-    contexts, selected = (np.empty((len(ids), len(row)), np.int64) for row in first)
-    contexts[0], selected[0] = first
-    for position, char in enumerate(ids[:-1].tolist(), 1):
-        contexts[position], selected[position] = reader.step(char)
-    return contexts, selected
+def _context_inputs(
+    tree: SymbolTree, ids: Ints, nodes: Ints, starts: Ints, vocab: Vocab, likeliest: Ints, confidence: Ints
+) -> tuple[Ints, Ints, Ints]:
+    """Return the numbers of counters, (n, K), tables, (n, A), and sets of weights, (N, S - 1), see `ContextMixer`."""
+    contexts, selectors = read_contexts(ids, tree, vocab)
+    pair = likeliest[:, 0] * len(vocab) + likeliest[:, 1]
+    counters = _numbers([*contexts.T, pair, pair * len(vocab) + likeliest[:, 2]], starts, nodes, tree.n_nodes)
+    tables = _numbers([selectors[:, 0], likeliest[:, 0], pair], starts, nodes, tree.n_nodes)
+    selected = np.column_stack([selectors, confidence])
+    n_values = selected.max(axis=0) + 1
+    return counters, tables, selected + n_values.cumsum() - n_values
+
+
+def _numbers(kinds: Sequence[Ints], starts: Ints, nodes: Ints, n_nodes: int) -> NDArray[Any]:
+    """Number the pairs of a context, of each kind, (N,), and a node: int32, (n, kinds)."""
+    numbers, first = np.empty((len(nodes), len(kinds)), np.int32), 0
+    for column, kind in zip(numbers.T, kinds, strict=True):
+        pairs = kind.repeat(np.diff(starts)) * n_nodes + nodes  # may wrap around 2^64, as a hash may
+        found, column[:] = np.unique(pairs, return_inverse=True)
+        column += first
+        first += len(found)
+    return numbers

@@ -21,6 +21,7 @@ from charlm.experiments.trained_models import (
     Announce,
     DynamicOptions,
     TrainedModel,
+    check_rate,
     dynamic_config,
     mixture_weights,
     read_part,
@@ -45,7 +46,7 @@ def evaluate_models(
         sources: another text: names, files or folders; empty for the text that the first model was trained on.
         part: "train", "valid", "test" or "all"; None takes the held-out part, or all of another text.
         weights: of the mixture; None fits them on validation text.
-        dynamic: also evaluate with weights updated on the text; None does not.
+        dynamic: also evaluate the model that learns from the text; None does not.
         announce: receives messages.
 
     Returns:
@@ -58,7 +59,10 @@ def evaluate_models(
     part, first, stop = part_bounds(models[0], corpus, part, is_other=bool(sources))
     ids = to_device_if_fits(corpus.ids, models[0].model.model.device)
     text = TextRange(ids, first, stop, corpus.vocab.bos_id)
-    begin = _mixing_start(models, corpus, text) if dynamic is not None and dynamic.method == "mix" else 0
+    check_rate(models, dynamic)
+    mixed = None
+    if dynamic is not None and dynamic.method == "mix":  # before the static evaluation, since it refuses more
+        mixed = _evaluate_mixing(models, corpus, text, dynamic, announce)
     report: dict[str, Any] = {
         "model": " + ".join(str(trained.path) for trained in models),
         "corpus": corpus.name,
@@ -75,14 +79,13 @@ def evaluate_models(
     else:
         used, model = [1.0], models[0].model
         report |= _bits(evaluate(model.model, text, model.metadata.n_context))
-    if dynamic is not None:
-        if not dynamic.is_complete and dynamic.method != "mix":
+    if mixed is not None:
+        report["dynamic"] = mixed
+    elif dynamic is not None:
+        if not dynamic.is_complete:
             _check_held_out(models, corpus, text, "--rate and --decay")
         limit = report["nats_per_char"] + math.log(models[0].model.model.vocab_size)
-        if dynamic.method == "mix":
-            report["dynamic"] = _evaluate_mixing(models[0], text, begin, dynamic, announce)
-        else:
-            report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
+        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
     for row in (report, *report.get("mixture", ()), *([report["dynamic"]] if dynamic is not None else [])):
         row["bits_per_byte"] = row["bits_per_char"] / report["bytes_per_char"]
     return report
@@ -181,32 +184,28 @@ def _evaluate_dynamic(
     return settings | _bits(EvalResult(mixed.sum().item(), text.n_chars))
 
 
-def _mixing_start(models: Sequence[TrainedModel], corpus: Corpus, text: TextRange) -> int:
-    """Return the position after the training part if `corpus` is the training text, else 0.
+def _evaluate_mixing(
+    models: Sequence[TrainedModel], corpus: Corpus, text: TextRange, options: DynamicOptions, announce: Announce
+) -> dict[str, Any]:
+    """Return the result of context mixing.
+
+    The mixer reads the training part, and then another text, or the characters between the training part and `text`.
 
     Raises:
         UsageError: several models, or characters of the training part.
+        CharlmError: see `read_part` and `mixed_nll`.
     """
     if len(models) > 1:
-        raise UsageError("--dynamic mix reads one model; name one, or use --dynamic rms")
-    metadata = models[0].model.metadata
-    if corpus.sha256 != metadata.corpus["sha256"]:
-        return 0
-    stop = corpus.bounds["train"][1]
-    if text.first < stop or corpus.split != metadata.recipe["split"]:
-        raise UsageError("--dynamic mix reads the training part first; evaluate the valid or test part after it")
-    return stop
-
-
-def _evaluate_mixing(
-    trained: TrainedModel, text: TextRange, begin: int, options: DynamicOptions, announce: Announce
-) -> dict[str, Any]:
-    """Return the result of context mixing, which reads the training part, then the text from `begin` on."""
-    known = read_part(trained, "train", "use --dynamic rms", announce)
-    config, model = None, trained.model
+        raise UsageError("--dynamic mix is for one model; name one, or use --dynamic rms")
+    model, begin, config = models[0].model, 0, None
+    if corpus.sha256 == model.metadata.corpus["sha256"]:
+        begin = corpus.bounds["train"][1]
+        if text.first < begin or corpus.split != model.metadata.recipe["split"]:
+            raise UsageError("--dynamic mix reads the training part first; evaluate the valid or test part after it")
+    known = read_part(models[0], "train", "use --dynamic sgd, which needs no training part", announce)
     if options.rate is not None:
         decay = DEFAULT_DECAY if options.decay is None else options.decay
-        config = dynamic_config(trained, replace(options, method="rms", decay=decay), announce)
+        config = dynamic_config(models[0], replace(options, method="rms", decay=decay), announce)
     train_ids = known.ids[known.first : known.stop]
     nats = mixed_nll(model.model, train_ids, text, begin, model.vocab, model.metadata.n_context, config)
     settings = {} if config is None else {"n_piece": config.segment_len, "rate": config.rate, "decay": config.decay}

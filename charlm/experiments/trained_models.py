@@ -114,6 +114,18 @@ def read_part(trained: TrainedModel, part: str, remedy: str, announce: Announce)
     return TextRange(to_device_if_fits(text.ids, trained.model.model.device), first, stop, text.vocab.bos_id)
 
 
+def check_rate(models: Sequence[TrainedModel], options: DynamicOptions | None) -> None:
+    """Raise an error if gradient steps are asked for and no model has weights.
+
+    Raises:
+        UsageError: a learning rate or a decay, and counts alone.
+    """
+    if options is None or options.rate is None and options.decay is None:
+        return
+    if not any(trained.model.model.uses_gradients for trained in models):
+        raise UsageError("--rate and --decay are for a network; leave them out for a model that has only counts")
+
+
 def dynamic_config(
     trained: TrainedModel,
     options: DynamicOptions,
@@ -206,6 +218,7 @@ def make_generator(
         CharlmError: see `mixture_weights` and `dynamic_config`.
     """
     fitted = mixture_weights(models, weights, announce) if len(models) > 1 else None
+    check_rate(models, dynamic)
     if dynamic is not None:
         for trained in models:
             model = trained.model

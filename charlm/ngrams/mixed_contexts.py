@@ -1,104 +1,120 @@
 """Contexts of a context mixing model: characters, words, word and symbol classes, columns, skips, what followed before.
 
-Each context is a number (a hash) after each character; two positions with the same number share their counts. White
-space is one symbol and letters are in lower case in the contexts of words. Notation: b letters of the current word, v
-u t the last, second last and third last word or mark, s the word that followed v the last time.
-
-Selectors are small numbers, which choose sets of weights.
+A context is a number (a hash) made of the text before a character; positions with the same number share their
+statistics. A selector is a small number of the same kind, which chooses a set of weights. In the contexts of words, a
+word is a run of letters or one mark, letters are in lower case, and white space is one symbol.
 
 Reference: Mahoney (2005), Adaptive weighing of context models for lossless data compression, CS-2005-16, Florida Tech.
+
+Shapes: N characters, K contexts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numpy as np
 
-from charlm.data.vocab import BLANK, BREAK, LETTER
+from charlm.data.vocab import BLANK, BREAK, LETTER, Vocab
+from charlm.ngrams.levels import Ints
 from charlm.ngrams.symbol_tree import SymbolTree
 
 STEM = 4  # letters
+SPACE = 1  # number of a blank or line break; that of symbol i is i + 2, and 0 stands for the beginning of the text
+
+
+def read_contexts(ids: Ints, tree: SymbolTree, vocab: Vocab) -> tuple[Ints, Ints]:
+    """Return the contexts, int64, (N, K), and the selectors, (N, selectors), before each character of a text, (N,)."""
+    reader = ContextReader(tree, vocab)
+    contexts = np.empty((len(ids), len(reader.contexts())), np.int64)
+    selectors = np.empty((len(ids), len(reader.selectors())), np.int64)
+    for position, char in enumerate(ids.tolist()):
+        contexts[position], selectors[position] = reader.contexts(), reader.selectors()
+        reader.read(char)
+    return contexts, selectors
 
 
 class ContextReader:
     """Contexts and selectors of one text, character by character.
 
     Args:
-        tree: of the symbols.
-        char_classes: class of each symbol, see `Vocab.char_classes`.
-        folded: for each symbol the index of its lower-case form.
+        tree: of the symbols; its groups are classes of symbols.
+        vocab: of the text.
     """
 
-    def __init__(self, tree: SymbolTree, char_classes: Sequence[int], folded: Sequence[int]) -> None:
-        self.base = len(folded) + 2
-        self.classes, self.folded = list(char_classes), list(folded)
-        self.coarse, self.fine = tree.groups(3), tree.groups(4)
-        self.recent = self.plain = self.coarse_kinds = self.fine_kinds = 0
-        self.prefix = self.stem_prefix = self.stem = self.mark = self.first_word = self.last = 0
-        self.words = (0, 0, 0)  # v, u, t
-        self.n_letters = self.last_length = self.column = 0
-        self.after_word: dict[int, int] = {}
-        self.after_pair: dict[int, int] = {}
+    def __init__(self, tree: SymbolTree, vocab: Vocab) -> None:
+        self.base, self.classes = len(vocab) + 2, vocab.char_classes.tolist()
+        index = {symbol: i for i, symbol in enumerate(vocab.symbols, 1)}
+        self.lower = [0, *(index.get(symbol.lower(), i) for symbol, i in index.items())]
+        self.groups_of_8, self.groups_of_16 = tree.groups(3), tree.groups(4)
+        # The last 6 characters, the last 8 in lower case, the groups of the last 12 and of the last 8.
+        self.chars = self.lower_chars = self.last_groups_of_8 = self.last_groups_of_16 = 0
+        # The current word and its first letters, the first letters of the last word, the last mark, the word after it.
+        self.word = self.beginning = self.last_stem = self.last_mark = self.first_word = 0
+        self.last_words = 0, 0, 0  # the last one first
+        self.n_letters = self.last_n_letters = self.column = 0
+        self.after_word: dict[int, int] = {}  # the word that followed a word the last time
+        self.after_pair: dict[int, int] = {}  # the last two characters that followed two characters
 
-    def step(self, char: int) -> tuple[list[int], list[int]]:
-        """Return the contexts, 22 integers of 64 bits, and the selectors after one more character."""
-        base, kind, letter = self.base, self.classes[char], self.folded[char] + 2
-        pair = self.recent % base**2
-        self.after_pair[pair] = self.after_pair.get(pair, 0) * base % base**2 + char + 2
-        self.recent = (self.recent * base + char + 2) % base**6
-        self.plain = (self.plain * base + (1 if kind in (BLANK, BREAK) else letter)) % base**8
-        self.coarse_kinds = (self.coarse_kinds << 3 | self.coarse[char]) & (1 << 36) - 1
-        self.fine_kinds = (self.fine_kinds << 4 | self.fine[char]) & (1 << 32) - 1
-        if kind == LETTER:
-            self.prefix = hash((self.prefix, letter))
+    def read(self, char: int) -> None:
+        """Read one more character."""
+        base, char_class, lower = self.base, self.classes[char], self.lower[char] + 2
+        is_space = char_class in (BLANK, BREAK)
+        pair = self.chars % base**2
+        self.after_pair[pair] = (self.after_pair.get(pair, 0) * base + char + 2) % base**2
+        self.chars = (self.chars * base + char + 2) % base**6
+        self.lower_chars = (self.lower_chars * base + (SPACE if is_space else lower)) % base**8
+        self.last_groups_of_8 = (self.last_groups_of_8 * 8 + self.groups_of_8[char]) % 8**12
+        self.last_groups_of_16 = (self.last_groups_of_16 * 16 + self.groups_of_16[char]) % 16**8
+        if char_class == LETTER:
+            self.word = hash((self.word, lower))
             self.n_letters += 1
-            self.stem_prefix = self.prefix if self.n_letters <= STEM else self.stem_prefix
+            if self.n_letters <= STEM:
+                self.beginning = self.word
         else:
             if self.n_letters:
-                self._end_word(self.prefix, self.stem_prefix, self.n_letters)
-                self.first_word = self.first_word or self.prefix
-            self.prefix = self.stem_prefix = self.n_letters = 0
-            if kind not in (BLANK, BREAK):
-                self._end_word(letter, letter, 0)
-                self.mark, self.first_word = letter, 0
-        self.column = 0 if kind == BREAK else self.column + 1
-        return self.now()
+                self._end_word(self.word, self.beginning, self.n_letters)
+                self.first_word = self.first_word or self.word
+            if not is_space:
+                self._end_word(lower, lower, 0)
+                self.last_mark, self.first_word = lower, 0
+            self.word = self.beginning = self.n_letters = 0
+        self.column = 0 if char_class == BREAK else self.column + 1
 
-    def now(self) -> tuple[list[int], list[int]]:
-        """Return the contexts and the selectors after the last character."""
-        return self._contexts(), self._selectors()
+    def _end_word(self, word: int, stem: int, n_letters: int) -> None:
+        self.after_word[self.last_words[0]] = word
+        self.last_words, self.last_stem, self.last_n_letters = (word, *self.last_words[:2]), stem, n_letters
 
-    def _end_word(self, word: int, stem: int, length: int) -> None:
-        self.after_word[self.words[0]] = word
-        self.words, self.stem, self.last_length = (word, *self.words[:2]), stem, length
-
-    def _contexts(self) -> list[int]:
-        base, recent, plain, last = self.base, self.recent, self.plain, self.plain % self.base
-        begun, (v, u, t) = (self.prefix, last), self.words
+    def contexts(self) -> list[int]:
+        """Return the contexts before the next character, K integers of 64 bits."""
+        base, chars, last_char = self.base, self.chars, self.chars % self.base
+        word = self.word, self.lower_chars % base  # between two words, the second tells what was there
+        last, second, third = self.last_words
+        is_between = self.n_letters == 0
         contexts = [
-            *((j, recent % base**j) for j in range(1, 7)),
-            (8, plain),
-            (9, *begun),
-            (10, *begun, u),
-            (11, *begun, v, u),
-            (12, *begun, self.mark),
-            (13, *begun, self.stem),
-            (14, *begun, u, t),
-            (15, *begun, self.first_word),
-            (16, *begun, self.after_word.get(v, 0)),
-            (17, v, self.n_letters == 0),
-            (18, self.fine_kinds),
-            (19, self.coarse_kinds),
-            (20, recent // base % base**3),
-            (21, self.column, self.n_letters == 0),
-            (22, self.mark, self.n_letters, recent % base**2),
-            (23, self.after_pair.get(recent % base**2, 0), recent % base),
+            *(chars % base**order for order in range(1, 7)),
+            self.lower_chars,
+            word,
+            (word, second),
+            (word, last, second),
+            (word, self.last_mark),
+            (word, self.last_stem),
+            (word, second, third),
+            (word, self.first_word),
+            (word, self.after_word.get(last, 0)),
+            (last, is_between),
+            self.last_groups_of_16,
+            self.last_groups_of_8,
+            chars // base % base**3,  # a skip: all but the last of four
+            (self.column, is_between),
+            (self.last_mark, self.n_letters, chars % base**2),
+            (self.after_pair.get(chars % base**2, 0), last_char),
         ]
-        return list(map(hash, contexts))
+        return [hash(context) for context in contexts]
 
-    def _selectors(self) -> list[int]:
+    def selectors(self) -> list[int]:
+        """Return the selectors before the next character; the first is the last character."""
         return [
-            self.recent % self.base,
-            min(self.n_letters, 15) * 4 + min(self.last_length, 3),
-            self.mark * 9 + min(self.n_letters, 8),
-            self.fine_kinds % 16**3,
+            self.chars % self.base,
+            min(self.n_letters, 15) * 4 + min(self.last_n_letters, 3),
+            self.last_mark * 9 + min(self.n_letters, 8),
+            self.last_groups_of_16 % 16**3,
         ]

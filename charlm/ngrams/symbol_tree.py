@@ -8,7 +8,7 @@ columns, and f(x) = x ln x, I = sum over a, b of f(x_ab) - sum over a of f(r_a) 
 Node i is the decision between two children: bit 0 is the left one. The symbols below a node are adjacent leaves, so its
 probability is a difference of cumulative sums.
 
-Shapes: V vocab_size, A clusters, D longest path, N positions, n nodes.
+Shapes: V vocab_size, A clusters, N characters, n decisions of all their paths.
 """
 
 from __future__ import annotations
@@ -30,36 +30,46 @@ class SymbolTree:
         vocab_size: V, at least 2; time grows with its fourth power.
 
     Attributes:
-        nodes: node at each step of each symbol's path, 0 after its end, int64, (V, D).
-        bits: decision at each of them, int64, (V, D).
-        depths: length of each path, int64, (V,).
+        n_nodes: V - 1.
+        paths: for each symbol the nodes from the root to it and the decisions at them, int64, (depth, 2).
         leaves: symbols from left to right, int64, (V,).
         spans: for each node its first leaf, the first of its right child, and the end, int64, (V - 1, 3).
     """
 
     def __init__(self, ids: Ints, vocab_size: int) -> None:
-        below = [[symbol] for symbol in range(vocab_size)]  # leaves of each cluster
-        paths: list[list[tuple[int, int]]] = [[] for _ in below]
+        self.n_nodes = vocab_size - 1
+        paths: list[list[tuple[int, int]]] = [[] for _ in range(vocab_size)]
+        below = [[symbol] for symbol in range(vocab_size)]  # symbols of each cluster, from left to right
         children = _merges(ids, vocab_size)
         for node, (left, right) in enumerate(children):
             for bit, cluster in enumerate((left, right)):
                 for symbol in below[cluster]:
                     paths[symbol].insert(0, (node, bit))
             below.append(below[left] + below[right])
+        self.paths = [np.array(path) for path in paths]
         self.leaves = np.array(below[-1])
         place = np.argsort(self.leaves)
-        spans = [(place[below[left][0]], place[below[right][0]], len(below[right])) for left, right in children]
-        self.spans = np.array([(first, middle, middle + n) for first, middle, n in spans])
-        self.depths = np.array([len(path) for path in paths])
-        steps = np.zeros((vocab_size, self.depths.max(), 2), np.int64)
-        for symbol, path in enumerate(paths):
-            steps[symbol, : len(path)] = path
-        self.nodes, self.bits = steps[..., 0], steps[..., 1]
+        firsts = [(place[below[left][0]], place[below[right][0]], len(below[right])) for left, right in children]
+        self.spans = np.array([(first, middle, middle + n_right) for first, middle, n_right in firsts])
+
+    def decisions(self, ids: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the decisions of a text.
+
+        Args:
+            ids: (N,).
+
+        Returns:
+            nodes, int64, (n,).
+            bits, int64, (n,).
+            position of each character's first decision, and n, int64, (N + 1,).
+        """
+        nodes, bits = np.concatenate([self.paths[symbol] for symbol in ids.tolist()]).T.copy()
+        depths = np.array([len(path) for path in self.paths])
+        return nodes, bits, np.concatenate([[0], depths[ids].cumsum()])
 
     def groups(self, depth: int) -> list[int]:
         """Return the first `depth` decisions of each symbol's path as a number below 2^depth, V of them."""
-        groups: list[int] = (self.bits[:, :depth] @ (1 << np.arange(self.bits.shape[1])[:depth])).tolist()
-        return groups
+        return [sum(int(bit) << step for step, bit in enumerate(path[:depth, 1])) for path in self.paths]
 
     def node_logits(self, log_probs: NDArray[np.floating], rows: Ints, nodes: Ints) -> NDArray[np.float32]:
         """Return ln p(bit 1) - ln p(bit 0) at nodes, (n,).

@@ -75,7 +75,7 @@ def test_dynamic_evaluation_is_reported_after_the_static_result(call, name, meth
     assert f"{first}\n" == call(f"eval {name}")[0]
     assert second.startswith(f"{dynamic['bits_per_char']:.4f} bits")
     assert second.endswith(
-        f"dynamic ({method}): not comparable with static evaluation: weights are updated on the text"
+        f"dynamic ({method}): not comparable with static evaluation: the model learns from the text as it reads it"
     )
 
 
@@ -111,11 +111,21 @@ def test_each_model_of_a_mixture_adapts(call):
     assert "per character, the mixture, dynamic (sgd): not comparable" in shown
 
 
-def test_counts_are_updated_without_a_rate(call):
+def test_counts_are_updated_without_a_rate(call, exit_code, capsys):
     call("train --model ngram --corpus text.txt --name counts")
     out, err = call("eval counts --dynamic --json")
     report = json.loads(out)
     assert report["dynamic"]["nats_per_char"] < report["nats_per_char"] and "chosen" not in err
+    for options, remedy in (("rms --rate 0.1", "leave them out"), ("mix", "use --dynamic rms")):
+        assert exit_code(f"eval counts --dynamic {options}") == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and remedy in err
+
+
+def test_a_text_of_five_characters_is_read_after_the_training_part(call, home):
+    (home / "five.txt").write_text("one o")
+    report = json.loads(call("eval gru --corpus five.txt --dynamic mix --json")[0])
+    assert report["n_chars"] == 5 and 0 < report["dynamic"]["nats_per_char"] < 5
 
 
 def test_the_model_adapts_to_another_text_with_options_chosen_on_its_own(call, home):
@@ -145,6 +155,7 @@ def test_all_models_of_a_mixture_adapt_to_the_prompt(call, home):
     ("line", "remedy"),
     [
         ("eval gru --corpus other.txt --dynamic rms", "--dynamic sgd"),
+        ("eval gru --corpus other.txt --dynamic mix", "--dynamic sgd"),
         ("eval gru --corpus other.txt --dynamic sgd", "give --rate and --decay"),
         ("sample gru --prime one --dynamic rms", "--dynamic sgd"),
         ("sample gru lstm", "give --weights"),

@@ -10,7 +10,7 @@ import torch
 from charlm import api
 from charlm.data.generated_texts import human_numbers
 from charlm.data.vocab import Vocab, code_points
-from charlm.errors import UsageError
+from charlm.errors import CharlmError, UsageError
 from charlm.evaluation.dynamic import DynamicConfig
 from charlm.evaluation.mixing import mixed_nll, mixed_text_nll
 from charlm.evaluation.protocol import TextRange
@@ -24,8 +24,6 @@ VOCAB = Vocab(np.unique(code_points(TEXT)))
 V = len(VOCAB)
 IDS = VOCAB.encode(TEXT).astype(np.int64)
 TREE = SymbolTree(IDS, V)
-
-
 LOGITS = torch.randn(len(IDS) + 1, V, generator=torch.Generator().manual_seed(0))
 
 
@@ -68,25 +66,50 @@ def test_a_good_network_is_followed_from_the_beginning():
     assert mixed_text_nll(TREE, IDS, [(0, right)], VOCAB)[:24].mean() < 0.2
 
 
+def network(name):
+    model = build(name, V, n_embed=4, n_hidden=8)
+    if name == "lstm-ngram":
+        model.fit_counts(torch.from_numpy(IDS[:160]), torch.from_numpy(VOCAB.char_classes))
+        model.free_training_cache()
+    return model
+
+
 @pytest.mark.parametrize(("name", "n_context"), [("gru", None), ("lstm-ngram", None), ("char3", 3)])
 @pytest.mark.parametrize("config", [None, DynamicConfig(0.01, 0.01)])
 def test_the_model_is_restored(name, n_context, config):
-    model = build(name, V, n_embed=4, n_hidden=8)
-    ids = torch.from_numpy(IDS)
-    if name == "lstm-ngram":
-        model.fit_counts(ids[:160], torch.from_numpy(VOCAB.char_classes))
-        model.free_training_cache()
+    model, ids = network(name), torch.from_numpy(IDS)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     runs = [mixed_nll(model, ids[:160], TextRange(ids, 200, 240), 160, VOCAB, n_context, config) for _ in range(2)]
     assert len(runs[0]) == 40 and (runs[0] == runs[1]).all()
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()) and model.training
 
 
+@pytest.mark.parametrize("name", ["gru", "lstm-ngram"])
+@pytest.mark.parametrize("config", [None, DynamicConfig(0.01, 0.01)])
+def test_a_text_read_in_parts_has_the_nats_of_the_whole_text(name, config):
+    model, ids = network(name), torch.from_numpy(IDS)
+
+    def nats(first, stop, ids=ids):
+        return mixed_nll(model, ids[:160], TextRange(ids, first, stop), 160, VOCAB, None, config)
+
+    whole = nats(160, 260)
+    np.testing.assert_allclose(nats(160, 200), whole[:40], rtol=1e-3)
+    np.testing.assert_allclose(nats(200, 260), whole[40:], rtol=1e-3)
+    other = torch.cat([ids[:200], ids[:60]])
+    np.testing.assert_allclose(nats(160, 260, other)[:40], whole[:40], rtol=1e-3)
+
+
+def test_a_network_that_diverges_is_an_error_with_its_remedy():
+    text = TextRange(torch.from_numpy(IDS), 160, 240)
+    with pytest.raises(CharlmError, match="diverged at --rate 1e\\+38; use a lower --rate"):
+        mixed_nll(network("gru"), text.ids[:160], text, 160, VOCAB, None, DynamicConfig(1e38, 0))
+
+
 def test_counting_models_and_large_vocabularies_are_refused():
     text = TextRange(torch.from_numpy(IDS), 200, 240)
-    with pytest.raises(UsageError, match="only counts"):
+    with pytest.raises(UsageError, match="has only counts; use --dynamic rms"):
         mixed_nll(build("ngram", V), text.ids[:160], text, 160, VOCAB)
-    with pytest.raises(UsageError, match="at most 256 symbols, got 301"):
+    with pytest.raises(UsageError, match="at most 256 symbols, got 300"):
         mixed_nll(build("gru", 301), text.ids[:160], text, 160, Vocab(range(1000, 1300)))
 
 
@@ -112,5 +135,5 @@ def test_parts_that_are_read_first_and_mixtures_are_refused(trained):
     with pytest.raises(UsageError, match="reads the training part first"):
         evaluate_models([trained], (), "train", None, DynamicOptions("mix"), print)
     other = replace(trained)
-    with pytest.raises(UsageError, match="reads one model"):
+    with pytest.raises(UsageError, match="is for one model; name one"):
         evaluate_models([trained, other], (), "test", [0.5, 0.5], DynamicOptions("mix"), print)
