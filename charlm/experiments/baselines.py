@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from charlm.data.corpus import Corpus
+from charlm.data.vocab import to_text
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.compressors import xz
 from charlm.training.trainer import FINAL_CHARS
+
+UNKNOWN = 0x1A  # the control character "substitute"
 
 
 def baselines(
@@ -53,5 +56,6 @@ def baselines(
 
 
 def _bytes(corpus: Corpus, stop: int) -> bytes:
-    """Return the text's first `stop` indices as bytes, one or four each."""
-    return corpus.ids[:stop].astype("<u4" if len(corpus.vocab) > 2**8 else "u1").tobytes()
+    """Return the text's first `stop` symbols in UTF-8; one outside the vocabulary is one byte, as in bits per byte."""
+    symbols = np.concatenate([[UNKNOWN], corpus.vocab.codepoints])[corpus.ids[:stop]]
+    return bytes(symbols.tolist()) if corpus.vocab.is_bytes else to_text(symbols).encode("utf-8", "surrogatepass")
