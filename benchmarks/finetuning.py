@@ -1,4 +1,4 @@
-"""Fine-tuning: the model in the box trained on with another text, beside the same architecture from scratch.
+"""Fine-tuning: the built-in model fine-tuned on another text, beside the same architecture from scratch.
 
     python benchmarks/finetuning.py TEXT [TEXT ...] --minutes 2
 
@@ -26,7 +26,7 @@ MODEL = "nietzsche"
 
 
 def as_it_is(text: str) -> list[str]:
-    """Return the row of the model in the box."""
+    """Return the row of the built-in model."""
     models = [TrainedModel(runs.packaged_model(), charlm.load(MODEL))]
     nats = [evaluate_models(models, [text], part, None, None, print)["nats_per_char"] for part in ("valid", "test")]
     return ["as it is", "", *(f"{nats_to_bits(value):.3f}" for value in nats), "", ""]

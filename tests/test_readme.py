@@ -36,6 +36,19 @@ def test_files_that_a_page_names_exist(page):
     assert [str(path) for path in linked + named if not path.exists()] == []
 
 
+def anchors(page):
+    """Return the anchors of a page's headings, as GitHub names them."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_headings_that_a_page_links_to_exist(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text("utf-8"))
+    assert [anchor for file, anchor in links if anchor not in anchors(page.parent / file if file else page)] == []
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_options_of_a_documented_command_exist(line):
     _, name, *arguments = shlex.split(line)
