@@ -16,8 +16,9 @@ Two cores: each process takes half of the models, and `merge` makes one file of 
     python benchmarks/results.py run B --text-chars 600000 --models rnn lstm-ngram awd-lstm min-gru mamba2 &
     python benchmarks/results.py merge docs/results/nietzsche.json A/nietzsche B/nietzsche
 
-Without the folders of an earlier run, `--have docs/results` takes its rows and chosen values from the merged files,
-NAME.json for the text NAME, and trains the others.
+`run` continues from the results.json of each folder alone. Without the other files of an earlier run, copy them:
+
+    mkdir -p FOLDER/nietzsche && cp docs/results/nietzsche.json FOLDER/nietzsche/results.json
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ import torch
 from charlm import models
 from charlm.data.encoding import decode
 from charlm.data.named_texts import open_texts
-from charlm.errors import CharlmError, InputNotFoundError
+from charlm.errors import CharlmError
 from charlm.experiments.bench import Contest, Results, Tuning, is_ngram, parse_space, run_contest
 from charlm.experiments.bench.entry import BASELINE, folder_name
 from charlm.experiments.bench.figures import curves_of, plot_curves, plot_scatter
@@ -54,8 +55,6 @@ PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
 def run(options: argparse.Namespace) -> None:
     """Tune and train what is missing."""
-    if options.have is not None and not options.have.is_dir():
-        raise InputNotFoundError(f"--have {options.have}: no such folder; name that of the merged files")
     torch.set_num_threads(options.threads)
     tuning = Tuning(parse_space(SPACE), options.trials, epochs=options.trial_epochs)
     names = options.models or NAMES
@@ -79,7 +78,6 @@ def contest(
 ) -> Results:
     """Run one benchmark of the page, in the folder of its name, for a number of characters or for `minutes`."""
     say(f"folder {options.folder / name}")
-    have = None if options.have is None else options.have / f"{name}.json"
     return run_contest(
         Contest(
             names,
@@ -89,7 +87,6 @@ def contest(
             options.chars if minutes is None else None,
             tuning,
             chosen or {},
-            have if have is not None and have.is_file() else None,
             is_part=True,
             all_compressors=True,
         ),
@@ -209,7 +206,6 @@ def main() -> None:
     runs.add_argument("--texts", nargs="+", default=TEXTS, help="the first one is tuned on")
     runs.add_argument("--text-chars", type=int, help="read the first characters of the texts after the first one")
     runs.add_argument("--models", nargs="+", help="instead of all architectures")
-    runs.add_argument("--have", type=Path, help="folder of merged files, whose trainings are not repeated")
     runs.add_argument("--parameters", type=int, default=N_PARAMETERS)
     runs.add_argument("--chars", type=int, default=N_CHARS, help="of a training, rounded to whole epochs")
     runs.add_argument("--seeds", type=int, default=N_SEEDS)

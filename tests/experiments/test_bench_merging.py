@@ -1,6 +1,7 @@
 """Merging: models or seeds of one benchmark from several files, and a benchmark that continues from its file alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,15 @@ LOSSES = ("entry", "seed", "outcome", "valid_nats", "test_nats")
 def make(tmp_path_factory):
     """Return a function that runs a contest, tuned in two trials, in a new folder, and returns the folder."""
 
-    def made(*names, n_seeds=2, n_trials=2, have=None, announce=lambda message: None):
+    def made(*names, n_seeds=2, n_trials=2, earlier=None, announce=lambda message: None):
         folder = tmp_path_factory.mktemp("merging")
         (folder / "cats").write_text(TEXT)
+        if earlier is not None:
+            (folder / "x").mkdir()
+            shutil.copy(earlier / "results.json", folder / "x")
         changes = {"corpus": [str(folder / "cats")], "batch_size": 4, "bptt": 16, "device": "cpu", "epochs": 1}
         tuning = Tuning(parse_space("learning_rate=1e-3..1e-1"), n_trials, by_optuna=False)
-        contest = Contest(names, changes, n_seeds, 1500, tuning=tuning, have=have, sample_seconds=0.01)
+        contest = Contest(names, changes, n_seeds, 1500, tuning=tuning, sample_seconds=0.01)
         run_contest(contest, folder / "x", announce)
         return folder / "x"
 
@@ -75,11 +79,11 @@ def test_seeds_of_several_files_are_counted_together(rnn):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("n_parameters", 2000, "b: is of another benchmark than a: n_parameters 2000 instead of 1500"),
-        ("sha256", "0", "b: is of another benchmark than a: sha256 '0' instead of"),
-        ("tuning", "", "b: is of another benchmark than a: tuning '' instead of"),
-        ("rnn", {"learning_rate": 0.5}, "b: rnn has another recipe than in the files before it"),
-        ("rnn, seed 1", {"test_nats": 9.0}, "b: rnn, seed 1, has another loss than in the files before it"),
+        ("n_parameters", 2000, r"b: is of another benchmark than a \(n_parameters 2000 and not 1500\)"),
+        ("sha256", "0", r"b: is of another benchmark than a \(sha256 '0' and not"),
+        ("tuning", "", r"b: is of another benchmark than a \(tuning '' and not"),
+        ("rnn", {"learning_rate": 0.5}, "b: rnn has another recipe than in a"),
+        ("rnn, seed 1", {"test_nats": 9.0}, "b: rnn, seed 1, has another loss than in a"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(key, value, message, rnn):
@@ -94,22 +98,24 @@ def test_what_does_not_belong_together_is_refused(key, value, message, rnn):
         merge({"a": Results.load(rnn), "b": other}, [])
 
 
-def test_a_benchmark_continues_from_its_file_in_a_new_folder(make, whole, rnn):
+def test_a_benchmark_continues_from_results_json_alone(make, whole, rnn):
     announced = []
-    folder = make("rnn", "gru", have=rnn / "results.json", announce=announced.append)
+    folder = make("gru", earlier=rnn, announce=announced.append)
     assert [message.split(":")[0] for message in announced] == [
-        *("rnn", "gru, trial 1 of 2", "gru, trial 2 of 2", "gru", "gru-0", "gru-1")
+        *("gru, trial 1 of 2", "gru, trial 2 of 2", "gru", "gru-0", "gru-1")
     ]
     results = Results.load(folder)
     assert (losses(results), results.chosen) == (losses(whole), whole.chosen)
     assert {trial["entry"] for trial in results.trials} == {"rnn", "gru"}
 
 
-def test_a_benchmark_does_not_continue_from_the_file_of_another_one(make, rnn):
-    announced = []
-    with pytest.raises(DataError, match="is of another benchmark than .*results.json: tuning '3 trials"):
-        make("gru", n_trials=3, have=rnn / "results.json", announce=announced.append)
-    assert announced == []
+def test_results_of_another_benchmark_are_left_as_they_are(rnn, exit_code, capsys):
+    before = (rnn / "results.json").read_bytes()
+    assert exit_code(f"bench gru --corpus {rnn.parent}/cats --epochs 9 --checkpoints {rnn.parent} --name x") == 74
+    message = capsys.readouterr().err
+    assert "this command: is of another benchmark than" in message
+    assert "9 epochs' and not '1,664 characters, 1 epoch'); choose another --name" in message
+    assert (rnn / "results.json").read_bytes() == before
 
 
 def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
@@ -124,7 +130,9 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
     script(f"run A {run} --models rnn")
     for text in ("cats", "dogs"):
         script(f"merge merged/{text}.json A/{text}")
-    said = script(f"run B {run} --models rnn --have merged")
+        (tmp_path / "B" / text).mkdir(parents=True)
+        shutil.copy(tmp_path / "merged" / f"{text}.json", tmp_path / "B" / text / "results.json")
+    said = script(f"run B {run} --models rnn")
     assert "trial" not in said and "rnn-0" not in said
     script("page merged")
     page = (tmp_path / "merged.md").read_text("utf-8")

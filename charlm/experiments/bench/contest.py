@@ -13,12 +13,12 @@ from typing import Any
 
 from charlm.api import read_recipe_text
 from charlm.data.corpus import Corpus
-from charlm.errors import UsageError
+from charlm.errors import DataError, OutputError, UsageError
 from charlm.experiments import compressors
 from charlm.experiments.baselines import baselines
 from charlm.experiments.bench import entry as e
-from charlm.experiments.bench.merging import check_same, merge
-from charlm.experiments.bench.results import Results
+from charlm.experiments.bench.merging import merge
+from charlm.experiments.bench.results import FILE, Results
 from charlm.experiments.bench.rows import compared_part, run_benchmark
 from charlm.experiments.bench.space import check_space, with_values
 from charlm.experiments.bench.tuning import Tuning, read_trials, shown_values, tune
@@ -42,8 +42,6 @@ class Contest:
         n_chars: characters of a training, rounded to whole epochs; None keeps the budgets of the recipes.
         tuning: None for none.
         chosen: values of hyper-parameters by entry, of an earlier tuning; an entry that has some is not tuned.
-        have: results.json of the same benchmark, of another machine or folder; its entries are not tuned again, its
-            rows are not trained again, and both are part of the results.
         is_part: other models of the benchmark are in other folders; a tuned hyper-parameter may be of none of `names`.
         all_compressors: beside xz, PPMd and zpaq where they are installed.
         sample_seconds: see `run_benchmark`.
@@ -56,7 +54,6 @@ class Contest:
     n_chars: int | None = None
     tuning: Tuning | None = None
     chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    have: Path | None = None
     is_part: bool = False
     all_compressors: bool = False
     sample_seconds: float = 1.0
@@ -65,6 +62,9 @@ class Contest:
 def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None]) -> Results:
     """Run a benchmark, or the rest of it.
 
+    The results.json of the folder is continued: its entries are not tuned again, its rows are not trained again, and
+    entries of other names stay in it.
+
     Args:
         contest: options.
         folder: of the benchmark.
@@ -72,12 +72,11 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
 
     Raises:
         UsageError: invalid options; they are checked before the text is read.
-        DataError: `have` is of another benchmark.
-        OutputError: the folder has runs or trials of another benchmark, or another process works there.
+        DataError: results.json is damaged.
+        OutputError: the folder is of another benchmark, or another process works there.
         KeyboardInterrupt: the user interrupted it; what is finished is kept.
     """
     changes = e.shared_keys(contest.names, dict(contest.changes), announce)
-    parts = {} if contest.have is None else {str(contest.have): Results.load(contest.have)}
     choices = Recipe().replace(**changes)
     choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
     early = e.entries(contest.names, changes, None, 100)
@@ -92,11 +91,9 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
     entries = e.entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
-        parts[str(folder)] = results = _begin(contest, entries, common, corpus)
-        check_same(parts)  # before the tuning, which takes long
-        chosen = dict(contest.chosen)
-        for part in parts.values():
-            chosen |= part.chosen
+        parts = {str(folder / FILE): Results.load(folder)} if (folder / FILE).exists() else {}
+        parts["this command"] = results = _begin(contest, entries, common, corpus)
+        chosen = {**_merged(parts).chosen, **contest.chosen}  # another benchmark is refused before the tuning
         for name, recipe in entries.items():
             values = dict(chosen.get(name, {}))
             if contest.tuning is not None and not values:
@@ -109,13 +106,25 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
             results.entries[name] = recipe.to_dict()
         keys = ("entry", "trial", "values", "valid_nats", "is_pruned", "seconds")
         results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder) if row["entry"] in entries]
-        results = merge(parts, list(entries))
+        results = _merged(parts, list(entries))
         results.save(folder)
         there = {(row["entry"], row["seed"]) for row in results.rows if "seed" in row}
         for row in run_benchmark(entries, contest.n_seeds, corpus, folder, announce, contest.sample_seconds, there):
             results.rows.append(row)
             results.save(folder)
     return results
+
+
+def _merged(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
+    """Return the earlier results of the folder, if there are some, with those of this command.
+
+    Raises:
+        OutputError: they are of different benchmarks.
+    """
+    try:
+        return merge(parts, order)
+    except DataError as error:
+        raise OutputError(f"{error}; choose another --name") from None
 
 
 def epochs_of(n_chars: int, corpus: Corpus) -> int:

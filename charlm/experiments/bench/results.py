@@ -115,12 +115,13 @@ class Results:
         except ValueError:
             raise DataError(f"{path}: is not JSON; name the results.json of a benchmark") from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise DataError(f"{path}: is no results.json of format {FORMAT}; run the benchmark again")
+            raise DataError(f"{path}: is no results.json of format {FORMAT}; remove it and run the benchmark again")
         try:
             results = cls(**{key.name: found[key.name] for key in fields(cls)})
             results._use()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DataError(f"{path}: is damaged ({type(error).__name__}: {error}); run the benchmark again") from None
+            reason = f"{type(error).__name__}: {error}"
+            raise DataError(f"{path}: is damaged ({reason}); remove it and run the benchmark again") from None
         return results
 
 
