@@ -39,6 +39,11 @@ SAMPLING: dict[str, dict[str, Any]] = {
 }
 TRAINING = ["rnn", "gru", "lstm", "rnn-scratch", "gru-scratch", "lstm-scratch", "loop", "concat"]
 N_TEXTS = 256
+LOADERS = (
+    "charlm.generation.numpy_generator:load_numpy",
+    "charlm.generation.generator:load_numpy",
+    "charlm.writer:load",
+)
 NAMES = (
     [f"sampling {name}" for name in SAMPLING]
     + [f"sampling {N_TEXTS} x gru 256"]
@@ -81,7 +86,7 @@ def sampling(name: str, folder: Path) -> Callable[[], int]:
     trained = folder / f"{choices['model']}-{many}"
     charlm.train(text, folder=trained, **choices | ({} if choices["model"] == "ngram" else {"epochs": 1}))
     path = trained / "best.safetensors"
-    generator = find("charlm.generation.generator:load_numpy", "charlm.writer:load")(path) or charlm.load(path)
+    generator = find(*LOADERS)(path) or charlm.load(path)
     if not many:
         stream: Iterator[str] = generator.stream("", 1 << 40, seed=1)
         return lambda: sum(1 for _ in islice(stream, 100))

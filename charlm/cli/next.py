@@ -33,7 +33,8 @@ BAR_CHARS = 40  # of a probability of 1
 @json_option
 def next_char(run: str | None, prime: str, top: int, unknown: str, folder: Path, as_json: bool) -> None:
     """See the command's help."""
-    from charlm.generation.generator import TextGenerator, load_numpy
+    from charlm.generation.generator import TextGenerator
+    from charlm.generation.numpy_generator import load_numpy
 
     path = choose_checkpoint(run, folder)
     model: TextGenerator | None = load_numpy(path)

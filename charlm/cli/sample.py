@@ -111,12 +111,12 @@ def sample(
     if dynamic_steps is not None and not prompt:
         raise UsageError("--dynamic updates the weights on the prompt; give --prime or --prime-file")
 
-    from charlm.generation import generator
+    from charlm.generation.numpy_generator import load_numpy
 
     paths = [choose_checkpoint(name, folder) for name in run or (None,)]
     model: TextGenerator | None = None
     if len(paths) == 1 and dynamic_steps is None and device in ("auto", "cpu"):
-        model = generator.load_numpy(paths[0], num)  # None if the model has no numpy engine
+        model = load_numpy(paths[0], num)  # None if the model has no numpy engine
     if model is None:
         from charlm.experiments.trained_models import TrainedModel, make_generator
         from charlm.training.setup import choose_device

@@ -11,7 +11,8 @@ from pathlib import Path
 from charlm.compression.file_format import NO_MODEL, Header
 from charlm.compression.predictors import AdaptivePredictor, ModelPredictor, Predictor
 from charlm.errors import InputNotFoundError, UsageError
-from charlm.generation.generator import TextGenerator, load_numpy
+from charlm.generation.generator import TextGenerator
+from charlm.generation.numpy_generator import load_numpy
 from charlm.ngrams.adaptive import AdaptiveNGram
 from charlm.storage import runs
 

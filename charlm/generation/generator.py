@@ -1,23 +1,18 @@
-"""Text generation: prompt and options to text, for any `Stepper`; and a checkpoint that samples without PyTorch."""
+"""Text generation: prompt and options to text, for any `Stepper`."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
-from numpy.typing import NDArray
 
 from charlm.data.vocab import FLUSH, Vocab
-from charlm.errors import CheckpointError, DataError, UsageError
+from charlm.errors import DataError, UsageError
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
-from charlm.generation.numpy_engine import make_engine
 from charlm.generation.sampler import (
     SamplingParams,
     Stepper,
@@ -30,7 +25,6 @@ from charlm.generation.sampler import (
 )
 from charlm.options.arguments import checked_choice, checked_text
 from charlm.options.ranges import checked_number
-from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
 MAX_BATCH = 128  # texts sampled together; with more, numpy's temporary arrays cause page faults in every step
@@ -226,50 +220,3 @@ def _until(stops: Sequence[str], chars: Iterable[str]) -> Iterator[str]:
         if search.found:
             return
     yield search.pending
-
-
-@dataclass(eq=False)
-class NumpyGenerator(TextGenerator):
-    """A checkpoint that samples in numpy.
-
-    Attributes:
-        metadata: contents of the checkpoint, except for the weights.
-        weights: by name.
-    """
-
-    metadata: Metadata
-    weights: dict[str, NDArray[Any]]
-
-    def stepper(self, n_texts: int | None = None) -> Stepper:
-        """Return the numpy engine; see `TextGenerator.stepper`."""
-        engine = _engine(self.metadata, self.weights, n_texts)
-        assert engine is not None  # `load_numpy` has checked this
-        return engine
-
-
-def load_numpy(path: Path, n_texts: int = 1) -> NumpyGenerator | None:
-    """Read a checkpoint file for sampling without PyTorch.
-
-    Args:
-        path: of the file.
-        n_texts: number of texts that will be sampled.
-
-    Returns:
-        the generator; None if there is no numpy engine for this model and number of texts, or if the file is invalid
-        (`LanguageModel.load` then raises the error).
-
-    Raises:
-        InputNotFoundError: the file does not exist or cannot be opened.
-    """
-    try:
-        metadata, tensors = checkpoint.read(path, safetensors.numpy.load)
-    except CheckpointError:
-        return None
-    weights = {name: tensor for name, tensor in tensors.items() if "/" not in name}
-    engine = _engine(metadata, weights, None if n_texts == 1 else n_texts)
-    return None if engine is None else NumpyGenerator(metadata, weights)
-
-
-def _engine(metadata: Metadata, weights: dict[str, NDArray[Any]], n_texts: int | None) -> Stepper | None:
-    options, vocab_size = metadata.options, metadata.vocab_size
-    return make_engine(metadata.model, weights, options, vocab_size, metadata.n_context, n_texts)

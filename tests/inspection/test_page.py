@@ -8,8 +8,8 @@ import torch
 
 from charlm.data.vocab import Vocab
 from charlm.errors import UsageError
-from charlm.generation.generator import load_numpy
 from charlm.generation.language_model import LanguageModel
+from charlm.generation.numpy_generator import load_numpy
 from charlm.inspection.page import MAX_FLOAT16_COST, float16_cost, model_page
 from charlm.models import MODELS, build
 from charlm.storage import runs

@@ -13,9 +13,9 @@ from charlm.data.feeds import Chunks, Stream, Windows
 from charlm.errors import UsageError
 from charlm.evaluation.metrics import nats_per_char
 from charlm.evaluation.protocol import evaluate_feed
-from charlm.generation.generator import load_numpy
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.numpy_engine import ENGINES
+from charlm.generation.numpy_generator import load_numpy
 from charlm.models import MODELS, build, options_of
 from charlm.models.layers.init import init_recurrent
 from charlm.storage.checkpoint import Metadata

@@ -7,7 +7,7 @@ import torch
 from charlm.data.corpus import make_corpus
 from charlm.errors import CheckpointError
 from charlm.evaluation.protocol import TextRange, evaluate
-from charlm.generation import generator
+from charlm.generation.numpy_generator import load_numpy
 from charlm.models import build
 from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
@@ -69,7 +69,7 @@ def saved(path, options, model):
 
 def test_half_precision_leaves_the_counts_unchanged(tmp_path):
     saved(tmp_path / "x", OPTIONS, counted(order=3))
-    assert generator.load_numpy(tmp_path / "x") is not None
+    assert load_numpy(tmp_path / "x") is not None
     model, metadata = checkpoint.load(tmp_path / "x")
     checkpoint.save(tmp_path / "half", model, metadata, torch.float16)
     chars = torch.tensor([TEXT])
@@ -83,7 +83,7 @@ def test_a_checkpoint_with_invalid_counts_is_refused(tmp_path):
     saved(tmp_path / "x", OPTIONS, model)
     with pytest.raises(CheckpointError, match="level 2"):
         checkpoint.load(tmp_path / "x")
-    assert generator.load_numpy(tmp_path / "x") is None
+    assert load_numpy(tmp_path / "x") is None
 
 
 @pytest.mark.parametrize("changes", [{"order": 2}, {"order": 4}, {"order": 10**9}, {"smoothing": "x"}], ids=str)
@@ -91,4 +91,4 @@ def test_options_that_do_not_fit_the_counts_are_refused(changes, tmp_path):
     saved(tmp_path / "x", OPTIONS | changes, counted(order=3))
     with pytest.raises(CheckpointError, match="do not match"):
         checkpoint.load(tmp_path / "x")
-    assert generator.load_numpy(tmp_path / "x") is None
+    assert load_numpy(tmp_path / "x") is None

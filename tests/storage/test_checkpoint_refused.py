@@ -11,7 +11,7 @@ import torch
 
 from charlm import api
 from charlm.errors import CheckpointError
-from charlm.generation import generator
+from charlm.generation.numpy_generator import load_numpy
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint
 
@@ -53,7 +53,7 @@ def forge(trained):
 def refuse(path, data):
     """Assert that a file is refused with PyTorch and without, and return the message."""
     path.write_bytes(data)
-    assert generator.load_numpy(path) is None
+    assert load_numpy(path) is None
     with pytest.raises(CheckpointError) as error:
         checkpoint.load(path)
     assert str(path) in str(error.value)
