@@ -81,7 +81,7 @@ def mixed_nll(
     ids = torch.cat([known.cpu(), text.ids[begin : text.stop].cpu()]).numpy().astype(np.int64)
 
     def chunks() -> Iterator[tuple[int, Tensor]]:
-        for position, logits in _training_logits(model, train_ids, text.bos_id, vocab, n_context):
+        for position, logits in training_logits(model, train_ids, text.bos_id, vocab, n_context):
             if (position := position - len(train_ids) + len(known)) >= 0:
                 yield position, logits
         new = _logits(model, replace(text, first=begin), n_context, config)
@@ -105,7 +105,7 @@ def _logits(
             yield from read_and_adapt(model, text, config, n_context)
 
 
-def _training_logits(
+def training_logits(
     model: CharModel, ids: Tensor, bos_id: int, vocab: Vocab, n_context: int | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield positions and logits of the training part, by cross-fitted counts if the model has counts."""
@@ -166,9 +166,10 @@ def _network_inputs(
         rows = np.arange(len(log_probs)).repeat(np.diff(starts[chars.start : chars.stop + 1]))
         is_noisy = rows + position < n_noisy
         network[path] = tree.node_logits(log_probs, rows, nodes[path]) + is_noisy * noise.normal(0, NOISE, len(rows))
-        order = np.argsort(-log_probs, axis=1, kind="stable")[:, :N_LIKELIEST]
-        likeliest[chars, : order.shape[1]] = order
         confidence[chars] = np.minimum(-6 * log_probs.max(axis=1), N_CONFIDENCES - 1)
+        for rank in range(N_LIKELIEST):  # much quicker than sorting
+            likeliest[chars, rank] = log_probs.argmax(axis=1)
+            log_probs[np.arange(len(log_probs)), likeliest[chars, rank]] = -np.inf
     return network, likeliest, confidence
 
 

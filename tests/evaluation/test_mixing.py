@@ -12,7 +12,7 @@ from charlm.data.generated_texts import human_numbers
 from charlm.data.vocab import Vocab, code_points
 from charlm.errors import CharlmError, UsageError
 from charlm.evaluation.dynamic import DynamicConfig
-from charlm.evaluation.mixing import mixed_nll, mixed_text_nll
+from charlm.evaluation.mixing import mixed_nll, mixed_text_nll, training_logits
 from charlm.evaluation.protocol import TextRange
 from charlm.experiments.evaluate import evaluate_models
 from charlm.experiments.trained_models import DynamicOptions, TrainedModel
@@ -97,6 +97,15 @@ def test_a_text_read_in_parts_has_the_nats_of_the_whole_text(name, config):
     np.testing.assert_allclose(nats(200, 260), whole[40:], rtol=1e-3)
     other = torch.cat([ids[:200], ids[:60]])
     np.testing.assert_allclose(nats(160, 260, other)[:40], whole[:40], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "first"), [("gru", 0), ("lstm-ngram", 1)])
+def test_the_training_part_is_predicted_from_the_characters_before(name, first):
+    chunks = list(training_logits(network(name), torch.from_numpy(IDS), 0, VOCAB, None))
+    assert chunks[0][0] == first and sum(len(logits) for _, logits in chunks) == len(IDS) - first
+    if name == "lstm-ngram":  # its counts predict a text that repeats itself
+        likeliest = torch.cat([logits.argmax(dim=-1) for _, logits in chunks]).numpy()
+        assert (likeliest == IDS[1:])[48:].mean() > 0.9
 
 
 def test_a_network_that_diverges_is_an_error_with_its_remedy():
