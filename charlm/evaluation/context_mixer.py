@@ -16,7 +16,7 @@ context and each node, a table gives q, the frequency of ones after a bit histor
 p_k is of this context alone, q_k is learned from all contexts of its kind, for example how often a third one follows
 two. The inputs of the regression, with logit(p) = ln(p / (1 - p)):
 
-    x = [c / (c + 1/2) logit(p_k);  logit(q_k);  2 p_k - 1;  logit of the network;  0.3],    k = 1..K
+    x = [logit(p_k);  logit(q_k);  2 p_k - 1;  logit of the network;  0.3],    k = 1..K
 
 **Mixing.** Several sets of weights, and a second layer that combines their logits:
 
@@ -109,8 +109,7 @@ class ContextMixer:
         p, count, history = self.frequency[counters], self.count[counters], self.history[counters]
         map_cells = self.map_begins[nodes] + history
         q, c = self.history_map[map_cells], count.astype(np.float32)
-        estimates = c / (c + 0.5) * _logit(p), _logit(q), 2 * p - 1
-        x = np.concatenate([*estimates, network[:, None], np.full_like(y, BIAS)], axis=1)  # (n, I)
+        x = np.concatenate([_logit(p), _logit(q), 2 * p - 1, network[:, None], np.full_like(y, BIAS)], axis=1)  # (n, I)
 
         by_node = np.einsum("ni,ni->n", self.node_weights[nodes], x)
         by_set = np.column_stack([by_node, x @ self.selected_weights[selected].T])  # d_s, (n, S)

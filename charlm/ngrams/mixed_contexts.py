@@ -1,4 +1,4 @@
-"""Contexts of a context mixing model: characters, words, word and symbol classes, columns, skips, what followed before.
+"""Contexts of a context mixing model: characters, words and their stems, groups of symbols, the column.
 
 A context is a number (a hash) made of the text before a character; positions with the same number share their
 statistics. A selector is a small number of the same kind, which chooses a set of weights. In the contexts of words, a
@@ -18,6 +18,7 @@ from charlm.ngrams.levels import Ints
 from charlm.ngrams.symbol_tree import SymbolTree
 
 STEM = 4  # letters
+GROUP_BITS = 4
 SPACE = 1  # number of a blank or line break; that of symbol i is i + 2, and 0 stands for the beginning of the text
 
 
@@ -44,26 +45,22 @@ class ContextReader:
         self.base, self.classes = len(vocab) + 2, vocab.char_classes.tolist()
         index = {symbol: i for i, symbol in enumerate(vocab.symbols, 1)}
         self.lower = [0, *(index.get(symbol.lower(), i) for symbol, i in index.items())]
-        self.groups_of_8, self.groups_of_16 = tree.groups(3), tree.groups(4)
-        # The last 6 characters, the last 8 in lower case, the groups of the last 12 and of the last 8.
-        self.chars = self.lower_chars = self.last_groups_of_8 = self.last_groups_of_16 = 0
+        self.groups = tree.groups(GROUP_BITS)
+        # The last 6 characters, the last 8 in lower case, the groups of the last 8.
+        self.chars = self.lower_chars = self.last_groups = 0
         # The current word and its first letters, the first letters of the last word, the last mark, the word after it.
         self.word = self.beginning = self.last_stem = self.last_mark = self.first_word = 0
         self.last_words = 0, 0, 0  # the last one first
         self.n_letters = self.last_n_letters = self.column = 0
         self.after_word: dict[int, int] = {}  # the word that followed a word the last time
-        self.after_pair: dict[int, int] = {}  # the last two characters that followed two characters
 
     def read(self, char: int) -> None:
         """Read one more character."""
         base, char_class, lower = self.base, self.classes[char], self.lower[char] + 2
         is_space = char_class in (BLANK, BREAK)
-        pair = self.chars % base**2
-        self.after_pair[pair] = (self.after_pair.get(pair, 0) * base + char + 2) % base**2
         self.chars = (self.chars * base + char + 2) % base**6
         self.lower_chars = (self.lower_chars * base + (SPACE if is_space else lower)) % base**8
-        self.last_groups_of_8 = (self.last_groups_of_8 * 8 + self.groups_of_8[char]) % 8**12
-        self.last_groups_of_16 = (self.last_groups_of_16 * 16 + self.groups_of_16[char]) % 16**8
+        self.last_groups = (self.last_groups << GROUP_BITS | self.groups[char]) % (1 << 8 * GROUP_BITS)
         if char_class == LETTER:
             self.word = hash((self.word, lower))
             self.n_letters += 1
@@ -85,7 +82,7 @@ class ContextReader:
 
     def contexts(self) -> list[int]:
         """Return the contexts before the next character, K integers of 64 bits."""
-        base, chars, last_char = self.base, self.chars, self.chars % self.base
+        base, chars = self.base, self.chars
         word = self.word, self.lower_chars % base  # between two words, the second tells what was there
         last, second, third = self.last_words
         is_between = self.n_letters == 0
@@ -101,12 +98,10 @@ class ContextReader:
             (word, self.first_word),
             (word, self.after_word.get(last, 0)),
             (last, is_between),
-            self.last_groups_of_16,
-            self.last_groups_of_8,
+            self.last_groups,
             chars // base % base**3,  # a skip: all but the last of four
             (self.column, is_between),
             (self.last_mark, self.n_letters, chars % base**2),
-            (self.after_pair.get(chars % base**2, 0), last_char),
         ]
         return [hash(context) for context in contexts]
 
@@ -116,5 +111,5 @@ class ContextReader:
             self.chars % self.base,
             min(self.n_letters, 15) * 4 + min(self.last_n_letters, 3),
             self.last_mark * 9 + min(self.n_letters, 8),
-            self.last_groups_of_16 % 16**3,
+            self.last_groups % (1 << 3 * GROUP_BITS),
         ]

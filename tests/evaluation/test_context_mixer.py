@@ -45,7 +45,7 @@ class Reference:
             for key in maps:
                 zeros, ones = key[2][:2]
                 self.q.setdefault(key, (ones + 0.4) / (zeros + ones + 0.8))
-            x = [self.c[i] / (self.c[i] + 0.5) * logit(self.p[i]) for i in counters]
+            x = [logit(self.p[i]) for i in counters]
             x += [logit(self.q[key]) for key in maps] + [2 * self.p[i] - 1 for i in counters] + [net, 0.3]
             sets = [("node", node), *enumerate(selected)]
             d_s = [clip(sum(a * b for a, b in zip(self.w[s], x, strict=True)), -12, 12) for s in sets]

@@ -9,7 +9,7 @@ from charlm.ngrams.symbol_tree import SymbolTree
 
 VOCAB = Vocab(code_points("abcdeABCDE .,\n"))
 TREE = SymbolTree(VOCAB.encode("abc, dea. Bed bad\ncab"), len(VOCAB))
-LAST_1, LAST_4, LOWER_8, WORD, MARK, STEM, FIRST, AFTER, COLUMN = 0, 3, 6, 7, 10, 11, 13, 14, 19
+LAST_1, LAST_4, LOWER_8, WORD, MARK, STEM, FIRST, AFTER, COLUMN = 0, 3, 6, 7, 10, 11, 13, 14, 18
 
 
 def contexts_after(text):
@@ -46,4 +46,4 @@ def test_symbols_beyond_ascii_and_bytes_have_contexts():
     for vocab in (Vocab(code_points("İ€ß\n")), Vocab(range(60, 70), is_bytes=True)):
         ids = np.arange(len(vocab))
         contexts, selectors = read_contexts(ids, SymbolTree(ids[:5], len(vocab)), vocab)
-        assert contexts.shape == (len(vocab), 22) and selectors.shape == (len(vocab), 4) and (selectors >= 0).all()
+        assert contexts.shape == (len(vocab), 20) and selectors.shape == (len(vocab), 4) and (selectors >= 0).all()
