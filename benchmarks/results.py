@@ -40,7 +40,7 @@ from charlm.experiments.bench import Contest, Results, Tuning, is_ngram, parse_s
 from charlm.experiments.bench.entry import BASELINE, folder_name
 from charlm.experiments.bench.figures import curves_of, plot_curves, plot_scatter
 from charlm.experiments.bench.merging import merge
-from charlm.experiments.bench.tables import caption, entry_table, markdown_table, pair_caption, pair_table
+from charlm.experiments.bench.tables import markdown_table, tables_of
 from charlm.files import atomic_write
 from charlm.messages import say
 
@@ -126,16 +126,11 @@ def page(folder: Path) -> None:
     ]
     for name in sorted(paths, key=lambda name: FILES.index(name) if name in FILES else len(FILES)):
         results = Results.load(paths[name])
-        blocks += [
-            f"## {name}",
-            caption(results),
-            smaller_budget(results),
-            missing_trainings(results, TEN_MINUTES if name.endswith("-minutes") else NAMES),
-            markdown_table(*entry_table(results)),
-            cost(results),
-        ]
-        if results.pairs:
-            blocks += [pair_caption(results), markdown_table(*pair_table(results))]
+        missing = missing_trainings(results, TEN_MINUTES if name.endswith("-minutes") else NAMES)
+        blocks += [f"## {name}", smaller_budget(results), missing]
+        for table in tables_of(results):
+            blocks += [table.caption, markdown_table(table.head, table.cells)]
+        blocks.append(cost(results))
         for figure, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
             if figure != "curves" or curves_of(results):
                 plot(results, [folder / f"{name}-{figure}.svg"])
@@ -188,13 +183,14 @@ def missing_trainings(results: Results, names: Sequence[str]) -> str:
     """
     wanted = dict(zip(names, names, strict=True)) | {name: r["model"] for name, r in results.entries.items()}
     there = {(row["entry"], row.get("seed")) for row in results.rows}
-    found = []
+    found: dict[str, list[str]] = {}
     for i in range(results.n_seeds):
         seed = results.first_seed + i
         left = [name for name, model in wanted.items() if (name, seed) not in there and not (i and is_ngram(model))]
         if left:
-            found.append(f"seed {seed} of {', '.join(left)}")
-    return f"**Missing trainings**: {'; '.join(found)}." if found else ""
+            found.setdefault(", ".join(left), []).append(str(seed))
+    listed = [f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} of {names}" for names, seeds in found.items()]
+    return f"**Missing trainings**: {'; '.join(listed)}." if found else ""
 
 
 def main() -> None:

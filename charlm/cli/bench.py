@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from charlm.cli.completion import complete_models_and_recipes
 from charlm.cli.options import FilePath, GroupedCommand, Name, Number, folder_option, json_option, option
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from charlm.experiments.bench import Results
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")
+NEEDS = {"trials": "--tune", "trial_minutes": "--tune", "rows": "--reproduce"}  # options that change another one
+WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "as_json"}}  # options beside them
 
 
 @click.command(
@@ -116,6 +119,7 @@ def bench(
         raise UsageError("name models to train, or give --from FOLDER, or --reproduce FILE: one of the three")
     if form and as_json:
         raise UsageError(f"--{form} and --json are both given; leave out one of them")
+    _check_options(click.get_current_context())
 
     from charlm.experiments import bench as b
 
@@ -125,8 +129,6 @@ def bench(
     if source is not None:
         _print(b.Results.load(source), source if source.is_dir() else source.parent, form, as_json)
         return
-    if space is None and trial_minutes is not None:
-        raise UsageError("--trial-minutes needs --tune")
     if chars is not None and (given["epochs"] or given["minutes"]):
         raise UsageError("--chars is a budget, like --epochs and --minutes; leave out the others")
 
@@ -141,7 +143,31 @@ def bench(
         chars,
         None if space is None else b.Tuning(b.parse_space(space), trials, trial_minutes),
     )
-    _print(b.run_contest(contest, target, say), target, form, as_json)
+    try:
+        results = b.run_contest(contest, target, say)
+    except KeyboardInterrupt:
+        say("the same command resumes this benchmark")
+        raise
+    _print(results, target, form, as_json)
+
+
+def _check_options(context: click.Context) -> None:
+    """Refuse an option that has no meaning beside the other ones.
+
+    Raises:
+        UsageError: there is one.
+    """
+    given = {
+        f"--{context.params['form']}" if param.name == "form" else param.opts[0]: param.name
+        for param in context.command.params
+        if context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    }
+    for flag, name in given.items():
+        if name in NEEDS and NEEDS[name] not in given:
+            raise UsageError(f"{flag} needs {NEEDS[name]}")
+        for other in WITH.keys() & given.keys():
+            if flag != other and name not in WITH[other]:
+                raise UsageError(f"{flag} has no meaning with {other}; leave it out")
 
 
 def _print(results: Results, target: Path, form: str | None, as_json: bool) -> None:
@@ -153,10 +179,9 @@ def _print(results: Results, target: Path, form: str | None, as_json: bool) -> N
     elif form is not None:
         print(report.FORMATS[form][1](results), end="")
     else:
-        print(table(*tables.entry_table(results)))
-        if results.pairs:
-            print(f"\n{table(*tables.pair_table(results))}")
-        print(f"{tables.caption(results)}\n{tables.pair_caption(results)}", file=sys.stderr)
+        shown = tables.tables_of(results)
+        print("\n\n".join(table(each.head, each.cells) for each in shown))
+        print("\n".join(each.caption for each in shown), file=sys.stderr)
     try:
         files = report.write_report(results, target)
     except CharlmError as error:

@@ -28,7 +28,8 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, one section a group."""
         for group in GROUPS:
-            options = [option for option in self.get_params(ctx) if getattr(option, "group", GROUPS[-1]) == group]
+            params = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+            options = [option for option in params if getattr(option, "group", GROUPS[-1]) == group]
             records = [record for option in options if (record := option.get_help_record(ctx)) is not None]
             if records:
                 with formatter.section(group):

@@ -88,7 +88,7 @@ def test_the_interval_of_architectures_follows_its_formula():
 def test_one_seed_of_a_network_has_no_interval_of_the_architecture():
     [pair] = compare_pairs(two_entries(0.2, [0.0]), N)
     assert pair["architectures"] is None
-    assert verdict(pair) == "these models only (one seed)"
+    assert verdict(pair) == "these models only"
 
 
 def test_counting_needs_no_seeds():

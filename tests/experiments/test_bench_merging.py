@@ -101,7 +101,8 @@ def test_what_does_not_belong_together_is_refused(key, value, message, rnn):
 def test_a_benchmark_continues_from_results_json_alone(make, whole, rnn):
     announced = []
     folder = make("gru", earlier=rnn, announce=announced.append)
-    assert [message.split(":")[0] for message in announced] == [
+    assert announced[0].startswith("cats, standard, 1,664 characters of training text; gru: ")
+    assert [message.split(":")[0] for message in announced[1:]] == [
         *("gru, trial 1 of 2", "gru, trial 2 of 2", "gru", "gru-0", "gru-1")
     ]
     results = Results.load(folder)
@@ -133,7 +134,7 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
         (tmp_path / "B" / text).mkdir(parents=True)
         shutil.copy(tmp_path / "merged" / f"{text}.json", tmp_path / "B" / text / "results.json")
     said = script(f"run B {run} --models rnn")
-    assert "trial" not in said and "rnn-0" not in said
+    assert "trial 1" not in said and "rnn-0" not in said
     script("page merged")
     page = (tmp_path / "merged.md").read_text("utf-8")
     assert "test part of dogs, first 1,500 characters, standard (150 characters)" in page

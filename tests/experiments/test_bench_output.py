@@ -18,7 +18,7 @@ from charlm.experiments.bench import report as reports
 from charlm.experiments.bench.figures import curve_band
 from charlm.experiments.bench.latex import escape, latex
 from charlm.experiments.bench.reproduction import prediction_interval
-from charlm.experiments.bench.tables import caption, csv_text
+from charlm.experiments.bench.tables import caption, csv_text, tables_of
 
 TEXT = "the cat sat on the mat, and the dog sat on the log. " * 40
 SHARED = {"epochs": 2, "batch_size": 4, "bptt": 16, "device": "cpu"}
@@ -76,6 +76,21 @@ def test_the_caption_names_text_split_budget_seeds_tuning_and_machine(results):
     assert results.machine in caption(results)
 
 
+def test_the_chosen_values_are_a_table_of_their_own(results):
+    entries, chosen, pairs = tables_of(results)
+    assert chosen.head == ["model", "learning_rate"]
+    assert {row[0]: float(row[1]) for row in chosen.cells} == {
+        name: pytest.approx(values["learning_rate"], rel=1e-2) for name, values in results.chosen.items()
+    }
+    results.tuning = ""
+    assert [table.label for table in tables_of(results)] == [entries.label, pairs.label]
+
+
+def test_the_caption_of_counting_alone_names_neither_seeds_nor_a_training(results):
+    results.entries = {"ngram": results.entries["ngram"]}
+    assert "characters). Machine:" in caption(results)
+
+
 def test_csv_has_one_line_a_training_with_the_numbers_in_full(results):
     lines = list(csv.DictReader(StringIO(csv_text(results))))
     assert len(lines) == len(results.rows) == 8
@@ -95,7 +110,7 @@ def test_latex_is_well_formed(results):
             stack.append(name)
         else:
             assert stack.pop() == name
-    assert stack == [] and [name for kind, name in environments if kind == "begin"] == ["table", "tabular"] * 2
+    assert stack == [] and [name for kind, name in environments if kind == "begin"] == ["table", "tabular"] * 3
     bare = re.sub(r"\\.", "", text)
     assert bare.count("{") == bare.count("}") and "_" not in bare and "#" not in bare
     for table in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
@@ -162,6 +177,13 @@ def test_a_reproduction_on_another_text_is_refused(results, tmp_path):
         list(reproduce(tmp_path, 1, lambda message: None))
 
 
+def test_a_benchmark_without_a_training_cannot_be_reproduced(results, tmp_path):
+    results.rows = [row for row in results.rows if "seed" not in row]
+    results.save(tmp_path)
+    with pytest.raises(DataError, match="has no finished training to reproduce"):
+        list(reproduce(tmp_path, 1, lambda message: None))
+
+
 def test_the_prediction_interval_is_students():
     low, high = prediction_interval([1.0, 2.0, 3.0])
     assert (high - low) / 2 == pytest.approx(4.303 * (1 + 1 / 3) ** 0.5, rel=1e-3)
@@ -204,6 +226,10 @@ def test_without_matplotlib_tables_are_written_and_the_extra_is_named(results, t
         ("bench gru --from x", "one of the three"),
         ("bench gru --csv --json", "--csv and --json are both given"),
         ("bench gru --trial-minutes 1", "--trial-minutes needs --tune"),
+        ("bench gru --trials 3", "--trials needs --tune"),
+        ("bench gru --rows 3", "--rows needs --reproduce"),
+        ("bench --from x --seeds 3", "--seeds has no meaning with --from; leave it out"),
+        ("bench --reproduce x --csv", "--csv has no meaning with --reproduce; leave it out"),
         ("bench gru --chars 1000 --epochs 2", "--chars is a budget"),
     ],
 )

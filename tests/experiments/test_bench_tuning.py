@@ -66,7 +66,11 @@ def test_a_wrong_space_is_refused(text, message):
 
 @pytest.mark.parametrize(
     "space, message",
-    [("dropouts=0..0.5", "none of the models has this option; did you mean"), ("dropout=0..2", "dropout must be")],
+    [
+        ("dropouts=0..0.5", "none of the models has this option; did you mean"),
+        ("dropout=0..2", "dropout must be"),
+        ("dropout=0..0.5", "the models have one layer; take head_dropout"),
+    ],
 )
 def test_a_space_that_no_model_has_is_refused_before_the_text_is_read(space, message, tmp_path):
     contest = Contest(["rnn"], {"corpus": ["nothere.txt"]}, tuning=Tuning(parse_space(space)))

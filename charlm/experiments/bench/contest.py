@@ -93,6 +93,7 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
     with exclusive_lock(folder):
         parts = {str(folder / FILE): Results.load(folder)} if (folder / FILE).exists() else {}
         parts["this command"] = results = _begin(contest, entries, common, corpus)
+        announce(f"{_plan(contest, results, corpus)}; folder {folder}")
         chosen = {**_merged(parts).chosen, **contest.chosen}  # another benchmark is refused before the tuning
         for name, recipe in entries.items():
             values = dict(chosen.get(name, {}))
@@ -156,6 +157,18 @@ def _begin(contest: Contest, entries: Mapping[str, Recipe], common: Recipe, corp
         machine=machine(),
         tuning="" if tuning is None else tuning.description,
         rows=baselines(corpus, compressors=compressors.installed()) if contest.all_compressors else baselines(corpus),
+    )
+
+
+def _plan(contest: Contest, results: Results, corpus: Corpus) -> str:
+    """Return in words what is trained on what."""
+    names = ", ".join(dict.fromkeys(contest.names))
+    size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
+    n_trials = 0 if contest.tuning is None else contest.tuning.n_trials
+    trials = f"{n_trials} trial{'s' * (n_trials > 1)} and " if n_trials else ""
+    return (
+        f"{results.task}, {len(corpus.part('train')):,} characters of training text; {names}: {results.budget}{size}; "
+        f"{trials}{results.n_seeds} seed{'s' * (results.n_seeds > 1)} each"
     )
 
 

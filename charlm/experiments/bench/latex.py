@@ -21,27 +21,21 @@ def escape(text: str) -> str:
 
 
 def latex(results: Results) -> str:
-    """Return both tables as `table` environments."""
-    blocks = [
-        "% \\usepackage{booktabs,graphicx}",
-        _table(tables.caption(results), "bench", *tables.entry_table(results)),
-    ]
-    if results.pairs:
-        blocks.append(_table(tables.pair_caption(results), "bench-pairs", *tables.pair_table(results)))
-    return "\n".join(blocks)
+    """Return all tables as `table` environments."""
+    return "\n".join(["% \\usepackage{booktabs,graphicx}", *map(_table, tables.tables_of(results))])
 
 
-def _table(caption: str, label: str, head: list[str], cells: tables.Cells) -> str:
+def _table(table: tables.Table) -> str:
     """Return a table that is as wide as the text at most; columns of numbers are right-aligned."""
-    columns = zip(*cells, strict=True)
+    columns = zip(*table.cells, strict=True)
     kinds = "".join("r" if all(cell[:1] in "+-.0123456789" for cell in column) else "l" for column in columns)
-    lines = [" & ".join(map(escape, line)) + r" \\" for line in (head, *cells)]
+    lines = [" & ".join(map(escape, line)) + r" \\" for line in (table.head, *table.cells)]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{escape(caption)}}}",
-            rf"\label{{tab:{label}}}",
+            rf"\caption{{{escape(table.caption)}}}",
+            rf"\label{{tab:{table.label}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{kinds}}}",
             r"\toprule",

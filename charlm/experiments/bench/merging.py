@@ -19,7 +19,7 @@ TOLERANCE = 1e-6  # relative; of the losses of one model that counts, on two mac
 def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
     """Return the results of a benchmark whose models or seeds are in several files.
 
-    Several files may have the same training or baseline; it is kept once, as in the first of them.
+    Several files may have the same training, which is kept once. Baselines are those of the last file.
 
     Args:
         parts: results by the name of their file, at least one.
@@ -43,8 +43,9 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
                 raise DataError(f"{file}: {name} has another recipe than in {_before(file, parts)}")
         for row in part.rows:
             name, seed = row["entry"], row.get("seed")
-            there = rows.setdefault((name, seed), row)
-            if seed is not None and not _has_losses_of(there, row):
+            if seed is None:
+                rows[name, seed] = row
+            elif not _has_losses_of(rows.setdefault((name, seed), row), row):
                 raise DataError(f"{file}: {name}, seed {seed}, has another loss than in {_before(file, parts)}")
     return replace(
         results,

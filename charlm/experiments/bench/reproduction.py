@@ -47,11 +47,13 @@ def reproduce(
         entry's seeds, and `is_within`, whether the new number lies in it; both None for a network with one seed.
 
     Raises:
-        DataError: the text is not that of the results.
+        DataError: there are no rows, or the text is not that of the results.
     """
     results = Results.load(path)
     key, corpus = f"{results.part}_nats", None
     rows = [row for row in results.rows if row["entry"] in results.entries and key in row]
+    if not rows:
+        raise DataError(f"{path}: has no finished training to reproduce")
     for row in random.Random(0).sample(rows, min(n_rows, len(rows))):
         recipe = Recipe().replace(**results.entries[row["entry"]]).replace(seed=row["seed"])
         recipe = recipe if device is None else recipe.replace(device=device)

@@ -98,18 +98,22 @@ def dimensions_of(recipe: Recipe, space: Sequence[Dimension]) -> list[Dimension]
 
 
 def check_space(space: Sequence[Dimension], entries: Sequence[Recipe]) -> None:
-    """Check that each dimension is valid for the models, and belongs to at least one of them.
+    """Check that each dimension is valid for the models, and that at least one of them is tuned in it.
 
     Raises:
         UsageError: one is not.
     """
-    for entry in entries:
-        dimensions_of(entry, space)
+    tuned = {dimension.name for entry in entries for dimension in dimensions_of(entry, space)}
     known = {option for entry in entries for option in models.options_of(entry.model)} | TUNED_KEYS
     for dimension in space:
         if dimension.name not in known:
             raise UsageError(
                 f"--tune {dimension.name}: none of the models has this option{did_you_mean(dimension.name, known)}"
+            )
+        if dimension.name not in tuned:
+            raise UsageError(
+                f"--tune {dimension.name}: it is between layers, and the models have one layer; take head_dropout, or "
+                "more layers, as gru:n_layers=2"
             )
 
 

@@ -1,58 +1,84 @@
-"""Tables of a benchmark as text, Markdown and CSV: the entries, and the differences of pairs."""
+"""Tables of a benchmark, in Markdown and CSV: the entries, the chosen hyper-parameters, the differences of pairs."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple
 
 from charlm.evaluation.metrics import nats_to_bits
+from charlm.experiments.bench.entry import is_ngram
 from charlm.experiments.bench.intervals import BLOCK_CHARS
 from charlm.experiments.bench.results import Results
-from charlm.experiments.bench.tuning import shown_values
 
-HEAD = ("model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/s", "MB", "chosen")
-PAIR_HEAD = ("better", "worse", "bits", "these trained models", "the architectures", "result")
+HEAD = ("model", "params", "valid", "test", "b/byte", "sec", "train/s", "sample/s", "MB")
+PAIR_HEAD = ("better", "worse", "bits", "these models", "architectures", "result")
 N_PAIRS = 5  # entries of which all pairs are shown; of more, neighbours, and pairs without a difference
 Cells = list[list[str]]
 
 
-def entry_table(results: Results) -> tuple[list[str], Cells]:
-    """Return head and cells of the entries, the best first; without the chosen values if nothing was tuned."""
-    cells = [_entry_cells(row) for row in results.summary]
-    n = len(HEAD) if results.tuning else len(HEAD) - 1
-    return list(HEAD[:n]), [row[:n] for row in cells]
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        label: for references to it.
+        caption: what the numbers are.
+        head: titles of the columns.
+        cells: rows of texts.
+    """
+
+    label: str
+    caption: str
+    head: list[str]
+    cells: Cells
 
 
-def _entry_cells(row: Mapping[str, Any]) -> list[str]:
-    def bits(key: str) -> str:
+def tables_of(results: Results) -> list[Table]:
+    """Return the tables: entries, best first; chosen values, if there was a tuning; differences, of two or more."""
+    found = [Table("bench", caption(results), list(HEAD), [_entry_cells(results, row) for row in results.summary])]
+    if results.tuning and results.chosen:
+        found.append(Table("bench-chosen", "Hyper-parameters that the tuning chose.", *_chosen(results)))
+    if pairs := results.pairs:
+        cells = [_pair_cells(pair) for pair in shown_pairs(pairs)]
+        found.append(Table("bench-pairs", pair_caption(results), list(PAIR_HEAD), cells))
+    return found
+
+
+def _entry_cells(results: Results, row: Mapping[str, Any]) -> list[str]:
+    def bits(part: str) -> str:
+        key = f"{part}_nats"
         if key not in row:
             return "-"
-        spread = f" ± {nats_to_bits(row[f'{key}_spread']):.3f}" if f"{key}_spread" in row else ""
+        has_spread = part == results.part and f"{key}_spread" in row
+        spread = f" ± {nats_to_bits(row[f'{key}_spread']):.3f}" if has_spread else ""
         return f"{nats_to_bits(row[key]):.3f}{spread}"
 
     def count(key: str, unit: float = 1.0) -> str:
         return f"{row[key] / unit:,.0f}" if key in row else "-"
 
     diverged = f" ({row['n_diverged']} of {row['n_seeds']} diverged)" if row["n_diverged"] else ""
-    per_byte = f"{row['test_bits_per_byte']:.3f}" if "test_bits_per_byte" in row else "-"
-    numbers = [count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")]
+    per_byte = f"{results.part}_bits_per_byte"
     return [
         row["entry"],
         count("n_parameters"),
-        bits("valid_nats"),
-        bits("test_nats") + diverged,
-        per_byte,
-        *numbers,
+        bits("valid"),
+        bits("test") + diverged,
+        f"{row[per_byte]:.3f}" if per_byte in row else "-",
+        *(count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")),
         count("peak_bytes", 1e6),
-        shown_values(row["chosen"]) or "-",
     ]
 
 
-def pair_table(results: Results) -> tuple[list[str], Cells]:
-    """Return head and cells of the differences, see `shown_pairs`."""
-    return list(PAIR_HEAD), [_pair_cells(pair) for pair in shown_pairs(results.pairs)]
+def _chosen(results: Results) -> tuple[list[str], Cells]:
+    """Return head and cells of the chosen values, a column for each hyper-parameter."""
+    names = list(dict.fromkeys(name for values in results.chosen.values() for name in values))
+    cells = [
+        [row["entry"], *(f"{row['chosen'][name]:.3g}" if name in row["chosen"] else "-" for name in names)]
+        for row in results.summary
+        if row["chosen"]
+    ]
+    return ["model", *names], cells
 
 
 def shown_pairs(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -68,7 +94,7 @@ def verdict(pair: Mapping[str, Any]) -> str:
     """Return the result of a pair in words."""
     if not pair["is_different"]:
         return "no difference"
-    return "different" if pair["architectures"] else "these models only (one seed)"
+    return "different" if pair["architectures"] else "these models only"
 
 
 def interval(ends: Sequence[float] | None) -> str:
@@ -83,12 +109,16 @@ def _pair_cells(pair: Mapping[str, Any]) -> list[str]:
 
 def caption(results: Results) -> str:
     """Return what the numbers are: text, split, budget, seeds, machine."""
-    seeds = f"mean and standard deviation over {results.n_seeds} seeds" if results.n_seeds > 1 else "one seed"
-    size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
-    tuned = f" Tuned by {results.tuning}." if results.tuning else ""
+    if all(is_ngram(recipe["model"]) for recipe in results.entries.values()):
+        training = ""
+    else:
+        seeds = f"mean and standard deviation over {results.n_seeds} seeds" if results.n_seeds > 1 else "one seed"
+        size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
+        tuned = f" Tuned by {results.tuning}." if results.tuning else ""
+        training = f": {seeds}. Training of {results.budget}{size}.{tuned}"
     return (
-        f"Bits per character on the {results.part_name} part of {results.task} ({results.n_scored:,} characters): "
-        f"{seeds}. Training of networks: {results.budget}{size}.{tuned} Machine: {results.machine}."
+        f"Bits per character on the {results.part_name} part of {results.task} ({results.n_scored:,} characters)"
+        f"{training or '.'} Machine: {results.machine}."
     )
 
 
@@ -99,16 +129,13 @@ def pair_caption(results: Results) -> str:
     return (
         "Differences in bits per character and 95 % intervals: of these trained models (block bootstrap over the "
         f"{results.part_name} text, blocks of {BLOCK_CHARS} characters), and of the architectures (variance between "
-        f"seeds added, Student's t).{left_out}"
+        f"seeds added, Student's t; two seeds at least).{left_out}"
     )
 
 
 def markdown(results: Results) -> str:
-    """Return both tables in Markdown."""
-    blocks = [f"{caption(results)}\n\n{markdown_table(*entry_table(results))}"]
-    if results.pairs:
-        blocks.append(f"{pair_caption(results)}\n\n{markdown_table(*pair_table(results))}")
-    return "\n".join(blocks)
+    """Return all tables in Markdown."""
+    return "\n".join(f"{table.caption}\n\n{markdown_table(table.head, table.cells)}" for table in tables_of(results))
 
 
 def markdown_table(head: list[str], cells: Cells) -> str:
@@ -122,7 +149,8 @@ def csv_text(results: Results) -> str:
     rows = [{key: value for key, value in row.items() if key not in left_out} for row in results.rows]
     rows = [row | {f"chosen_{key}": v for key, v in results.chosen.get(row["entry"], {}).items()} for row in rows]
     file = StringIO()
-    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    columns = list(dict.fromkeys(["entry", "model", "seed", *(key for row in rows for key in row)]))
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()

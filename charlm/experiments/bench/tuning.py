@@ -81,7 +81,7 @@ def tune(
         corpus: the text; its test part is not read.
         folder: folder of the benchmark, for the file of trials.
         n_parameters: see `entries`; the hidden size is chosen in each trial.
-        announce: called with each trial's number and values before it starts.
+        announce: called with each trial's number and values before it starts, and if it ends early or diverges.
 
     Raises:
         UsageError: a range is invalid for the model.
@@ -118,6 +118,8 @@ def tune(
         except OSError as error:
             raise OutputError(f"{folder / TRIALS}: cannot be written: {error.strerror}") from None
         trials.append(trial)
+        if trial.valid_nats is None or trial.is_pruned:
+            announce(f"{name}, trial {number + 1}: {'ended early' if trial.is_pruned else 'diverged'}")
     complete = [trial for trial in trials[: tuning.n_trials] if trial.valid_nats is not None and not trial.is_pruned]
     if not complete:
         raise CharlmError(f"{name}: all {len(trials)} trials diverged; lower the range of learning_rate in --tune")
