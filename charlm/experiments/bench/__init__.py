@@ -1,8 +1,8 @@
 """Benchmark: models on one text under the one protocol, with one budget and several seeds, beside counting.
 
 Read first: contest.py (the order of a benchmark), entry.py (names to recipes), rows.py (one training, one row),
-tuning.py (with space.py and search.py), intervals.py. results.py is the file that holds everything; tables.py, latex.py
-and figures.py show it.
+tuning.py (with space.py and search.py), intervals.py. results.py is the file that holds everything, merging.py makes
+one of several; tables.py, latex.py and figures.py show it.
 """
 
 import lazy_loader
