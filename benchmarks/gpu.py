@@ -88,7 +88,7 @@ def measure(
     corpus = read_corpus(recipe)
     trainer = Trainer.make(recipe, corpus)
     state, device = trainer.state, trainer.state.model.device
-    fit_counts(state.model, trainer.train_ids, trainer.char_classes)
+    fit_counts(state.model, trainer.train_ids, *trainer.symbol_kinds)
     if device.type == "cuda":
         gc.collect()  # earlier models
         torch.cuda.reset_peak_memory_stats()

@@ -50,7 +50,7 @@ def main(n_rounds: int) -> None:
     trainers = Trainer.make(quick, corpus), Trainer.make(lesson, corpus)
     first, stop = corpus.bounds["train"]
     since = time.perf_counter()
-    trainers[0].state.model.fit_counts(trainers[0].train_ids, trainers[0].char_classes)
+    trainers[0].state.model.fit_counts(trainers[0].train_ids, *trainers[0].symbol_kinds)
     counting = time.perf_counter() - since
     ratios, hours = [], []
     for i in range(n_rounds + 1):

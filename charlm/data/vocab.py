@@ -93,6 +93,16 @@ class Vocab:
                 classes[index] = BREAK if symbol == "\n" else BLANK
         return classes
 
+    @property
+    def lower(self) -> NDArray[np.int64]:
+        """Index of the lower-case form of each index, int64, (V,); the index itself where there is none.
+
+        Bytes beyond ASCII are their own.
+        """
+        index_of = {symbol: index for index, symbol in enumerate(self.symbols, 1)}
+        folded = (symbol if self.is_bytes and not symbol.isascii() else symbol.lower() for symbol in index_of)
+        return np.array([0, *map(index_of.get, folded, index_of.values())], np.int64)
+
     @cached_property
     def utf8_lengths(self) -> NDArray[np.int64]:
         """Length of each index in UTF-8, in bytes, int64, (V,); an unknown character counts as one byte.

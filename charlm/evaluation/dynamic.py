@@ -100,6 +100,7 @@ def gradient_rms(
     n_context: int | None = None,
     segment_len: int = SEGMENT_LEN,
     char_classes: Tensor | None = None,
+    lower: Tensor | None = None,
     n_lanes: int = RMS_LANES,
 ) -> list[Tensor]:
     """Return R, the root mean squared gradient over batches of a text.
@@ -110,6 +111,7 @@ def gradient_rms(
         n_context: characters in a window; None for a model that carries its state.
         segment_len: see `DynamicConfig`.
         char_classes: class of each symbol, see `CountingModel.fit_counts`.
+        lower: index of the lower-case form of each symbol.
         n_lanes: segments in a batch.
 
     Returns:
@@ -127,7 +129,7 @@ def gradient_rms(
     n_batches = min(RMS_BATCHES, len(feed))
     squares = [torch.zeros_like(parameter) for parameter in parameters]
     with _with_gradients(model), keeping_counts(model):
-        fit_counts(model, ids, char_classes)
+        fit_counts(model, ids, char_classes, lower)
         for logits, targets in feed_logits(model, feed, n_batches):
             loss = nats_per_char(logits, targets)
             gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)

@@ -113,7 +113,7 @@ def training_logits(
         yield from _positioned(_logits(model, TextRange(ids, 0, len(ids), bos_id), n_context), 0)
         return
     with eval_mode(model), keeping_counts(model):
-        fit_counts(model, ids, torch.from_numpy(vocab.char_classes))
+        fit_counts(model, ids, torch.from_numpy(vocab.char_classes), torch.from_numpy(vocab.lower))
         span = model.training_span(ids)
         feed = Stream(span, TRAINING_LANE, 1)
         read = ((logits.squeeze(0), targets) for logits, targets in feed_logits(model, feed, len(feed)))

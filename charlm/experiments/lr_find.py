@@ -150,7 +150,7 @@ def find_rate(
     with torch.random.fork_rng():
         trainer = Trainer.make(recipe, corpus)
         state = trainer.state
-        fit_counts(state.model, trainer.train_ids, trainer.char_classes)
+        fit_counts(state.model, trainer.train_ids, *trainer.symbol_kinds)
         state.n_epochs, state.timer.minutes = math.inf, None
         sweep = Sweep(lowest, highest, n_steps)
         freeze = freeze_callbacks(trainer.recipe.replace(unfreeze_epochs=None), state.model)

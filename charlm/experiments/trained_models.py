@@ -155,8 +155,8 @@ def dynamic_config(
     if options.method == "rms":
         text = read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
         train_ids = text.ids[text.first : text.stop]
-        char_classes = torch.from_numpy(vocab.char_classes)
-        rms = gradient_rms(network, train_ids, metadata.n_context, config.segment_len, char_classes)
+        kinds = torch.from_numpy(vocab.char_classes), torch.from_numpy(vocab.lower)
+        rms = gradient_rms(network, train_ids, metadata.n_context, config.segment_len, *kinds)
         config = replace(config, rms=rms)
     has_weights = any(parameter.requires_grad for parameter in network.parameters())
     if search and has_weights and not options.is_complete:

@@ -76,7 +76,7 @@ class LSTMNGramStepper(Stepper):
         base_head: Sequence[tuple[Array, Array]],
         expert_weights: tuple[Array, Array],
     ) -> None:
-        self.readers, self.layers = np.array([reader]), layers
+        self.experts, self.readers, self.layers = reader.experts, np.array([reader]), layers
         self.base_head, self.expert_weights = base_head, expert_weights
 
     @property
@@ -97,7 +97,7 @@ class LSTMNGramStepper(Stepper):
 
     def fresh(self) -> LSTMNGramStepper:
         """Return another stepper of the same weights, in its initial state."""
-        reader = ExpertReader(self.readers[0].experts)
+        reader = ExpertReader(self.experts)
         return LSTMNGramStepper(reader, self.layers.fresh(), self.base_head, self.expert_weights)
 
     def freeze_cache(self) -> None:
@@ -109,12 +109,26 @@ class LSTMNGramStepper(Stepper):
         """Read characters, at least one, and return the logits of the next one, (..., V)."""
         with np.errstate(over="ignore"):  # see `cells.ops.sigmoid`
             for char in chars:
+                ratios = self._ratios(char)
                 features = self._expert_features(char)
-                inputs = np.maximum(features, 0)
-                hidden = self.layers.step(char, inputs.reshape(*inputs.shape[:-2], -1))
+                main = np.maximum(features[..., : self.experts.n_main, :], 0)
+                inputs = main.reshape(*main.shape[:-2], -1)
+                hidden = self.layers.step(
+                    char, np.concatenate([inputs, ratios], axis=-1) if ratios is not None else inputs
+                )
         expert_weights = apply_head([self.expert_weights], hidden)
         logits: Array = apply_head(self.base_head, hidden) + (expert_weights[..., None, :] @ features)[..., 0, :]
         return logits
+
+    def _ratios(self, char: Any) -> Array | None:
+        """Return r_k, how well the experts predicted a character of each text, (..., K), if the LSTM reads that."""
+        if not self.experts.reads_ratios:
+            return None
+        if not isinstance(char, np.ndarray):
+            ratios = [reader.features[:, char] for reader in self.readers]
+            return ratios[0].copy() if len(ratios) == 1 else np.array(ratios)
+        readers = self.readers if len(self.readers) > 1 else [self.readers[0]] * len(char)
+        return np.array([reader.features[:, i] for reader, i in zip(readers, char.tolist(), strict=True)])
 
     def _expert_features(self, char: Any) -> Array:
         """Return e_k after one more character of each text, (..., K, V); see `Stepper.read`."""
@@ -164,10 +178,13 @@ def word_ngram(weights: Weights) -> NGramStepper:
 def lstm_ngram(weights: Weights) -> LSTMNGramStepper:
     """Build the engine of `lstm-ngram`."""
     words, cache_model = weights.option("words", bool), weights.option("cache_model", bool)
-    counts = take_counts(weights, InterpolatedWordNGram if words else InterpolatedNGram)
-    reader = ExpertReader(Experts(counts, cache_model))
-    n_experts, vocab_size = reader.features.shape
-    layers, embed = take_layers(weights, lstm_cell, n_gates=4, n_states=2, n_extra=n_experts * vocab_size)
+    folded_words = "folded_words" in weights.config and weights.option("folded_words", bool)
+    if words:
+        counts: InterpolatedNGram = take_counts(weights, InterpolatedWordNGram, folded_words=folded_words)
+    else:
+        counts = take_counts(weights, InterpolatedNGram)
+    experts = Experts(counts, cache_model)
+    layers, embed = take_layers(weights, lstm_cell, n_gates=4, n_states=2, n_extra=experts.n_inputs)
     base_head = take_head(weights, embed, layers.n_hidden, "head.base_head")
-    expert_weights = weights.linear("head.expert_weights", layers.n_hidden, n_experts)
-    return LSTMNGramStepper(reader, layers, base_head, expert_weights)
+    expert_weights = weights.linear("head.expert_weights", layers.n_hidden, experts.n_experts)
+    return LSTMNGramStepper(ExpertReader(experts), layers, base_head, expert_weights)

@@ -17,6 +17,7 @@ from charlm.generation.language_model import LanguageModel
 from charlm.models.lstm_ngram import LSTMNGram
 
 Numbers = NDArray[Any]
+FOLDED_CONTEXTS = ("current word", "word before", "second word before", "last mark", "column")  # word_contexts.py
 
 
 def expert_names(model: LanguageModel) -> list[str]:
@@ -25,7 +26,8 @@ def expert_names(model: LanguageModel) -> list[str]:
         return []
     experts = model.model.experts
     kinds = ["characters", "words"] if experts.words is not None else ["characters"]
-    return [f"n-grams of {kind}" for kind in kinds] + [f"cache of {kind}" for kind in kinds if experts.cache_model]
+    names = [f"n-grams of {kind}" for kind in kinds] + [f"cache of {kind}" for kind in kinds if experts.cache_model]
+    return names + [f"folded words: {context}" for context in FOLDED_CONTEXTS[: experts.n_experts - experts.n_main]]
 
 
 def expert_weights(model: LanguageModel, hidden: Numbers) -> Numbers:

@@ -57,20 +57,23 @@ class CountingModel(CharModel):
         """Number of learned values, counts included."""
         return super().n_parameters + self.counts.n_counts
 
-    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
+    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None, lower: Tensor | None = None) -> None:
         """Count a text, replacing earlier counts except those of `keep_counts`.
 
         Args:
             ids: the text as indices, (N,).
             char_classes: class of each symbol, see `Vocab.char_classes`, uint8, (V,); None if unknown. Kept counts
                 have their own.
+            lower: index of the lower-case form of each symbol, see `Vocab.lower`, long, (V,); None if unknown. Kept
+                counts have their own.
 
         Raises:
             DataError: the text is too short or too long.
         """
         ids = ids[-self.max_counted :]
         if self._kept is None:
-            self.counts.count(ids.cpu().numpy(), None if char_classes is None else char_classes.cpu().numpy())
+            kinds = (None if kind is None else kind.cpu().numpy() for kind in (char_classes, lower))
+            self.counts.count(ids.cpu().numpy(), *kinds)
         else:
             self.load_counts(self._kept)
             self.update_counts(ids, 0)
@@ -166,10 +169,10 @@ def training_span(model: CharModel, ids: Tensor) -> Tensor:
     return model.training_span(ids) if isinstance(model, CountingModel) else ids
 
 
-def fit_counts(model: CharModel, ids: Tensor, char_classes: Tensor | None = None) -> None:
+def fit_counts(model: CharModel, ids: Tensor, char_classes: Tensor | None = None, lower: Tensor | None = None) -> None:
     """Fit the counts of a model; no-op for a model without counts. See `CountingModel.fit_counts`."""
     if isinstance(model, CountingModel):
-        model.fit_counts(ids, char_classes)
+        model.fit_counts(ids, char_classes, lower)
 
 
 def free_training_cache(model: CharModel) -> None:

@@ -9,6 +9,12 @@ Initially g_k = 1 / K and W is small, so p is near the geometric mean of the exp
 the residual. Its input is clipped at 0, the uniform distribution: nearly all symbols have e_k far below 0, and these
 large values would dominate the input.
 
+With folded words, there are further experts, one for each of five contexts of words in lower case (ngrams/
+word_ngram.py). The LSTM does not read their distributions; they only have weights in the sum. Instead it reads how well
+each of all K experts predicted the character at step t, r_k = e_k(x_t) of step t - 1, and its input is
+
+    [embedding of x_t; max(0, e_1), ..., max(0, e_4); r_1, ..., r_K]
+
 The text is counted before the first step, with cross-fitting over 8 folds of the training text: the features of each
 fold are computed with the counts of the other seven, and with those that are kept of earlier texts. Otherwise the
 n-grams would predict the training text too well, and the LSTM would learn to rely on them. Evaluation uses the counts
@@ -33,6 +39,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from charlm.errors import UsageError
 from charlm.messages import no_bars
 from charlm.models.base import State
 from charlm.models.counting import CountingModel
@@ -45,6 +52,25 @@ from charlm.ngrams.word_ngram import InterpolatedWordNGram
 N_FOLDS = 8
 WARMUP_CHARS = 256  # read before a fold for the contexts at its beginning
 CHUNK_CHARS = 4096  # features are computed for this many characters at a time; larger arrays are slower
+
+
+def make_counts(vocab_size: int, order: int, words: bool, folded_words: bool) -> InterpolatedNGram:
+    """Return empty counts.
+
+    Args:
+        vocab_size: V.
+        order: n.
+        words: of words, too.
+        folded_words: of words in lower case, too.
+
+    Raises:
+        UsageError: folded words without words, or too high an order.
+    """
+    if words:
+        return InterpolatedWordNGram(vocab_size, order, folded_words)
+    if folded_words:
+        raise UsageError("folded_words needs words; leave out one of -o words=false and -o folded_words=true")
+    return InterpolatedNGram(vocab_size, order)
 
 
 class ExpertHead(nn.Module):
@@ -80,6 +106,7 @@ class LSTMNGram(LSTM, CountingModel):
         order: n of the n-grams.
         words: use n-grams of words, too.
         cache_model: use the cache models, too.
+        folded_words: use the experts of words in lower case, too.
         n_embed: E, embedding size.
         n_hidden: H, hidden size of each layer.
         n_layers: L.
@@ -90,6 +117,9 @@ class LSTMNGram(LSTM, CountingModel):
     Attributes:
         max_counted: maximum number of counted characters; of a longer text, the last ones.
         max_cached: maximum number of cached feature values, two bytes each.
+
+    Raises:
+        UsageError: folded words without words.
     """
 
     _cached: Tensor | None
@@ -104,6 +134,7 @@ class LSTMNGram(LSTM, CountingModel):
         order: int = 10,
         words: bool = True,
         cache_model: bool = True,
+        folded_words: bool = False,
         n_embed: int = 42,
         n_hidden: int = 256,
         n_layers: int = 1,
@@ -112,11 +143,11 @@ class LSTMNGram(LSTM, CountingModel):
         **options: Any,
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
-        self.counts = (InterpolatedWordNGram if words else InterpolatedNGram)(vocab_size, order)
+        self.counts = make_counts(vocab_size, order, words, folded_words)
         self.experts = Experts(self.counts, cache_model)
         self.n_features = self.experts.n_experts * vocab_size
         # The same layers with a wider input.
-        n_inputs = n_embed + self.n_features
+        n_inputs = n_embed + self.experts.n_inputs
         self.layers = self.make_layers(n_inputs, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
         self.head = ExpertHead(self.head, n_hidden, self.experts.n_experts)
@@ -127,12 +158,13 @@ class LSTMNGram(LSTM, CountingModel):
         """Return the suffix of a training text whose features fit into the cache."""
         return ids[-min(self.max_counted, self.max_cached // self.n_features) :]
 
-    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None) -> None:
+    def fit_counts(self, ids: Tensor, char_classes: Tensor | None = None, lower: Tensor | None = None) -> None:
         """Count the training text, and cache the features of its end, cross-fitted over folds.
 
         Args:
             ids: the text as indices, (N,).
             char_classes: class of each symbol, see `CountingModel.fit_counts`.
+            lower: index of the lower-case form of each symbol.
         """
         ids = ids[-self.max_counted :]
         n_learned = len(self.training_span(ids))
@@ -141,7 +173,7 @@ class LSTMNGram(LSTM, CountingModel):
         folds = list(itertools.pairwise(offset + n_learned * i // n_folds for i in range(n_folds + 1)))
         folds.append((len(ids), len(ids)))  # empty: the final counts are those of the whole text
         for first, stop in tqdm(folds, "counting", leave=False, disable=no_bars(), dynamic_ncols=True):
-            super().fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes)
+            super().fit_counts(torch.cat([ids[:first], ids[stop:]]), char_classes, lower)
             state: State = None
             for begin in range(max(0, first - WARMUP_CHARS), stop, CHUNK_CHARS):
                 chars = ids[begin : min(begin + CHUNK_CHARS, stop)].long()
@@ -160,12 +192,30 @@ class LSTMNGram(LSTM, CountingModel):
         features, after = self.experts.read(chars.cpu().numpy(), arrays)
         return torch.from_numpy(features).flatten(2), tuple(map(torch.from_numpy, after))
 
+    def _experts_around(self, chars: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Return e_k before and after each character, each float, (B, T, K V), and the state; see `features`.
+
+        Before the first character of a text, they are 0.
+        """
+        if isinstance(state, Tensor):  # positions in the cache
+            assert self._cached is not None
+            positions = state.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)
+            after = self._cached[positions]
+            first = self._cached[(state - 1).clamp(min=0)] * (state > 0).unsqueeze(1)
+            state = state + chars.shape[1]
+        else:
+            last, of_experts = (None, None) if state is None else state
+            after, of_experts = self.expert_features(chars, of_experts)
+            first = torch.zeros_like(after[:, 0]) if last is None else last
+            state = (after[:, -1], of_experts)
+        return torch.cat([first.to(after).unsqueeze(1), after[:, :-1]], dim=1), after, state
+
     def freeze_cache(self, state: State, n_texts: int) -> State:
         """Return a state after which the cache models count no further characters; see `HasCacheModel`."""
-        of_lstm, of_experts = (None, None) if state is None else state
+        of_lstm, (last, of_experts) = (None, (None, None)) if state is None else state
         arrays = None if of_experts is None else tuple(part.cpu().numpy() for part in of_experts)
         frozen = self.experts.freeze(arrays, n_texts)
-        return of_lstm, None if frozen is None else tuple(map(torch.from_numpy, frozen))
+        return of_lstm, (last, None if frozen is None else tuple(map(torch.from_numpy, frozen)))
 
     def state_at(self, row_offsets: Tensor) -> State:
         """Return the initial state of rows of the training text, whose features are cross-fitted."""
@@ -176,22 +226,23 @@ class LSTMNGram(LSTM, CountingModel):
 
         Args:
             chars: character indices, long, (B, T).
-            state: (h_0, c_0) of the LSTM, and the state of the experts; None for zeros. In training (`state_at`), the
-                latter is the position of each row in the training span, long, (B,).
+            state: (h_0, c_0) of the LSTM, and (e_1..e_K of the last character, (B, K V), state of the experts); None
+                for zeros. In training (`state_at`), the latter is the position of each row in the training span, long,
+                (B,).
 
         Returns:
             features: h_1..h_T of the last layer, and e_1..e_K after each character, float, (B, T, H + K V).
             state: as above.
         """
         lstm_state, expert_state = (None, None) if state is None else state
-        if isinstance(expert_state, Tensor):  # positions in the cache
-            assert self._cached is not None
-            experts = self._cached[expert_state.unsqueeze(1) + torch.arange(chars.shape[1], device=chars.device)]
-            expert_state = expert_state + chars.shape[1]
-        else:
-            experts, expert_state = self.expert_features(chars, expert_state)
+        before, experts, expert_state = self._experts_around(chars, expert_state)
         embedded = self.embed(chars)
         experts = experts.to(embedded)
-        inputs = torch.cat([embedded, experts.clamp(min=0)], dim=-1)
+        read = [embedded, experts[..., : self.experts.n_main * self.vocab_size].clamp(min=0)]
+        if self.experts.reads_ratios:
+            by_expert = before.to(embedded).view(*chars.shape, -1, self.vocab_size)
+            index = chars[..., None, None].expand(*by_expert.shape[:-1], 1)
+            read.append(by_expert.gather(-1, index).squeeze(-1))
+        inputs = torch.cat(read, dim=-1)
         hidden, lstm_state = self.layers(self.input_dropout(inputs), lstm_state)
         return torch.cat([hidden, experts], dim=-1), (lstm_state, expert_state)

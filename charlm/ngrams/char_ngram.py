@@ -45,7 +45,7 @@ class InterpolatedNGram(Trie):
         UsageError: another smoothing, or too high an order.
     """
 
-    n_experts = 1
+    n_experts: int = 1
 
     def __init__(self, vocab_size: int, order: int, smoothing: str = "kneser-ney") -> None:
         if smoothing not in SMOOTHINGS:
@@ -60,12 +60,18 @@ class InterpolatedNGram(Trie):
         uniform = np.full((1, self.vocab_size), 1 / self.vocab_size)
         self._unigram = interpolate(uniform, self.levels[:1], [0], self._discounts[:1], self.continuation)
 
-    def count(self, ids: NDArray[np.integer[Any]], char_classes: NDArray[np.uint8] | None = None) -> None:
+    def count(
+        self,
+        ids: NDArray[np.integer[Any]],
+        char_classes: NDArray[np.uint8] | None = None,
+        lower: Ints | None = None,
+    ) -> None:
         """Count a text, replacing earlier counts.
 
         Args:
             ids: the text as indices, (N,).
             char_classes: class of each symbol, see `Vocab.char_classes`, uint8, (V,); only counts of words use it.
+            lower: see `Vocab.lower`, int64, (V,); only counts of words in lower case use it.
 
         Raises:
             DataError: the text is too short or too long.

@@ -4,7 +4,8 @@ Each expert k predicts the next character w with p_k(w). A network reads
 
     e_k(w) = ln p_k(w) + ln V
 
-so that 0 is the uniform distribution.
+so that 0 is the uniform distribution. With folded words, K is higher by the number of their contexts, and these experts
+come last (word_ngram.py).
 
 Shapes: B batch_size, T characters, S characters before them, K experts, V vocab_size.
 """
@@ -36,15 +37,24 @@ class Experts:
         cache_model: use the cache models, too.
 
     Attributes:
-        n_experts: K: characters, words, cache of characters, cache of words, as far as used.
+        n_experts: K: characters, words, cache of characters, cache of words, as far as used, and folded words.
+        n_main: the same without folded words.
+        reads_ratios: whether a network reads r_k, how well each expert predicted the last character.
+        n_inputs: number of values that a network reads: e_k of the main ones, and r_k.
+        of_counts: indices of those that are `counts`, (counts.n_experts,).
         words: slice of b and v b in the contexts of `counts`; None without words.
     """
 
     def __init__(self, counts: InterpolatedNGram, cache_model: bool) -> None:
         self.counts, self.cache_model = counts, cache_model
-        self.n_experts = counts.n_experts * (2 if cache_model else 1)
         has_words = isinstance(counts, InterpolatedWordNGram)
         self.words = slice(counts.order - 1, counts.order + 1) if has_words else None
+        self.n_states = 2 if has_words else 1  # of the counts, and of the cache models
+        self.n_main = self.n_states * (2 if cache_model else 1)
+        self.n_experts = self.n_main + counts.n_experts - self.n_states
+        self.reads_ratios = self.n_main < self.n_experts
+        self.n_inputs = self.n_main * counts.vocab_size + self.n_experts * self.reads_ratios
+        self.of_counts = [*range(self.n_states), *range(self.n_main, self.n_experts)]
 
     def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Features, tuple[Ints, ...]]:
         """Return e_k after each character.
@@ -59,16 +69,15 @@ class Experts:
                 and words, also their contexts b and v b, int64, (2, B, S); after `freeze`, also R, how many of these
                 characters the cache models count, int64, (1,).
         """
-        k, n_read, vocab_size = self.counts.n_experts, chars.shape[1], self.counts.vocab_size
-        contexts, after = self.counts.read(chars, None if state is None else state[:k])  # one array for each expert
-        n_recent = 1 if self.words is None else 2
-        n_counted = int(state[-1][0]) if state is not None and len(state) > k + n_recent else None
+        k, n_read, vocab_size = self.n_states, chars.shape[1], self.counts.vocab_size
+        contexts, after = self.counts.read(chars, None if state is None else state[:k])
+        n_counted = int(state[-1][0]) if state is not None and len(state) > 2 * k else None
         features = np.empty((*chars.shape, self.n_experts, vocab_size), np.float32)
-        features[:, :, :k] = self.counts.expert_log_probs(contexts)
+        features[:, :, self.of_counts] = self.counts.expert_log_probs(contexts)
         if self.cache_model:
             recent = [chars] if self.words is None else [chars, contexts[self.words]]
             if state is not None:
-                before = state[k : k + n_recent]
+                before = state[k : 2 * k]
                 recent = [np.concatenate(parts, axis=-1) for parts in zip(before, recent, strict=True)]
             features[:, :, k] = safe_log(cache_probs(recent[0], n_read, vocab_size, n_counted=n_counted))
             if self.words is not None:
@@ -95,8 +104,8 @@ class Experts:
             if self.words is not None:
                 recent.append(np.empty((2, n_texts, 0), np.int64))
             state = (*self.counts.initial_state(n_texts), *recent)
-        k = self.counts.n_experts
-        is_frozen = len(state) > k + (1 if self.words is None else 2)
+        k = self.n_states
+        is_frozen = len(state) > 2 * k
         return state if is_frozen else (*state, np.array([state[k].shape[1]]))
 
 
@@ -111,7 +120,7 @@ class ExpertReader:
         self.experts, vocab_size = experts, experts.counts.vocab_size
         self.cache = CacheCounts(vocab_size) if experts.cache_model else None
         self.word_cache = WordCacheCounts(vocab_size) if experts.cache_model and experts.words else None
-        self.features = np.empty((experts.n_experts, vocab_size), np.float32)
+        self.features = np.zeros((experts.n_experts, vocab_size), np.float32)
         self.log_vocab_size = np.float32(math.log(vocab_size))
         self.state: Any = None
         self.is_frozen = False
@@ -123,6 +132,7 @@ class ExpertReader:
     def reset(self) -> None:
         """Forget all characters."""
         self.state, self.is_frozen = None, False
+        self.features[:] = 0
         for cache in (self.cache, self.word_cache):
             if cache:
                 cache.reset()
@@ -134,9 +144,10 @@ class ExpertReader:
     def step(self, char: int) -> Features:
         """Return e_k after one more character, (K, V); the next call overwrites it."""
         contexts, cached = self._read(char)
-        probs = [*self.experts.counts.expert_probs(contexts), *cached]
-        for row, (distribution,) in zip(self.features, probs, strict=True):
-            row[:] = safe_log(distribution)
+        for k, (distribution,) in zip(self.experts.of_counts, self.experts.counts.expert_probs(contexts), strict=True):
+            self.features[k] = safe_log(distribution)
+        for k, (distribution,) in enumerate(cached, self.experts.n_states):
+            self.features[k] = safe_log(distribution)
         self.features += self.log_vocab_size
         return self.features
 
@@ -151,11 +162,14 @@ class ExpertReader:
         experts = readers[0].experts
         contexts, cached = zip(*(reader._read(char) for reader, char in zip(readers, chars, strict=True)), strict=True)
         features = np.empty((len(readers), experts.n_experts, experts.counts.vocab_size), np.float32)
-        for k, probs in enumerate(experts.counts.expert_probs(np.array(contexts).T)):
+        for k, probs in zip(experts.of_counts, experts.counts.expert_probs(np.array(contexts).T), strict=True):
             features[:, k] = safe_log(probs)
         if experts.cache_model:
-            features[:, experts.counts.n_experts :] = safe_log(np.concatenate(cached, axis=1).swapaxes(0, 1))
+            caches = slice(experts.n_states, experts.n_main)
+            features[:, caches] = safe_log(np.concatenate(cached, axis=1).swapaxes(0, 1))
         features += readers[0].log_vocab_size
+        for reader, row in zip(readers, features, strict=True):
+            reader.features[:] = row
         return features
 
     def _read(self, char: int) -> tuple[Sequence[int], list[Floats]]:

@@ -43,8 +43,7 @@ class ContextReader:
 
     def __init__(self, tree: SymbolTree, vocab: Vocab) -> None:
         self.base, self.classes = len(vocab) + 2, vocab.char_classes.tolist()
-        index = {symbol: i for i, symbol in enumerate(vocab.symbols, 1)}
-        self.lower = [0, *(index.get(symbol.lower(), i) for symbol, i in index.items())]
+        self.lower = vocab.lower.tolist()
         self.groups = tree.groups(GROUP_BITS)
         # The last 6 characters, the last 8 in lower case, the groups of the last 8.
         self.chars = self.lower_chars = self.last_groups = 0

@@ -99,7 +99,7 @@ class Trie:
         return [*counted, added[-1]]
 
     @property
-    def kind(self) -> tuple[type, int, bool]:
+    def kind(self) -> tuple[Any, ...]:
         """Counts of one kind can be added: class, order, and whether they are continuation counts."""
         return type(self), self.order, self.continuation
 
@@ -153,17 +153,22 @@ class Trie:
         return found
 
 
-def widened(arrays: Mapping[str, NDArray[Any]], n_old: int, char_classes: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+def widened(
+    arrays: Mapping[str, NDArray[Any]], n_old: int, char_classes: NDArray[np.uint8], lower: Ints
+) -> dict[str, NDArray[Any]]:
     """Return stored counts for a vocabulary with further symbols after the present ones.
 
     Args:
         arrays: by the names of `Trie.arrays`.
         n_old: vocab_size of these counts.
         char_classes: class of each symbol of the new vocabulary, uint8, (V,).
+        lower: index of its lower-case form, int64, (V,). Symbols of the old vocabulary keep theirs.
     """
     vocab_size = len(char_classes)
     found = {
         name: array // n_old * vocab_size + array % n_old if "keys_" in name else array
         for name, array in arrays.items()
     }
+    if "lower" in arrays:
+        found["lower"] = np.concatenate([arrays["lower"], lower[n_old:]])
     return found | ({"char_classes": char_classes} if "char_classes" in arrays else {})

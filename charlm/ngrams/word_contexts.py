@@ -11,6 +11,9 @@ of an indentation is known, and a single blank or line break has b = 0. The cont
 b xor h(v xor h(u)), and l, where h(x) = (x MULTIPLIER mod 2^64) / 2^20. All are below 2^44, so collisions among a
 million contexts are rare.
 
+The contexts of folded words (case folding) are those of the same text in lower case, and two more: m b, with m the last
+punctuation mark, and l with whether a letter was the last character.
+
 Reference: h, multiplicative hashing, Knuth (1973), The Art of Computer Programming 3, section 6.4; MULTIPLIER, of MMIX.
 
 Shapes: B batch_size, T characters, N characters of text, V vocab_size.
@@ -28,6 +31,7 @@ from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
 from charlm.ngrams.levels import Ints
 
 N_WORD_LEVELS = 4  # b, v b, u v b, and l
+N_FOLDED_LEVELS = 5  # of words in lower case: b, v b, u b, m b, and l with the kind of the last character
 N_CONTEXTS = 2**44
 MODULUS, FACTOR = 2**44 - 17, 262_139  # products stay below 2^63
 MULTIPLIER = 6_364_136_223_846_793_005
@@ -61,6 +65,37 @@ def word_contexts(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | No
         contexts: b, v b, u v b, and l, int64, (4, B, T).
         state: b (-r in a run of blanks), v, u and l, int64, (B, 4).
     """
+    prefixes, previous, second, lengths, after = _words(chars, char_classes, state)
+    return np.stack([prefixes, *combine(prefixes, previous, second), lengths]), after
+
+
+def folded_contexts(
+    chars: Ints, char_classes: NDArray[np.uint8], lower: Ints, state: Ints | None = None
+) -> tuple[Ints, Ints]:
+    """Return the contexts of words in lower case after each character of a batch of texts.
+
+    Args:
+        chars: character indices, int64, (B, T).
+        char_classes: class of each symbol, uint8, (V,).
+        lower: index of the lower-case form of each symbol, int64, (V,).
+        state: from the previous call; None before the first characters.
+
+    Returns:
+        contexts: b, v b, u b, m b, and 2 l + 1 after a letter, 2 l after another character, int64, (5, B, T).
+        state: as of `word_contexts`, and m, int64, (B, 5).
+    """
+    state = np.zeros((len(chars), 5), np.int64) if state is None else state
+    chars, classes, column = lower[chars], char_classes[chars], np.arange(1, chars.shape[1] + 1)
+    prefixes, previous, second, lengths, after = _words(chars, char_classes, state[:, :4])
+    last_mark = np.maximum.accumulate(np.where(classes == OTHER, column, 0), axis=1)
+    marks = np.take_along_axis(np.column_stack([state[:, 4], chars + 1]), last_mark, axis=1)
+    others = [prefixes ^ hash_mix(word) for word in (previous, second, marks)]
+    contexts = np.stack([prefixes, *others, 2 * lengths + (classes == LETTER)])
+    return contexts, np.column_stack([after, marks[:, -1]])
+
+
+def _words(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | None) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    """Return b, v, u and l after each character, each int64, (B, T), and the state; see `word_contexts`."""
     classes, column = char_classes[chars], np.arange(chars.shape[1])
     prefix, previous, second, length = np.zeros((4, len(chars)), np.int64) if state is None else state.T
     run_start = np.where(classes == BREAK, column, np.where(classes == BLANK, -MAX_LENGTH, column + 1))
@@ -81,7 +116,7 @@ def word_contexts(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | No
     lengths = np.minimum(column - last_break, MAX_LENGTH)
     after = np.stack([part[:, -1] for part in (prefixes, previous, second, lengths)], axis=1)
     prefixes = np.where(prefixes == -1, 0, prefixes % MODULUS)
-    return np.stack([prefixes, *combine(prefixes, previous, second), lengths]), after
+    return prefixes, previous, second, lengths, after
 
 
 def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0, 0, 0)) -> tuple[list[int], list[int]]:
@@ -99,6 +134,22 @@ def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0,
             prefix = -1 if char_class == BREAK else max(prefix - 1, -MAX_LENGTH)
     begun = 0 if prefix == -1 else prefix % MODULUS
     return [begun, *combine(begun, previous, second), length], [prefix, previous, second, length]
+
+
+def folded_contexts_step(
+    char: int, char_class: int, state: Sequence[int] = (0, 0, 0, 0, 0)
+) -> tuple[list[int], list[int]]:
+    """Return the contexts, (5,), and the state, (5,), after one character of one text; see `folded_contexts`.
+
+    Args:
+        char: index of its lower-case form.
+        char_class: its class.
+        state: from the previous call.
+    """
+    (begun, *_, length), words = word_contexts_step(char, char_class, state[:4])
+    mark = char + 1 if char_class == OTHER else state[4]
+    others = [begun ^ hash_mix(word) for word in (words[1], words[2], mark)]
+    return [begun, *others, 2 * length + (char_class == LETTER)], [*words, mark]
 
 
 def nearest_known(lengths: Ints) -> Ints:
@@ -136,8 +187,8 @@ def _prefixes(ids: Ints, is_letter: NDArray[np.bool_], prefix: Ints) -> Ints:
 def start_of_contexts(classes: NDArray[np.uint8]) -> int:
     """Return a position from which to read a text so that the contexts after its last symbol are exact.
 
-    It is the beginning of u, the last but one of the completed words and marks, or `MAX_LENGTH` characters before the
-    end, which the length of the line needs, whichever is first.
+    It is the beginning of u, the last but one of the completed words and marks, or the last mark, or `MAX_LENGTH`
+    characters before the end, which the length of the line needs, whichever is first.
 
     Args:
         classes: of the text's symbols, uint8, (N,).
@@ -146,4 +197,5 @@ def start_of_contexts(classes: NDArray[np.uint8]) -> int:
     edges = np.flatnonzero(np.diff(letter, prepend=np.int8(0)))  # begin and end of each word in turn
     words, marks = edges[: len(edges) // 2 * 2 : 2], np.flatnonzero(classes == OTHER)
     begins: int = sorted([0, 0, *words[-2:].tolist(), *marks[-2:].tolist()])[-2]
-    return min(begins, max(0, len(classes) - MAX_LENGTH))
+    last_mark: list[int] = marks[-1:].tolist()
+    return min(*last_mark, begins, max(0, len(classes) - MAX_LENGTH))

@@ -18,10 +18,17 @@ with white the sum of p(w | u, v, b) over all white space w. A length that no wh
 replaced by the nearest one, but not beyond the longest: nothing is known of longer lines. Within a run of blanks, b is
 its length (word_contexts.py). The two experts are p_char and p_word.
 
+Each context h of folded words (case folding, see word_contexts.py) is one more expert:
+
+    p_h(w) = (c(h w) - D + backoff(h) p_word(w)) / c(h)
+
+A shorter context may follow a longer one there. In a product of experts with any weights, the ratio of two of them is
+how much more the longer context tells.
+
 References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
 discounts, Chen and Goodman (1998), TR-10-98, Harvard.
 
-Shapes: B batch_size, T characters, N characters of text, V vocab_size, n order, M positions, K = 2 experts.
+Shapes: B batch_size, T characters, N characters of text, V vocab_size, n order, M positions, K experts.
 """
 
 from __future__ import annotations
@@ -38,7 +45,10 @@ from charlm.ngrams.interpolation import Floats, discounts, interpolate
 from charlm.ngrams.levels import Ints, Level, merge_level
 from charlm.ngrams.word_contexts import (
     N_CONTEXTS,
+    N_FOLDED_LEVELS,
     N_WORD_LEVELS,
+    folded_contexts,
+    folded_contexts_step,
     nearest_known,
     start_of_contexts,
     word_contexts,
@@ -47,23 +57,26 @@ from charlm.ngrams.word_contexts import (
 
 
 class InterpolatedWordNGram(InterpolatedNGram):
-    """Character and word n-grams as two experts.
+    """Character and word n-grams as two experts, and further ones.
 
     Args:
         vocab_size: V.
         order: n, of the characters.
+        folded_words: one more expert for each context of words in lower case.
         chunk_chars: characters per block of the count, to limit memory.
 
     Attributes:
         char_classes: class of each symbol, uint8, (V,).
-        word_levels: counts of symbols after b, v b, u v b, and of white space after l; keys are context * V + symbol.
+        lower: index of the lower-case form of each symbol, int64, (V,).
+        word_levels: counts of symbols after b, v b, u v b, and of white space after l, then of symbols after each
+            context of folded words; keys are context * V + symbol.
     """
 
-    n_experts = 2
-
-    def __init__(self, vocab_size: int, order: int, chunk_chars: int = 1 << 21) -> None:
-        self.char_classes = np.full(vocab_size, OTHER, np.uint8)
-        self.word_levels = [Level.empty()] * N_WORD_LEVELS
+    def __init__(self, vocab_size: int, order: int, folded_words: bool = False, chunk_chars: int = 1 << 21) -> None:
+        self.char_classes, self.lower = np.full(vocab_size, OTHER, np.uint8), np.arange(vocab_size)
+        self.folded_words, self.n_levels = folded_words, N_WORD_LEVELS + N_FOLDED_LEVELS * folded_words
+        self.n_experts = 2 + N_FOLDED_LEVELS * folded_words
+        self.word_levels = [Level.empty()] * self.n_levels
         self.chunk_chars = chunk_chars
         super().__init__(vocab_size, order)
 
@@ -77,15 +90,27 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self._word_discounts = np.array([discounts(level.counts) for level in self.word_levels])
         self._is_white = self.char_classes >= BLANK
         self._class_of = self.char_classes.tolist()
-        self._line_length = nearest_known(np.unique(self.word_levels[-1].keys // self.vocab_size))
+        self._lower_of = self.lower.tolist()
+        self._line_length = nearest_known(np.unique(self.word_levels[N_WORD_LEVELS - 1].keys // self.vocab_size))
 
-    def count(self, ids: NDArray[np.integer[Any]], char_classes: NDArray[np.uint8] | None = None) -> None:
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Counts of one kind can be added; see `Trie.kind`."""
+        return *super().kind, self.folded_words
+
+    def count(
+        self,
+        ids: NDArray[np.integer[Any]],
+        char_classes: NDArray[np.uint8] | None = None,
+        lower: Ints | None = None,
+    ) -> None:
         """Count a text, replacing earlier counts; see `InterpolatedNGram.count`.
 
-        Without classes every symbol is a word.
+        Without classes every symbol is a word, and without lower-case forms each is its own.
         """
         self.char_classes = np.full(self.vocab_size, OTHER, np.uint8) if char_classes is None else char_classes.copy()
-        self.word_levels = [Level.empty()] * N_WORD_LEVELS
+        self.lower = np.arange(self.vocab_size) if lower is None else lower.copy()
+        self.word_levels = [Level.empty()] * self.n_levels
         super().count(ids)
 
     def update(self, ids: NDArray[np.integer[Any]], n_known: int) -> None:
@@ -94,7 +119,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
         levels = self.word_levels
         for begin in range(start, len(ids), self.chunk_chars):
             chars = ids[begin : begin + self.chunk_chars].astype(np.int64)
-            contexts, state = word_contexts(chars[None], self.char_classes, state)
+            contexts, state = self._word_contexts(chars[None], state)
             first, stop = max(begin, n_known - 1), min(begin + self.chunk_chars, len(ids) - 1)
             if first < stop:
                 symbols = ids[first + 1 : stop + 1].astype(np.int64)
@@ -102,12 +127,21 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self.word_levels = levels
         super().update(ids, n_known)
 
+    def _word_contexts(self, chars: Ints, state: Ints | None) -> tuple[Ints, Ints]:
+        """Return the contexts of the levels after each character, int64, (levels, B, T), and the state, (B, ...)."""
+        contexts, after = word_contexts(chars, self.char_classes, None if state is None else state[:, :4])
+        if not self.folded_words:
+            return contexts, after
+        before = None if state is None else state[:, 4:]
+        folded, after_folded = folded_contexts(chars, self.char_classes, self.lower, before)
+        return np.concatenate([contexts, folded]), np.column_stack([after, after_folded])
+
     def _merged(self, levels: list[Level], contexts: Ints, symbols: Ints) -> list[Level]:
-        """Return levels with the counts of symbols, (T,), after contexts, (4, T)."""
+        """Return levels with the counts of symbols, (T,), after contexts, (levels, T)."""
         merged = []
         for k, (level, context) in enumerate(zip(levels, contexts, strict=True), 1):
             keys = context * self.vocab_size + symbols
-            if k == N_WORD_LEVELS:
+            if k == N_WORD_LEVELS:  # l
                 keys = keys[self.char_classes[symbols] >= BLANK]
             keys, counts = np.unique(keys, return_counts=True)
             more = Level(keys, counts.astype(np.int32))
@@ -118,31 +152,37 @@ class InterpolatedWordNGram(InterpolatedNGram):
         """Return what a checkpoint stores, by name."""
         levels = enumerate(self.word_levels, 1)
         words = {f"word_{name}_{k}": array for k, level in levels for name, array in level._asdict().items()}
-        return super().arrays() | words | {"char_classes": self.char_classes}
+        kinds = {"char_classes": self.char_classes} | ({"lower": self.lower} if self.folded_words else {})
+        return super().arrays() | words | kinds
 
     def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replace the counts by stored ones; see `Trie.load`."""
-        names = [(f"word_keys_{k}", f"word_counts_{k}") for k in range(1, N_WORD_LEVELS + 1)]
+        names = [(f"word_keys_{k}", f"word_counts_{k}") for k in range(1, self.n_levels + 1)]
         try:
             levels = [Level(arrays[keys], arrays[counts]) for keys, counts in names]
-            classes = arrays["char_classes"]
+            classes, lower = arrays["char_classes"], arrays["lower"] if self.folded_words else self.lower
         except KeyError as error:
             raise ValueError(f"counts of words miss {error}") from None
         if classes.dtype != np.uint8 or classes.shape != (self.vocab_size,) or (classes > BREAK).any():
             raise ValueError("char_classes must be one of 0, 1, 2, 3 for each symbol, uint8")
+        if lower.dtype != np.int64 or lower.shape != (self.vocab_size,) or not self._are_symbols(lower):
+            raise ValueError("lower must be the index of a symbol for each symbol, int64")
         for k, level in enumerate(levels, 1):
             level.check(N_CONTEXTS * self.vocab_size, f"level {k} of words")
-        before = self.char_classes, self.word_levels
-        self.char_classes, self.word_levels = classes, levels
+        before = self.char_classes, self.lower, self.word_levels
+        self.char_classes, self.lower, self.word_levels = classes, lower, levels
         try:
             super().load(arrays)
         except ValueError:
-            self.char_classes, self.word_levels = before
+            self.char_classes, self.lower, self.word_levels = before
             raise
+
+    def _are_symbols(self, ids: Ints) -> bool:
+        return bool(((ids >= 0) & (ids < self.vocab_size)).all())
 
     def initial_state(self, n_texts: int) -> tuple[Ints, ...]:
         """Return the state before the first characters of B texts; see `read`."""
-        return (*super().initial_state(n_texts), np.zeros((n_texts, 4), np.int64))
+        return (*super().initial_state(n_texts), np.zeros((n_texts, 9 if self.folded_words else 4), np.int64))
 
     def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Ints, tuple[Ints, ...]]:
         """Find the contexts after each character of a batch of texts.
@@ -152,32 +192,41 @@ class InterpolatedWordNGram(InterpolatedNGram):
             state: from the previous call; None before the first characters.
 
         Returns:
-            contexts: the nodes of `InterpolatedNGram.read`, then the contexts of words, int64, (n + 3, B, T).
-            state: those of `InterpolatedNGram.read` and of `word_contexts`.
+            contexts: the nodes of `InterpolatedNGram.read`, then the contexts of words, int64, (n - 1 + levels, B, T).
+            state: that of `InterpolatedNGram.read`, and those of `word_contexts` and `folded_contexts`, (B, 4 or 9).
         """
         before_chars, before_words = self.initial_state(len(chars)) if state is None else state
         nodes, of_chars = super().read(chars, (before_chars,))
-        words, of_words = word_contexts(chars, self.char_classes, before_words)
+        words, of_words = self._word_contexts(chars, before_words)
         return np.concatenate([nodes, words]), (*of_chars, of_words)
 
     def step(self, char: int, state: Any = None) -> tuple[list[int], Any]:
         """Find the contexts after one character of one text; see `InterpolatedNGram.step`."""
-        of_chars, of_words = (None, (0, 0, 0, 0)) if state is None else state
+        of_chars, of_words, of_folded = (None, (0,) * 4, (0,) * 5) if state is None else state
         nodes, of_chars = super().step(char, of_chars)
         words, of_words = word_contexts_step(char, self._class_of[char], of_words)
-        return nodes + words, (of_chars, of_words)
+        if self.folded_words:
+            folded, of_folded = folded_contexts_step(self._lower_of[char], self._class_of[char], of_folded)
+            words += folded
+        return nodes + words, (of_chars, of_words, of_folded)
 
     def expert_probs(self, contexts: Contexts) -> tuple[Floats, ...]:
-        """Return p_char and p_word; see `InterpolatedNGram.expert_probs`."""
+        """Return p_char, p_word and those of folded words; see `InterpolatedNGram.expert_probs`."""
         (by_chars,) = super().expert_probs(contexts)
-        words, length = contexts[self.order - 1 : -1], np.array(contexts[-1:])  # (1,) or (1, M)
-        by_words = interpolate(by_chars, self.word_levels[:-1], words, self._word_discounts[:-1])
+        contexts = contexts[self.order - 1 :]
+        space = N_WORD_LEVELS - 1  # the level of l
+        length = np.array(contexts[space : space + 1])  # (1,) or (1, M)
+        by_words = interpolate(by_chars, self.word_levels[:space], contexts[:space], self._word_discounts[:space])
         by_space = by_words * self._is_white
         white = by_space.sum(axis=1, keepdims=True)
         by_space /= np.maximum(white, np.finfo(np.float64).tiny)
         known = self._line_length[length]
-        is_one = isinstance(contexts[-1], int)
-        by_space = interpolate(
-            by_space, self.word_levels[-1:], known.tolist() if is_one else known, self._word_discounts[-1:]
-        )
-        return by_chars, np.where(self._is_white, white * by_space, by_words)
+        known = known.tolist() if isinstance(contexts[0], int) else known
+        by_space = self._interpolate(space, by_space, known)
+        by_words = np.where(self._is_white, white * by_space, by_words)
+        folded = range(N_WORD_LEVELS, self.n_levels)
+        return by_chars, by_words, *(self._interpolate(k, by_words, contexts[k : k + 1]) for k in folded)
+
+    def _interpolate(self, k: int, lower: Floats, contexts: Contexts) -> Floats:
+        """Return the distribution by the counts of one level; see `interpolate`."""
+        return interpolate(lower, self.word_levels[k : k + 1], contexts, self._word_discounts[k : k + 1])

@@ -72,7 +72,7 @@ def keep_counts(
     n_old = len(metadata.vocab)
     if not np.array_equal(corpus.vocab.codepoints[: n_old - 1], metadata.vocab.codepoints):
         raise UsageError(f"{path}: changed while it was read; try again when its training has ended")
-    counts = widened(old.counts.arrays(), n_old, corpus.vocab.char_classes)
+    counts = widened(old.counts.arrays(), n_old, corpus.vocab.char_classes, corpus.vocab.lower)
     model.keep_counts({name: torch.from_numpy(array) for name, array in counts.items()})
     return old, metadata
 

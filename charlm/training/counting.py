@@ -14,7 +14,7 @@ from charlm.training.loop import Callback, TrainState, fit_context, run_hooks
 def count(
     state: TrainState,
     ids: Tensor,
-    char_classes: Tensor | None = None,
+    symbol_kinds: tuple[Tensor, Tensor],
     score: Callable[[], EvalResult] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> None:
@@ -26,13 +26,13 @@ def count(
     Args:
         state: of a `CountingModel`; its counters report one epoch of one step afterwards.
         ids: the text as indices, (N,).
-        char_classes: see `CountingModel.fit_counts`.
+        symbol_kinds: classes and lower-case forms of the symbols, see `CountingModel.fit_counts`.
         score: evaluates the validation part; None if there is none.
         callbacks: called in this order.
     """
     assert isinstance(state.model, CountingModel)
     with fit_context(state, callbacks):
-        state.model.fit_counts(ids, char_classes)
+        state.model.fit_counts(ids, *symbol_kinds)
         measured = {} if score is None else {"valid_nats": score().nats_per_char}
         state.logs.update(measured)
         run_hooks("on_batch_end", state, callbacks)

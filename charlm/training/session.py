@@ -133,7 +133,7 @@ def _train(
         _warn(trainer.transfer.message)
     if model.uses_gradients:
         _warn_truncated(training_span(model, trainer.train_ids), trainer.train_ids)
-        fit_counts(model, trainer.train_ids, trainer.char_classes)
+        fit_counts(model, trainer.train_ids, *trainer.symbol_kinds)
         first_step = state.step
         try:
             fit(state, [*all_callbacks, trainer.signals])
@@ -145,7 +145,7 @@ def _train(
             ) from None
     else:
         score = trainer.validate if trainer.has_valid else None
-        count(state, trainer.train_ids, trainer.char_classes, score, all_callbacks)
+        count(state, trainer.train_ids, trainer.symbol_kinds, score, all_callbacks)
 
     name = "best" if "best" in snapshots else "last"
     metadata, weights = snapshots[name]

@@ -179,9 +179,9 @@ class Trainer:
         return self.ids[first:stop]
 
     @property
-    def char_classes(self) -> Tensor:
+    def symbol_kinds(self) -> tuple[Tensor, Tensor]:
         """Class of each symbol, for models that count, (V,)."""
-        return torch.from_numpy(self.corpus.vocab.char_classes)
+        return torch.from_numpy(self.corpus.vocab.char_classes), torch.from_numpy(self.corpus.vocab.lower)
 
     @property
     def has_valid(self) -> bool:

@@ -48,7 +48,7 @@ def losses_of(recipe, n_steps=N_STEPS):
     """Return the losses of the first steps, (n_steps,), and the model."""
     trainer = Trainer.make(recipe, read_corpus(recipe, text=TEXT))
     state, stop = trainer.state, StopAfter(n_steps)
-    fit_counts(state.model, trainer.train_ids, trainer.char_classes)
+    fit_counts(state.model, trainer.train_ids, *trainer.symbol_kinds)
     while not state.stop:
         train_epoch(state, [setup.schedule_callback(trainer.recipe), stop])
         state.epoch, state.step_in_epoch = state.epoch + 1, 0

@@ -135,7 +135,7 @@ def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[st
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         trainer = Trainer.make(recipe, corpus)
         state = trainer.state
-        fit_counts(state.model, trainer.train_ids, trainer.char_classes)
+        fit_counts(state.model, trainer.train_ids, *trainer.symbol_kinds)
         watch = Watch(pruner)
         try:
             fit(state, [*trainer.callbacks, watch, Progress(), trainer.signals])
