@@ -18,8 +18,8 @@ each of all K experts predicted the character at step t, r_k = e_k(x_t) of step 
 The text is counted before the first step, with cross-fitting over 8 folds of the training text: the features of each
 fold are computed with the counts of the other seven, and with those that are kept of earlier texts. Otherwise the
 n-grams would predict the training text too well, and the LSTM would learn to rely on them. Evaluation uses the counts
-of all folds. In training, the features are cached in float16, 2 K V bytes per character. The cache is limited to 512
-MiB. In a text of more than about 800,000 characters, gradient steps therefore use only the last ones, in folds of at
+of all folds. In training, the features are cached in float16, 2 K V bytes per character. The cache is limited to one
+GiB. In a text of more than about 700,000 characters, gradient steps therefore use only the last ones, in folds of at
 most an eighth of the text; counts use up to eight million characters. The cache models start empty in each fold, so
 that the LSTM learns the beginning of a text, too.
 
@@ -126,7 +126,7 @@ class LSTMNGram(LSTM, CountingModel):
 
     default_learning_rate = 4e-3
     max_counted = 8_000_000
-    max_cached = 1 << 28
+    max_cached = 1 << 29
 
     def __init__(
         self,
