@@ -139,6 +139,15 @@ def test_char_classes_distinguish_letters_white_space_and_others():
     assert all(char_classes[char] == OTHER for char in ".-\ufffd")
 
 
+def test_lower_is_the_lower_case_form_where_the_text_has_it():
+    vocab = Vocab(map(ord, "aAbBÉéÖ-İ"))
+    lower = dict(zip(vocab.symbols, (vocab.symbols[i - 1] for i in vocab.lower[1:].tolist()), strict=True))
+    assert lower == {"a": "a", "A": "a", "b": "b", "B": "b", "É": "é", "é": "é", "Ö": "Ö", "-": "-", "İ": "İ"}
+    assert vocab.lower[0] == 0
+    of_bytes = Vocab.of_bytes().lower
+    assert of_bytes[ord("Q") + 1] == ord("q") + 1 and of_bytes[0xC9 + 1] == 0xC9 + 1
+
+
 def test_bytes_beyond_ascii_are_letters():
     char_classes = Vocab.of_bytes().char_classes
     assert {byte for byte in range(256) if char_classes[byte + 1] == LETTER} == {*b"09azAZ"} | set(range(128, 256)) | {

@@ -14,6 +14,7 @@ from charlm.storage.weights import weights_of
 
 V, T = 23, 300
 N_FREQUENT = 4
+LOWER = torch.arange(V).where(torch.arange(V) != 5, 1)  # both are of one class
 CASES = {
     "ngram": [{"order": 1, "smoothing": "witten-bell"}, {"order": 4}],
     "word-ngram": [{"order": 1}, {"order": 4}],
@@ -22,7 +23,8 @@ CASES = {
         {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "order": 3, "words": False},
         {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "order": 3, "head_dropout": 0.5},
         {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "words": False, "cache_model": False},
-        {"n_embed": 9, "n_hidden": 5, "cache_model": False, "input_dropout": 0.5},
+        {"n_embed": 9, "n_hidden": 5, "order": 2, "folded_words": True},
+        {"n_embed": 9, "n_hidden": 5, "cache_model": False, "input_dropout": 0.5, "folded_words": True},
     ],
 }
 MODELS = [pytest.param(name, options, id=f"{name}-{i}") for name in CASES for i, options in enumerate(CASES[name])]
@@ -31,7 +33,7 @@ MODELS = [pytest.param(name, options, id=f"{name}-{i}") for name in CASES for i,
 def counted(name, options):
     """Return a model with counts and parameters away from their initial values."""
     model = build(name, V, **options).eval()
-    model.fit_counts(torch.randint(1, N_FREQUENT, (300,)), torch.arange(V, dtype=torch.uint8) % 4)
+    model.fit_counts(torch.randint(1, N_FREQUENT, (300,)), torch.arange(V, dtype=torch.uint8) % 4, LOWER)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from charlm.data.corpus import make_corpus
+from charlm.errors import UsageError
 from charlm.evaluation.dynamic import gradient_rms
 from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.experiments.lr_find import find_rate
@@ -27,6 +28,8 @@ TEXT = ("the cat sat on the mat, and the dog sat on the log. " * 30).encode()
 V, ORDER = 4, 3
 OPTIONS = {"n_embed": 4, "n_hidden": 8, "order": ORDER}
 CLASSES = torch.tensor([3, 1, 1, 2], dtype=torch.uint8)
+FOLDED = OPTIONS | {"folded_words": True}
+LOWER = torch.tensor([0, 1, 1, 3])
 
 
 @pytest.fixture(params=range(2))
@@ -89,10 +92,12 @@ def test_the_last_two_experts_are_cache_models(ids):
     torch.testing.assert_close(found, wanted[:, place : place + 2], rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("folded_words", [True, False])
 @pytest.mark.parametrize("cache_model", [True, False])
-def test_character_by_character_the_experts_are_those_of_a_batch(words, cache_model, ids):
-    model = build("lstm-ngram", V, **OPTIONS, words=words, cache_model=cache_model)
-    model.fit_counts(ids, CLASSES)
+def test_character_by_character_the_experts_are_those_of_a_batch(words, cache_model, folded_words, ids):
+    options = {"words": words, "cache_model": cache_model, "folded_words": folded_words and words}
+    model = build("lstm-ngram", V, **OPTIONS, **options)
+    model.fit_counts(ids, CLASSES, LOWER)
     wanted = model.expert_features(ids.unsqueeze(0))[0][0].numpy()
     reader = ExpertReader(model.experts)
     for _ in range(2):
@@ -203,6 +208,40 @@ def test_the_lstm_reads_the_log_ratio_to_the_uniform_distribution_where_it_is_po
     torch.testing.assert_close(inputs_of(model, chars)[..., OPTIONS["n_embed"] :], wanted)
 
 
+def ratios_of(model, chars):
+    """Return r_k by definition: e_k of the character at each step by the prediction before it, (B, T, K)."""
+    by_each = (log_probs_of(model, chars) + math.log(V)).unflatten(-1, (-1, V))
+    ratios = by_each[:, :-1].gather(-1, chars[:, 1:, None, None].expand(-1, -1, by_each.shape[2], 1)).squeeze(-1)
+    return torch.cat([torch.zeros_like(ratios[:, :1]), ratios], dim=1)
+
+
+def test_with_folded_words_the_lstm_reads_how_well_each_expert_predicted_the_character_and_no_more_distributions(ids):
+    model, chars = build("lstm-ngram", V, **FOLDED), ids.unsqueeze(0)
+    model.fit_counts(ids, CLASSES, LOWER)
+    wanted = (log_probs_of(model, chars) + math.log(V))[..., : 4 * V].clamp(min=0)
+    found = inputs_of(model, chars)[..., OPTIONS["n_embed"] :]
+    torch.testing.assert_close(found, torch.cat([wanted, ratios_of(model, chars)], dim=-1))
+    assert found.shape[-1] == 4 * V + 9
+
+
+def test_in_training_the_ratios_are_those_of_the_cross_fitted_features(ids):
+    model = build("lstm-ngram", V, **FOLDED)
+    model.fit_counts(ids, CLASSES, LOWER)
+    starts, read = torch.tensor([0, 5, 20]), []
+    chars = torch.stack([ids[start : start + 8] for start in starts.tolist()])
+    whole = ids[None, :30]
+    with model.layers.register_forward_pre_hook(lambda layers, inputs: read.append(inputs[0][..., -9:])):
+        model(whole, model.state_at(torch.tensor([0])))
+        model(chars, model.state_at(starts))
+    for row, start in enumerate(starts.tolist()):
+        torch.testing.assert_close(read[1][row], read[0][0, start : start + 8])
+
+
+def test_folded_words_need_words():
+    with pytest.raises(UsageError, match="folded_words needs words"):
+        build("lstm-ngram", V, **FOLDED, words=False)
+
+
 def test_input_dropout_hides_inputs_for_a_whole_sequence(ids):
     model, chars = build("lstm-ngram", V, **OPTIONS, input_dropout=0.5), ids.unsqueeze(0)
     model.fit_counts(ids, CLASSES)
@@ -239,8 +278,8 @@ def test_the_hidden_state_determines_the_weights_of_the_experts(ids):
 
 
 def test_in_evaluation_a_text_in_parts_reads_as_in_one(ids):
-    model = build("lstm-ngram", V, **OPTIONS, n_layers=2, tied=True).eval()
-    model.fit_counts(ids, CLASSES)
+    model = build("lstm-ngram", V, **FOLDED, n_layers=2, tied=True).eval()
+    model.fit_counts(ids, CLASSES, LOWER)
     chars = torch.randint(V, (2, 30))
     half, state = model(chars[:, :13])
     torch.testing.assert_close(torch.cat([half, model(chars[:, 13:], state)[0]], 1), model(chars)[0])

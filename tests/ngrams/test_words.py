@@ -10,10 +10,20 @@ from hypothesis import strategies as st
 from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.interpolation import discounts
-from charlm.ngrams.word_contexts import MAX_LENGTH, nearest_known, start_of_contexts, word_contexts, word_contexts_step
+from charlm.ngrams.word_contexts import (
+    MAX_LENGTH,
+    N_WORD_LEVELS,
+    folded_contexts,
+    folded_contexts_step,
+    nearest_known,
+    start_of_contexts,
+    word_contexts,
+    word_contexts_step,
+)
 from charlm.ngrams.word_ngram import InterpolatedWordNGram
 
 V, ORDER = 7, 3
+LOWER = np.array([0, 1, 1, 3, 4, 5, 6])  # symbol 1 is the lower-case form of 2
 CLASSES = np.array([OTHER, LETTER, LETTER, LETTER, BLANK, BREAK, OTHER], np.uint8)
 TEXTS = st.lists(st.integers(0, V - 1), min_size=ORDER, max_size=60)
 
@@ -36,14 +46,25 @@ def contexts_of(text):
     return found
 
 
+def folded_contexts_of(text):
+    """Return b, v b, u b, m b, and the column and kind, of the text in lower case after each symbol."""
+    found, mark = [], ()
+    folded = [int(LOWER[symbol]) for symbol in text]
+    for symbol, (begun, (before, _), (further, *_), length) in zip(folded, contexts_of(folded), strict=True):
+        mark = symbol if CLASSES[symbol] == OTHER else mark
+        is_letter = CLASSES[symbol] == LETTER
+        found.append((begun, (before, begun), (further, begun), (mark, begun), (length, is_letter)))
+    return found
+
+
 class Reference:
     """The same model by the formulas, in dictionaries."""
 
     def __init__(self, *texts):
-        self.after = [defaultdict(Counter) for _ in range(4)]
+        self.after = [defaultdict(Counter) for _ in range(9)]
         for text in texts:
-            for contexts, symbol in zip(contexts_of(text), text[1:], strict=False):
-                for after, context in zip(self.after, contexts, strict=True):
+            for contexts, folded, symbol in zip(contexts_of(text), folded_contexts_of(text), text[1:], strict=False):
+                for after, context in zip(self.after, [*contexts, *folded], strict=True):
                     if after is not self.after[3] or CLASSES[symbol] >= BLANK:
                         after[context][symbol] += 1
         flat = [[c for seen in after.values() for c in seen.values()] for after in self.after]
@@ -58,22 +79,25 @@ class Reference:
         return [(seen[s] - discount_mass[min(seen[s], 3)] + left * p) / total for s, p in enumerate(probs)]
 
     def probs(self, text, by_chars):
-        """Return the distributions of both experts after each symbol, from that of the first."""
+        """Return the distributions of all experts after each symbol, from that of the first."""
         found = []
-        for (begun, both, three, length), probs in zip(contexts_of(text), by_chars.tolist(), strict=True):
+        for (begun, both, three, length), folded, probs in zip(
+            contexts_of(text), folded_contexts_of(text), by_chars.tolist(), strict=True
+        ):
             words = self.longer(2, three, self.longer(1, both, self.longer(0, begun, probs)))
             white = sum(p for p, kind in zip(words, CLASSES, strict=True) if kind >= BLANK)
             lengths = self.after[3]
             nearest = min(lengths, key=lambda known: (abs(known - length), -known), default=length)
             shares = self.longer(3, nearest if length < max(lengths, default=0) else length, [p / white for p in words])
             words = [white * q if kind >= BLANK else p for p, q, kind in zip(words, shares, CLASSES, strict=True)]
-            found.append([probs, words])
+            by_folded = [self.longer(k, context, words) for k, context in enumerate(folded, N_WORD_LEVELS)]
+            found.append([probs, words, *by_folded])
         return np.array(found)
 
 
 def counted(text, **options):
     counts = InterpolatedWordNGram(V, ORDER, **options)
-    counts.count(np.array(text), CLASSES)
+    counts.count(np.array(text), CLASSES, LOWER)
     return counts
 
 
@@ -84,13 +108,15 @@ def assert_equal(arrays, wanted):
 
 
 @settings(deadline=None, max_examples=60)
-@given(TEXTS, TEXTS)
-@example([2, 4, 3, 3, 4, 0], [6, 3, 4])
-def test_probabilities_are_those_of_the_reference_in_a_batch_and_step_by_step(text, read):
-    counts, by_chars = counted(text), InterpolatedNGram(V, ORDER)
+@given(TEXTS, TEXTS, st.booleans())
+@example([2, 4, 3, 3, 4, 0], [6, 3, 4], False)
+@example([6, 2, 4, 1, 2, 4, 2, 1], [6, 1, 4, 2, 1], True)
+def test_probabilities_are_those_of_the_reference_in_a_batch_and_step_by_step(text, read, folded_words):
+    counts, by_chars = counted(text, folded_words=folded_words), InterpolatedNGram(V, ORDER)
     by_chars.count(np.array(text))
     contexts, _ = counts.read(np.array([read]))
     expected = Reference(text).probs(read, by_chars.probs(by_chars.read(np.array([read]))[0][:, 0]))
+    expected = expected[:, : counts.n_experts]
     found = np.exp(counts.expert_log_probs(contexts)[0].astype(np.float64))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
     probs = np.exp(counts.log_probs(contexts)[0].astype(np.float64))
@@ -106,7 +132,7 @@ def test_probabilities_are_those_of_the_reference_in_a_batch_and_step_by_step(te
 @settings(deadline=None, max_examples=40)
 @given(TEXTS, TEXTS, st.data())
 def test_updates_in_parts_equal_counting_two_texts_at_once(text, more, data):
-    counts, cut = counted(text), data.draw(st.integers(1, len(more)))
+    counts, cut = counted(text, folded_words=True), data.draw(st.integers(1, len(more)))
     counts.update(np.array(more[:cut]), 0)
     counts.update(np.array(more), cut)
     for level, after in zip(counts.word_levels, Reference(text, more).after, strict=True):
@@ -129,14 +155,31 @@ def test_contexts_are_those_of_a_text_in_parts_and_step_by_step(text, n):
     assert of_one == state[0].tolist()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.integers(1, 9))
+def test_contexts_of_folded_words_are_those_of_a_text_in_parts_and_step_by_step(text, n):
+    wanted, _ = folded_contexts(np.array([text]), CLASSES, LOWER)
+    state, parts, steps, of_one = None, [], [], (0, 0, 0, 0, 0)
+    for first in range(0, len(text), n):
+        contexts, state = folded_contexts(np.array([text[first : first + n]]), CLASSES, LOWER, state)
+        parts.append(contexts)
+    for char in text:
+        contexts, of_one = folded_contexts_step(int(LOWER[char]), CLASSES[char], of_one)
+        steps.append(contexts)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=2), wanted)
+    np.testing.assert_array_equal(np.array(steps).T, wanted[:, 0])
+    assert of_one == state[0].tolist()
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(0, V - 1), min_size=1, max_size=40), st.sampled_from([1, 5, 12]))
 def test_contexts_do_not_depend_on_anything_before_their_start(text, n):
     read = np.array([[*text * n, *text[::2]]])
     start = start_of_contexts(CLASSES[read[0]])
-    wanted, found, further = (
-        word_contexts(part, CLASSES)[0][:, 0, -1].tolist() for part in (read, read[:, start:], read[:, start // 2 :])
-    )
+    parts = read, read[:, start:], read[:, start // 2 :]
+    wanted, found, further = (word_contexts(part, CLASSES)[0][:, 0, -1].tolist() for part in parts)
+    assert found == further == wanted
+    wanted, found, further = (folded_contexts(part, CLASSES, LOWER)[0][:, 0, -1].tolist() for part in parts)
     assert found == further == wanted
 
 
@@ -148,9 +191,9 @@ def test_in_a_text_of_words_the_start_is_near_the_end():
 
 def test_a_long_text_is_counted_in_chunks():
     text = np.random.default_rng(0).integers(V, size=50).tolist()
-    wanted = counted(text).arrays()
-    assert_equal(counted(text, chunk_chars=7).arrays(), wanted)
-    counts = counted(text[:20], chunk_chars=7)
+    wanted = counted(text, folded_words=True).arrays()
+    assert_equal(counted(text, folded_words=True, chunk_chars=7).arrays(), wanted)
+    counts = counted(text[:20], folded_words=True, chunk_chars=7)
     counts.update(np.array(text), 20)
     assert_equal(counts.arrays(), wanted)
 
@@ -215,6 +258,11 @@ def test_contexts_of_short_words_do_not_collide():
         ("char_classes", np.full(V, 4, np.uint8)),
         ("char_classes", np.zeros(V + 1, np.uint8)),
         ("char_classes", np.zeros(V)),
+        ("lower", np.arange(V, dtype=np.int32)),
+        ("lower", np.arange(V - 1)),
+        ("lower", np.full(V, V)),
+        ("lower", np.full(V, -1)),
+        ("word_keys_9", np.array([-1])),
         ("word_keys_1", np.array([-1])),
         ("word_keys_2", np.array([2**62])),
         ("word_keys_3", np.array([9, 9])),
@@ -223,9 +271,9 @@ def test_contexts_of_short_words_do_not_collide():
     ],
 )
 def test_invalid_stored_counts_are_refused_and_change_nothing(name, wrong):
-    counts = counted([1, 2, 4, 1, 6, 3])
+    counts = counted([1, 2, 4, 1, 6, 3], folded_words=True)
     before = counts.arrays()
-    with pytest.raises(ValueError, match="classes|words|level 1"):
+    with pytest.raises(ValueError, match="classes|lower|words|level 1"):
         counts.load(before | {name: wrong})
     with pytest.raises(ValueError, match=name):
         counts.load({key: array for key, array in before.items() if key != name})

@@ -15,6 +15,7 @@ from charlm.errors import UsageError
 from charlm.models import build
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.trie import widened
+from charlm.ngrams.word_ngram import InterpolatedWordNGram
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
 from charlm.training import session
@@ -62,7 +63,7 @@ def test_two_halves_of_a_text_give_its_counts_but_for_what_spans_the_cut():
     ids = vocab.encode(FIRST)
     counts, whole = (InterpolatedNGram(len(vocab), ORDER, "witten-bell") for _ in range(2))
     counts.count(ids[:half])
-    counts.load(widened(counts.arrays(), len(vocab), vocab.char_classes))
+    counts.load(widened(counts.arrays(), len(vocab), vocab.char_classes, vocab.lower))
     counts.update(ids[half:], 0)
     whole.count(ids)
     spanning = Counter(FIRST[i : i + ORDER] for i in range(half - ORDER + 1, half))
@@ -82,6 +83,14 @@ def test_counts_of_words_are_those_of_both_texts(tmp_path):
             wanted.update(dict(zip(part.keys.tolist(), part.counts.tolist(), strict=True)))
         assert dict(zip(level.keys.tolist(), level.counts.tolist(), strict=True)) == wanted
     assert both.sample(length=30, seed=0)
+
+
+def test_symbols_keep_their_lower_case_form_and_new_ones_have_their_own():
+    old, new = Vocab(map(ord, "AbB")), Vocab(map(ord, "AbBaCc"))
+    counts = InterpolatedWordNGram(len(old), 2, folded_words=True)
+    counts.count(old.encode("AbB"), old.char_classes, old.lower)
+    found = widened(counts.arrays(), len(old), new.char_classes, new.lower)
+    assert found["lower"].tolist() == [0, 1, 2, 2, 4, 6, 6]  # A was counted as its own, since there was no a
 
 
 def test_a_model_with_kept_counts_predicts_both_texts(first):
