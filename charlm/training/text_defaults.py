@@ -18,6 +18,7 @@ from charlm.recipes import DEFAULT_RECIPE
 
 LARGE = 400_000  # characters of the training part from which the defaults no longer depend on it
 FEW = 200  # below it, counting is the default
+FOLDED = 2_000  # from here on, experts of folded words are used
 MANY_SYMBOLS = 500  # from here on, counting is the default
 MIN_STEPS, MIN_EPOCHS = 300, 10  # of a network without counts at least
 MAX_EPOCHS = 100
@@ -54,6 +55,8 @@ def fit_to_text(start: Recipe, given: Collection[str], corpus: Corpus) -> tuple[
         n_hidden, values["learning_rate"] = (64, 4e-3) if n < 40_000 else (128, 8e-3)
         n_steps, n_epochs = min(200, 60 + n // 40), 1
         options = {**EXPERT_DROPOUT, "n_hidden": n_hidden, "n_embed": n_hidden // 2}
+        if "folded_words" in own:
+            options["folded_words"] = n >= FOLDED
     values = {k: v for k, v in values.items() if k not in given or getattr(start, k) is None}
     options = {k: v for k, v in options.items() if k not in given}
     recipe = start.replace(**values, options=options)

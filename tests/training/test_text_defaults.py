@@ -76,3 +76,8 @@ def test_a_model_that_has_dropout_by_its_own_defaults_keeps_it():
 def test_defaults_name_only_options_that_the_model_has():
     for name in models.MODELS:
         assert chosen(5000, model=name).options.keys() <= models.options_of(name).keys()
+
+
+def test_experts_of_folded_words_are_left_out_for_few_characters_unless_they_are_asked_for():
+    assert [chosen(n).options["folded_words"] for n in (1000, 4000)] == [False, True]
+    assert chosen(1000, options={"folded_words": True}).options["folded_words"] is True
