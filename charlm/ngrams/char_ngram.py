@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from charlm.errors import UsageError
 from charlm.ngrams.interpolation import Floats, discounts, interpolate, safe_log
-from charlm.ngrams.levels import Ints
+from charlm.ngrams.levels import Ints, Span
 from charlm.ngrams.trie import Trie
 
 SMOOTHINGS = ("kneser-ney", "witten-bell")
@@ -58,7 +58,15 @@ class InterpolatedNGram(Trie):
         if self.continuation:
             self._discounts[:] = [discounts(level.counts) for level in self.levels]
         uniform = np.full((1, self.vocab_size), 1 / self.vocab_size)
-        self._unigram = interpolate(uniform, self.levels[:1], [0], self._discounts[:1], self.continuation)
+        sizes = [1, *(len(level.keys) for level in self.levels)]
+        self._starts = [level.starts(n, self.vocab_size) for level, n in zip(self.levels, sizes, strict=False)]
+        self._unigram = self._interpolate(uniform, slice(0, 1), [0])
+
+    def _interpolate(self, lower: Floats, levels: slice, nodes: Any) -> Floats:
+        """Return the distribution by the counts of some levels after nodes of the levels above; see `interpolate`."""
+        parts = zip(self.levels[levels], self._starts[levels], nodes, strict=True)
+        spans = [Span(level, node, starts[node], starts[node + 1]) for level, starts, node in parts]
+        return interpolate(lower, spans, self._discounts[levels], self.continuation)
 
     def count(
         self,
@@ -130,8 +138,7 @@ class InterpolatedNGram(Trie):
         """
         if self.order == 1:
             return (self._unigram,)
-        levels, nodes = self.levels[1:], contexts[: self.order - 1]
-        return (interpolate(self._unigram, levels, nodes, self._discounts[1:], self.continuation),)
+        return (self._interpolate(self._unigram, slice(1, None), contexts[: self.order - 1]),)
 
     def probs(self, contexts: Contexts) -> Floats:
         """Return the mean of the experts' distributions; see `expert_probs`."""

@@ -144,10 +144,9 @@ class ExpertReader:
     def step(self, char: int) -> Features:
         """Return e_k after one more character, (K, V); the next call overwrites it."""
         contexts, cached = self._read(char)
-        for k, (distribution,) in zip(self.experts.of_counts, self.experts.counts.expert_probs(contexts), strict=True):
-            self.features[k] = safe_log(distribution)
-        for k, (distribution,) in enumerate(cached, self.experts.n_states):
-            self.features[k] = safe_log(distribution)
+        of_caches = range(self.experts.n_states, self.experts.n_main) if cached else []
+        probs = np.concatenate([*self.experts.counts.expert_probs(contexts), *cached])
+        self.features[[*self.experts.of_counts, *of_caches]] = safe_log(probs)
         self.features += self.log_vocab_size
         return self.features
 

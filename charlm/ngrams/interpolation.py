@@ -12,15 +12,16 @@ Shapes: K contexts of different length, M positions, V vocab_size, U nodes of a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.ngrams.levels import Ints, Level
+from charlm.ngrams.levels import Ints, Span
 
 Floats = NDArray[np.float64]
+TINY = np.finfo(np.float64).tiny
 
 
 def discounts(counts: NDArray[np.int32]) -> list[float]:
@@ -52,53 +53,78 @@ def level_weights(backoff: Floats, total: Floats) -> tuple[Floats, Floats]:
     """Return the factor of each count_k in p_K, (K, M), and that of p_0, (M,).
 
     Args:
-        backoff: shortest context first, (K, M).
-        total: 0 for a context without counts, (K, M).
+        backoff: shortest context first, (K, M); 1 for a context without counts.
+        total: as backoff.
     """
-    unseen = total == 0
-    total = total + unseen
     factor = np.ones((len(total) + 1, total.shape[1]))  # of p_K, p_{K-1}, ..., p_0 in p_K
-    np.cumprod(((backoff + unseen) / total)[::-1], axis=0, out=factor[1:])
+    np.multiply.accumulate((backoff / total)[::-1], axis=0, out=factor[1:])
     return factor[-2::-1] / total, factor[-1]
 
 
-def interpolate(
-    lower: Floats, levels: Sequence[Level], nodes: Sequence[int] | Ints, discounts: Floats, subtract: bool = True
-) -> Floats:
+def interpolate(lower: Floats, spans: Sequence[Span], discounts: Floats, subtract: bool = True) -> Floats:
     """Return p_K by the counts of K levels of a trie.
 
     Args:
         lower: p_0, (M, V) or (1, V).
-        levels: level k holds the symbols after contexts h_k, shortest context first.
-        nodes: for each level the parents h_k, -1 for an unseen context: all int, or int64, (M,).
+        spans: contexts h_k, one or M, and the counts of the symbols after them, shortest context first.
         discounts: share of a count of 0, 1, 2, and 3 or more in the back-off mass, (K, 4).
         subtract: subtract the discounts from the counts (Kneser-Ney); False keeps the counts (Witten-Bell).
 
     Returns:
-        probabilities, (M, V); M = 1 for int nodes.
+        probabilities, (M, V); M = 1 for one context.
     """
-    vocab_size, is_one = lower.shape[1], isinstance(nodes[0], int)
-    n_rows = 1 if is_one else np.size(nodes[0])
-    keys, counts, n_followers = [], [], []
-    node: Any
-    for level, node in zip(levels, nodes, strict=True):
-        first, stop = level.keys.searchsorted(node * vocab_size), level.keys.searchsorted((node + 1) * vocab_size)
-        n = stop - first
-        children = slice(first, stop) if is_one else np.arange(n.sum()) + (stop - n.cumsum()).repeat(n)
+    seen, rest = interpolation_terms(spans, discounts, lower.shape[1], len(spans), subtract)
+    return rest[:, None] * lower + seen
+
+
+def interpolate_each(lower: Floats, spans: Sequence[Span], rows: Sequence[Any], discounts: Floats) -> Iterator[Floats]:
+    """Yield p_1 by the counts of each of K levels alone, (M, V); see `interpolate`.
+
+    Args:
+        lower: p_0, (M, V) or (1, V).
+        spans: different contexts of each level; the numbers may differ.
+        rows: for each level the index of its context at each position, int or int64, (M,).
+        discounts: see `interpolate`.
+    """
+    seen, rest = interpolation_terms(spans, discounts, lower.shape[1], 1)
+    first = 0
+    for span, row in zip(spans, rows, strict=True):
+        yield rest[first + row, None] * lower + seen[first + row]
+        first += np.size(span.parents)
+
+
+def interpolation_terms(
+    spans: Sequence[Span], discounts: Floats, vocab_size: int, n_joined: int, subtract: bool = True
+) -> tuple[Floats, Floats]:
+    """Return both terms of p_K = seen + rest p_0, (M, V) and (M,); see `interpolate`.
+
+    With n_joined = K, the K levels have M contexts each; with 1, each of their M contexts is interpolated alone.
+    """
+    is_one = not isinstance(spans[0].parents, np.ndarray)
+    flat: Any = np.array if is_one else np.concatenate
+    n = flat([span.stop - span.first for span in spans])  # followers of each context
+    keys, counts, masses = [], [], []
+    for (level, _, first, stop), discount in zip(spans, discounts, strict=True):
+        children: Any = slice(first, stop)
+        if not is_one:
+            children = (stop - (stop - first).cumsum()).repeat(stop - first)
+            children += np.arange(len(children))
         keys.append(level.keys[children])
         counts.append(level.counts[children])
-        n_followers.append(n)
-    symbol, count = np.concatenate(keys) % vocab_size, np.concatenate(counts)
-    discount = np.concatenate([d.take(part, mode="clip") for d, part in zip(discounts, counts, strict=True)])
-    count = count - discount if subtract else count
-    shape = len(levels), n_rows
-    context = np.arange(len(levels) * n_rows).repeat(np.ravel(n_followers))  # of each follower
-    sums = [np.bincount(context, x, len(levels) * n_rows).reshape(shape) for x in (discount, count + discount)]
-    weights, rest = level_weights(sums[0].astype(np.float64), sums[1].astype(np.float64))
-    cell = context % n_rows * vocab_size + symbol
-    seen = np.bincount(cell, count * weights.ravel()[context], n_rows * vocab_size).reshape(n_rows, vocab_size)
-    probs: Floats = rest[:, None] * lower + seen
-    return probs
+        masses.append(discount.take(counts[-1], mode="clip"))
+    key, count, mass = np.concatenate(keys), np.concatenate(counts), np.concatenate(masses)
+    (has,) = n.nonzero()
+    begin = (n.cumsum() - n)[has]
+    backoff, total = np.ones((2, len(n)))
+    backoff[has], total[has] = np.add.reduceat(mass, begin), np.add.reduceat(count, begin)
+    if subtract:
+        count = count - mass
+    else:
+        total[has] += backoff[has]
+    weights, rest = level_weights(backoff.reshape(n_joined, -1), total.reshape(n_joined, -1))
+    offset = (np.arange(len(n)) % len(rest) - flat([span.parents for span in spans])) * vocab_size
+    seen: Any = np.bincount(key + offset.repeat(n), count * weights.ravel().repeat(n), len(rest) * vocab_size)
+    return seen.reshape(len(rest), vocab_size), rest
 
 
 def interpolate_counts(counts: Ints) -> Floats:
@@ -114,7 +140,8 @@ def interpolate_counts(counts: Ints) -> Floats:
     """
     exact, ones = counts.astype(np.float64), np.ones(counts.shape[2])
     backoff = (exact > 0) @ ones
-    weights, rest = level_weights(backoff, exact @ ones + backoff)
+    unseen = backoff == 0
+    weights, rest = level_weights(backoff + unseen, exact @ ones + backoff + unseen)
     probs: Floats = np.einsum("kmv,km->mv", exact, weights)
     probs += rest[:, None] / counts.shape[2]
     return probs
@@ -122,5 +149,5 @@ def interpolate_counts(counts: Ints) -> Floats:
 
 def safe_log(probs: Floats) -> Floats:
     """Return ln p; probabilities may be 0 or below the range of float32."""
-    logs: Floats = np.log(np.maximum(probs, np.finfo(np.float64).tiny))
-    return logs
+    logs: Floats = np.maximum(probs, TINY)
+    return np.log(logs, out=logs)

@@ -61,6 +61,46 @@ class Level(NamedTuple):
         nodes = self.keys.searchsorted(keys)
         return np.where(self.keys.take(nodes, mode="clip") == keys, nodes, -1)
 
+    def span(self, parents: Any, vocab_size: int) -> Span:
+        """Find the children of a parent, int, or of M parents, int64, (M,); the search is faster if they ascend."""
+        first = self.keys.searchsorted(parents * vocab_size)
+        return Span(self, parents, first, self.keys.searchsorted((parents + 1) * vocab_size))
+
+    def starts(self, n_parents: int, vocab_size: int) -> NDArray[Any]:
+        """Return the first child of each of P parents, then U, the end of the last one's, and 0, (P + 2,).
+
+        The children of node i are those from starts[i] to starts[i + 1]; there are none for i = -1.
+        """
+        found: NDArray[Any] = np.zeros(n_parents + 2, np.int32 if len(self.keys) < 2**31 else np.int64)
+        np.cumsum(np.bincount(self.keys // vocab_size, minlength=n_parents), out=found[1:-1])
+        return found
+
+
+class Span(NamedTuple):
+    """The children of one parent, or of M.
+
+    Attributes:
+        level: the level of the children.
+        parents: their nodes in the level above, int or int64, (M,).
+        first: the first child of each.
+        stop: the last child of each, plus one.
+    """
+
+    level: Level
+    parents: Any
+    first: Any
+    stop: Any
+
+
+def count_keys(keys: Ints) -> Level:
+    """Return the level of some keys, int64, (N,), by the number of times each occurs."""
+    if keys.max(initial=0) < len(keys):  # counting is faster than sorting
+        n = np.bincount(keys)
+        found = np.flatnonzero(n)
+        return Level(found, n[found].astype(np.int32))
+    found, n = np.unique(keys, return_counts=True)
+    return Level(found, n.astype(np.int32))
+
 
 def count_levels(
     ids: NDArray[np.integer[Any]], vocab_size: int, order: int, n_known: int = 0

@@ -41,8 +41,8 @@ from numpy.typing import NDArray
 
 from charlm.data.vocab import BLANK, BREAK, OTHER
 from charlm.ngrams.char_ngram import Contexts, InterpolatedNGram
-from charlm.ngrams.interpolation import Floats, discounts, interpolate
-from charlm.ngrams.levels import Ints, Level, merge_level
+from charlm.ngrams.interpolation import Floats, discounts, interpolate, interpolate_each, interpolation_terms
+from charlm.ngrams.levels import Ints, Level, Span, count_keys, merge_level
 from charlm.ngrams.word_contexts import (
     N_CONTEXTS,
     N_FOLDED_LEVELS,
@@ -88,7 +88,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
     def _fit_discounts(self) -> None:
         super()._fit_discounts()
         self._word_discounts = np.array([discounts(level.counts) for level in self.word_levels])
-        self._is_white = self.char_classes >= BLANK
+        self._white = np.flatnonzero(self.char_classes >= BLANK)
         self._class_of = self.char_classes.tolist()
         self._lower_of = self.lower.tolist()
         self._line_length = nearest_known(np.unique(self.word_levels[N_WORD_LEVELS - 1].keys // self.vocab_size))
@@ -143,8 +143,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
             keys = context * self.vocab_size + symbols
             if k == N_WORD_LEVELS:  # l
                 keys = keys[self.char_classes[symbols] >= BLANK]
-            keys, counts = np.unique(keys, return_counts=True)
-            more = Level(keys, counts.astype(np.int32))
+            more = count_keys(keys)
             merged.append(merge_level(level, more)[0] if len(level.keys) else more)
         return merged
 
@@ -215,18 +214,26 @@ class InterpolatedWordNGram(InterpolatedNGram):
         (by_chars,) = super().expert_probs(contexts)
         contexts = contexts[self.order - 1 :]
         space = N_WORD_LEVELS - 1  # the level of l
-        length = np.array(contexts[space : space + 1])  # (1,) or (1, M)
-        by_words = interpolate(by_chars, self.word_levels[:space], contexts[:space], self._word_discounts[:space])
-        by_space = by_words * self._is_white
-        white = by_space.sum(axis=1, keepdims=True)
-        by_space /= np.maximum(white, np.finfo(np.float64).tiny)
-        known = self._line_length[length]
-        known = known.tolist() if isinstance(contexts[0], int) else known
-        by_space = self._interpolate(space, by_space, known)
-        by_words = np.where(self._is_white, white * by_space, by_words)
-        folded = range(N_WORD_LEVELS, self.n_levels)
-        return by_chars, by_words, *(self._interpolate(k, by_words, contexts[k : k + 1]) for k in folded)
+        words = slice(0, space)
+        by_words = interpolate(by_chars, self._spans(words, contexts[words]), self._word_discounts[words])
+        known, row = distinct(self._line_length[contexts[space]])
+        line = slice(space, space + 1)
+        seen, rest = interpolation_terms(self._spans(line, [known]), self._word_discounts[line], self.vocab_size, 1)
+        seen, by_space = (part.take(self._white, axis=1) for part in (seen, by_words))
+        by_words[:, self._white] = by_space.sum(axis=1, keepdims=True) * seen[row] + rest[row, None] * by_space
+        if not self.folded_words:
+            return by_chars, by_words
+        different, rows = zip(*map(distinct, contexts[N_WORD_LEVELS:]), strict=True)
+        folded = slice(N_WORD_LEVELS, self.n_levels)
+        each = interpolate_each(by_words, self._spans(folded, different), rows, self._word_discounts[folded])
+        return by_chars, by_words, *each
 
-    def _interpolate(self, k: int, lower: Floats, contexts: Contexts) -> Floats:
-        """Return the distribution by the counts of one level; see `interpolate`."""
-        return interpolate(lower, self.word_levels[k : k + 1], contexts, self._word_discounts[k : k + 1])
+    def _spans(self, levels: slice, contexts: Any) -> list[Span]:
+        """Return the children of the contexts of some levels of words."""
+        parts = zip(self.word_levels[levels], contexts, strict=True)
+        return [level.span(context, self.vocab_size) for level, context in parts]
+
+
+def distinct(contexts: Any) -> tuple[Any, Any]:
+    """Return the different ones of M contexts, ascending, and the index of each; those of an int are itself and 0."""
+    return np.unique(contexts, return_inverse=True) if isinstance(contexts, np.ndarray) else (contexts, 0)
