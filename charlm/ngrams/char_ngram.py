@@ -138,7 +138,14 @@ class InterpolatedNGram(Trie):
         """
         if self.order == 1:
             return (self._unigram,)
-        return (self._interpolate(self._unigram, slice(1, None), contexts[: self.order - 1]),)
+        nodes = contexts[: self.order - 1]
+        if not isinstance(nodes, np.ndarray) or self.order <= 3:
+            return (self._interpolate(self._unigram, slice(1, None), nodes),)
+        # The contexts of one and two characters are few: each pair of their nodes is interpolated once.
+        pairs = nodes[0] * (len(self.levels[1].keys) + 1) + nodes[1]
+        _, first, row = np.unique(pairs, return_index=True, return_inverse=True)
+        lower = self._interpolate(self._unigram, slice(1, 3), nodes[:2, first])[row]
+        return (self._interpolate(lower, slice(3, None), nodes[2:]),)
 
     def probs(self, contexts: Contexts) -> Floats:
         """Return the mean of the experts' distributions; see `expert_probs`."""
