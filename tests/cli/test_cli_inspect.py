@@ -47,7 +47,7 @@ def test_other_models_have_the_sections_that_exist(call):
     assert omitted(sections(call, "window")) == {"gradient_flow", "experts"}
     found = sections(call, "both")
     assert omitted(found) == set()
-    assert len(found["experts"]["weights"]) == len(found["experts"]["names"]) == 4
+    assert len(found["experts"]["weights"]) == len(found["experts"]["names"]) == 9
 
 
 def test_the_table_lists_units_and_reasons_are_on_stderr(call):

@@ -67,7 +67,7 @@ def test_curl_gets_the_text_of_charlm_sample(tmp_path):
 @pytest.mark.parametrize(("number", "code", "end"), [("SIGTERM", 143, "terminated"), ("SIGINT", 130, "interrupted")])
 def test_a_signal_ends_the_server_after_the_requests_in_progress(number, code, end):
     with serving("nietzsche") as (process, port):
-        body = json.dumps({"prompt": "supposing", "max_tokens": 2000, "stream": True})
+        body = json.dumps({"prompt": "supposing", "max_tokens": 1000, "stream": True})
         head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
