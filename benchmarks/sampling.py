@@ -30,6 +30,7 @@ from charlm.data.named_texts import DEFAULT_TEXT
 from charlm.generation.sampler import SamplingParams, generate_ids, uniform_stream, uniform_streams
 from charlm.generation.torch_stepper import TorchStepper, make_stepper
 from charlm.models import CharModel, CountingModel, build
+from charlm.models.counting import symbol_kinds
 from charlm.recipe import Recipe
 
 VOCAB_SIZE, N_TEXTS = 90, 256
@@ -141,7 +142,7 @@ def counting(n_seconds: float, n_rounds: int) -> None:
     for name, options in COUNTING.items():
         model = build(name, len(corpus.vocab), **options).eval()
         assert isinstance(model, CountingModel)
-        model.fit_counts(torch.from_numpy(corpus.part("train")), torch.from_numpy(corpus.vocab.char_classes))
+        model.fit_counts(torch.from_numpy(corpus.part("train")), *symbol_kinds(corpus.vocab))
         turns = [
             rate(take(generate_ids(stepper, [1] * 200, uniform_stream(1), SamplingParams())), n_seconds)
             for stepper in (TorchStepper(model), make_stepper(model))

@@ -33,6 +33,7 @@ from charlm.generation.language_model import LanguageModel
 from charlm.generation.sampler import Stepper
 from charlm.generation.torch_stepper import TorchStepper, make_stepper
 from charlm.models import CountingModel, build
+from charlm.models.counting import symbol_kinds
 from charlm.recipe import Recipe
 from charlm.serving.batch import batch_axes
 from charlm.storage import runs
@@ -50,7 +51,7 @@ def language_model(name: str, corpus: Corpus) -> LanguageModel:
     model = build(name, len(corpus.vocab)).eval()
     if isinstance(model, CountingModel):
         train = torch.from_numpy(np.array(corpus.part("train")))
-        model.fit_counts(train, torch.from_numpy(corpus.vocab.char_classes))
+        model.fit_counts(train, *symbol_kinds(corpus.vocab))
     symbols = corpus.vocab.codepoints.tolist()
     metadata = Metadata(name, model.config, len(corpus.vocab), symbols, False, model.n_context)
     return LanguageModel(model, metadata)

@@ -27,7 +27,7 @@ from charlm.evaluation.dynamic import DynamicConfig, read_and_adapt, restored
 from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, scored_logits
 from charlm.messages import no_bars
 from charlm.models.base import CharModel
-from charlm.models.counting import CountingModel, fit_counts, free_training_cache, keeping_counts
+from charlm.models.counting import CountingModel, fit_counts, free_training_cache, keeping_counts, symbol_kinds
 from charlm.ngrams.levels import Ints
 from charlm.ngrams.mixed_contexts import read_contexts
 from charlm.ngrams.symbol_tree import SymbolTree
@@ -113,7 +113,7 @@ def training_logits(
         yield from _positioned(_logits(model, TextRange(ids, 0, len(ids), bos_id), n_context), 0)
         return
     with eval_mode(model), keeping_counts(model):
-        fit_counts(model, ids, torch.from_numpy(vocab.char_classes), torch.from_numpy(vocab.lower))
+        fit_counts(model, ids, *symbol_kinds(vocab))
         span = model.training_span(ids)
         feed = Stream(span, TRAINING_LANE, 1)
         read = ((logits.squeeze(0), targets) for logits, targets in feed_logits(model, feed, len(feed)))

@@ -18,6 +18,7 @@ from charlm.evaluation.protocol import TextRange
 from charlm.evaluation.search import DECAY_GRID, RATE_GRID, SEARCH_CHARS, coordinate_search
 from charlm.generation import mixture
 from charlm.generation.language_model import LanguageModel
+from charlm.models.counting import symbol_kinds
 
 Announce = Callable[[str], None]  # receives messages for the user, one line each
 
@@ -155,8 +156,7 @@ def dynamic_config(
     if options.method == "rms":
         text = read_part(trained, "train", "use --dynamic sgd, which needs no training part", announce)
         train_ids = text.ids[text.first : text.stop]
-        kinds = torch.from_numpy(vocab.char_classes), torch.from_numpy(vocab.lower)
-        rms = gradient_rms(network, train_ids, metadata.n_context, config.segment_len, *kinds)
+        rms = gradient_rms(network, train_ids, metadata.n_context, config.segment_len, *symbol_kinds(vocab))
         config = replace(config, rms=rms)
     has_weights = any(parameter.requires_grad for parameter in network.parameters())
     if search and has_weights and not options.is_complete:

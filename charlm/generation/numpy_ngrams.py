@@ -109,26 +109,16 @@ class LSTMNGramStepper(Stepper):
         """Read characters, at least one, and return the logits of the next one, (..., V)."""
         with np.errstate(over="ignore"):  # see `cells.ops.sigmoid`
             for char in chars:
-                ratios = self._ratios(char)
                 features = self._expert_features(char)
                 main = np.maximum(features[..., : self.experts.n_main, :], 0)
                 inputs = main.reshape(*main.shape[:-2], -1)
-                hidden = self.layers.step(
-                    char, np.concatenate([inputs, ratios], axis=-1) if ratios is not None else inputs
-                )
+                if self.experts.reads_ratios:
+                    ratios = np.array([reader.ratios for reader in self.readers]).reshape(features.shape[:-1])
+                    inputs = np.concatenate([inputs, ratios], axis=-1)
+                hidden = self.layers.step(char, inputs)
         expert_weights = apply_head([self.expert_weights], hidden)
         logits: Array = apply_head(self.base_head, hidden) + (expert_weights[..., None, :] @ features)[..., 0, :]
         return logits
-
-    def _ratios(self, char: Any) -> Array | None:
-        """Return r_k, how well the experts predicted a character of each text, (..., K), if the LSTM reads that."""
-        if not self.experts.reads_ratios:
-            return None
-        if not isinstance(char, np.ndarray):
-            ratios = [reader.features[:, char] for reader in self.readers]
-            return ratios[0].copy() if len(ratios) == 1 else np.array(ratios)
-        readers = self.readers if len(self.readers) > 1 else [self.readers[0]] * len(char)
-        return np.array([reader.features[:, i] for reader, i in zip(readers, char.tolist(), strict=True)])
 
     def _expert_features(self, char: Any) -> Array:
         """Return e_k after one more character of each text, (..., K, V); see `Stepper.read`."""
@@ -178,6 +168,7 @@ def word_ngram(weights: Weights) -> NGramStepper:
 def lstm_ngram(weights: Weights) -> LSTMNGramStepper:
     """Build the engine of `lstm-ngram`."""
     words, cache_model = weights.option("words", bool), weights.option("cache_model", bool)
+    # Files from before this option do not have it.
     folded_words = "folded_words" in weights.config and weights.option("folded_words", bool)
     if words:
         counts: InterpolatedNGram = take_counts(weights, InterpolatedWordNGram, folded_words=folded_words)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from charlm.data.feeds import Feed
+from charlm.data.vocab import Vocab
 from charlm.models.base import CharModel, State
 from charlm.ngrams.char_ngram import InterpolatedNGram
 from charlm.ngrams.trie import COUNTS
@@ -167,6 +168,11 @@ def keeping_counts(model: CharModel) -> Iterator[None]:
 def training_span(model: CharModel, ids: Tensor) -> Tensor:
     """Return the suffix of a training text used for gradient steps; see `CountingModel.training_span`."""
     return model.training_span(ids) if isinstance(model, CountingModel) else ids
+
+
+def symbol_kinds(vocab: Vocab) -> tuple[Tensor, Tensor]:
+    """Return what `fit_counts` needs to know of the symbols: `Vocab.char_classes` and `Vocab.lower`, each (V,)."""
+    return torch.from_numpy(vocab.char_classes), torch.from_numpy(vocab.lower)
 
 
 def fit_counts(model: CharModel, ids: Tensor, char_classes: Tensor | None = None, lower: Tensor | None = None) -> None:

@@ -114,6 +114,10 @@ class ExpertReader:
 
     Args:
         experts: see `Experts`.
+
+    Attributes:
+        features: e_k after the last character, 0 before the first one, float32, (K, V).
+        ratios: r_k, e_k of the last character by the prediction before it, float32, (K,).
     """
 
     def __init__(self, experts: Experts) -> None:
@@ -121,6 +125,7 @@ class ExpertReader:
         self.cache = CacheCounts(vocab_size) if experts.cache_model else None
         self.word_cache = WordCacheCounts(vocab_size) if experts.cache_model and experts.words else None
         self.features = np.zeros((experts.n_experts, vocab_size), np.float32)
+        self.ratios = np.zeros(experts.n_experts, np.float32)
         self.log_vocab_size = np.float32(math.log(vocab_size))
         self.state: Any = None
         self.is_frozen = False
@@ -173,6 +178,7 @@ class ExpertReader:
 
     def _read(self, char: int) -> tuple[Sequence[int], list[Floats]]:
         """Read a character; return the contexts after it, (C,), and the distributions of the cache models, (1, V)."""
+        self.ratios = self.features[:, char].copy()
         contexts, self.state = self.experts.counts.step(char, self.state)
         cached = []
         if self.cache:

@@ -32,6 +32,7 @@ from charlm.ngrams.levels import Ints
 
 N_WORD_LEVELS = 4  # b, v b, u v b, and l
 N_FOLDED_LEVELS = 5  # of words in lower case: b, v b, u b, m b, and l with the kind of the last character
+N_WORD_STATE, N_FOLDED_STATE = 4, 5  # numbers in the states of `word_contexts` and `folded_contexts`
 N_CONTEXTS = 2**44
 MODULUS, FACTOR = 2**44 - 17, 262_139  # products stay below 2^63
 MULTIPLIER = 6_364_136_223_846_793_005

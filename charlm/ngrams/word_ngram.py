@@ -16,7 +16,7 @@ and b do not determine whether a line ends or a blank follows. The length l of t
 
 with white the sum of p(w | u, v, b) over all white space w. A length that no white space followed in the text is
 replaced by the nearest one, but not beyond the longest: nothing is known of longer lines. Within a run of blanks, b is
-its length (word_contexts.py). The two experts are p_char and p_word.
+its length (word_contexts.py). The first two experts are p_char and p_word.
 
 Each context h of folded words (case folding, see word_contexts.py) is one more expert:
 
@@ -46,7 +46,9 @@ from charlm.ngrams.levels import Ints, Level, Span, count_keys, merge_level
 from charlm.ngrams.word_contexts import (
     N_CONTEXTS,
     N_FOLDED_LEVELS,
+    N_FOLDED_STATE,
     N_WORD_LEVELS,
+    N_WORD_STATE,
     folded_contexts,
     folded_contexts_step,
     nearest_known,
@@ -129,10 +131,10 @@ class InterpolatedWordNGram(InterpolatedNGram):
 
     def _word_contexts(self, chars: Ints, state: Ints | None) -> tuple[Ints, Ints]:
         """Return the contexts of the levels after each character, int64, (levels, B, T), and the state, (B, ...)."""
-        contexts, after = word_contexts(chars, self.char_classes, None if state is None else state[:, :4])
+        contexts, after = word_contexts(chars, self.char_classes, None if state is None else state[:, :N_WORD_STATE])
         if not self.folded_words:
             return contexts, after
-        before = None if state is None else state[:, 4:]
+        before = None if state is None else state[:, N_WORD_STATE:]
         folded, after_folded = folded_contexts(chars, self.char_classes, self.lower, before)
         return np.concatenate([contexts, folded]), np.column_stack([after, after_folded])
 
@@ -164,7 +166,11 @@ class InterpolatedWordNGram(InterpolatedNGram):
             raise ValueError(f"counts of words miss {error}") from None
         if classes.dtype != np.uint8 or classes.shape != (self.vocab_size,) or (classes > BREAK).any():
             raise ValueError("char_classes must be one of 0, 1, 2, 3 for each symbol, uint8")
-        if lower.dtype != np.int64 or lower.shape != (self.vocab_size,) or not self._are_symbols(lower):
+        if (
+            lower.dtype != np.int64
+            or lower.shape != (self.vocab_size,)
+            or not ((lower >= 0) & (lower < self.vocab_size)).all()
+        ):
             raise ValueError("lower must be the index of a symbol for each symbol, int64")
         for k, level in enumerate(levels, 1):
             level.check(N_CONTEXTS * self.vocab_size, f"level {k} of words")
@@ -176,12 +182,10 @@ class InterpolatedWordNGram(InterpolatedNGram):
             self.char_classes, self.lower, self.word_levels = before
             raise
 
-    def _are_symbols(self, ids: Ints) -> bool:
-        return bool(((ids >= 0) & (ids < self.vocab_size)).all())
-
     def initial_state(self, n_texts: int) -> tuple[Ints, ...]:
         """Return the state before the first characters of B texts; see `read`."""
-        return (*super().initial_state(n_texts), np.zeros((n_texts, 9 if self.folded_words else 4), np.int64))
+        n_words = N_WORD_STATE + N_FOLDED_STATE * self.folded_words
+        return (*super().initial_state(n_texts), np.zeros((n_texts, n_words), np.int64))
 
     def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Ints, tuple[Ints, ...]]:
         """Find the contexts after each character of a batch of texts.
@@ -201,7 +205,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
 
     def step(self, char: int, state: Any = None) -> tuple[list[int], Any]:
         """Find the contexts after one character of one text; see `InterpolatedNGram.step`."""
-        of_chars, of_words, of_folded = (None, (0,) * 4, (0,) * 5) if state is None else state
+        of_chars, of_words, of_folded = (None, (0,) * N_WORD_STATE, (0,) * N_FOLDED_STATE) if state is None else state
         nodes, of_chars = super().step(char, of_chars)
         words, of_words = word_contexts_step(char, self._class_of[char], of_words)
         if self.folded_words:

@@ -20,7 +20,7 @@ from charlm.evaluation.protocol import TextRange, evaluate, evaluate_feed
 from charlm.generation.language_model import LanguageModel
 from charlm.messages import say
 from charlm.models import CharModel
-from charlm.models.counting import CountingModel, training_span
+from charlm.models.counting import CountingModel, symbol_kinds, training_span
 from charlm.recipe import Recipe
 from charlm.storage.checkpoint import Metadata
 from charlm.storage.kept_counts import counted_texts, keep_counts
@@ -180,8 +180,8 @@ class Trainer:
 
     @property
     def symbol_kinds(self) -> tuple[Tensor, Tensor]:
-        """Class of each symbol, for models that count, (V,)."""
-        return torch.from_numpy(self.corpus.vocab.char_classes), torch.from_numpy(self.corpus.vocab.lower)
+        """See `counting.symbol_kinds`."""
+        return symbol_kinds(self.corpus.vocab)
 
     @property
     def has_valid(self) -> bool:
