@@ -95,7 +95,7 @@ class Vocab:
 
     @property
     def lower(self) -> NDArray[np.int64]:
-        """Index of the lower-case form of each index, int64, (V,); the index itself where there is none.
+        """Index of the lower-case form of each symbol, int64, (V,); its own index if the vocabulary has none.
 
         Bytes beyond ASCII are their own.
         """

@@ -60,7 +60,7 @@ class LSTMNGramStepper(Stepper):
     The texts are one batch for the n-grams and for the LSTM; the cache models read them one by one.
 
     Args:
-        reader: of the experts, whose features are inputs of the LSTM and terms of the logits.
+        experts: their features are inputs of the LSTM and terms of the logits.
         layers: embedding and LSTM, whose first layer also reads the experts.
         base_head: linear layers from hidden states to the LSTM's own logits.
         expert_weights: linear layer from hidden states to the weights of the experts, a matrix (H, K) and a bias (K,).
@@ -71,12 +71,12 @@ class LSTMNGramStepper(Stepper):
 
     def __init__(
         self,
-        reader: ExpertReader,
+        experts: Experts,
         layers: RecurrentLayers,
         base_head: Sequence[tuple[Array, Array]],
         expert_weights: tuple[Array, Array],
     ) -> None:
-        self.experts, self.readers, self.layers = reader.experts, np.array([reader]), layers
+        self.experts, self.readers, self.layers = experts, np.array([ExpertReader(experts)]), layers
         self.base_head, self.expert_weights = base_head, expert_weights
 
     @property
@@ -97,8 +97,7 @@ class LSTMNGramStepper(Stepper):
 
     def fresh(self) -> LSTMNGramStepper:
         """Return another stepper of the same weights, in its initial state."""
-        reader = ExpertReader(self.experts)
-        return LSTMNGramStepper(reader, self.layers.fresh(), self.base_head, self.expert_weights)
+        return LSTMNGramStepper(self.experts, self.layers.fresh(), self.base_head, self.expert_weights)
 
     def freeze_cache(self) -> None:
         """Count no further characters in the cache models until `reset`."""
@@ -167,15 +166,14 @@ def word_ngram(weights: Weights) -> NGramStepper:
 
 def lstm_ngram(weights: Weights) -> LSTMNGramStepper:
     """Build the engine of `lstm-ngram`."""
-    words, cache_model = weights.option("words", bool), weights.option("cache_model", bool)
     # Files from before this option do not have it.
     folded_words = "folded_words" in weights.config and weights.option("folded_words", bool)
-    if words:
+    if weights.option("words", bool):
         counts: InterpolatedNGram = take_counts(weights, InterpolatedWordNGram, folded_words=folded_words)
     else:
         counts = take_counts(weights, InterpolatedNGram)
-    experts = Experts(counts, cache_model)
+    experts = Experts(counts, weights.option("cache_model", bool))
     layers, embed = take_layers(weights, lstm_cell, n_gates=4, n_states=2, n_extra=experts.n_inputs)
     base_head = take_head(weights, embed, layers.n_hidden, "head.base_head")
     expert_weights = weights.linear("head.expert_weights", layers.n_hidden, experts.n_experts)
-    return LSTMNGramStepper(ExpertReader(experts), layers, base_head, expert_weights)
+    return LSTMNGramStepper(experts, layers, base_head, expert_weights)

@@ -171,7 +171,7 @@ def training_span(model: CharModel, ids: Tensor) -> Tensor:
 
 
 def symbol_kinds(vocab: Vocab) -> tuple[Tensor, Tensor]:
-    """Return what `fit_counts` needs to know of the symbols: `Vocab.char_classes` and `Vocab.lower`, each (V,)."""
+    """Return the arguments of `fit_counts` about the symbols: `Vocab.char_classes` and `Vocab.lower`, each (V,)."""
     return torch.from_numpy(vocab.char_classes), torch.from_numpy(vocab.lower)
 
 

@@ -9,19 +9,20 @@ Initially g_k = 1 / K and W is small, so p is near the geometric mean of the exp
 the residual. Its input is clipped at 0, the uniform distribution: nearly all symbols have e_k far below 0, and these
 large values would dominate the input.
 
-With folded words, there are further experts, one for each of five contexts of words in lower case (ngrams/
-word_ngram.py). The LSTM does not read their distributions; they only have weights in the sum. Instead it reads how well
-each of all K experts predicted the character at step t, r_k = e_k(x_t) of step t - 1, and its input is
+With folded words, there are further experts, one for each of five contexts of words in lower case
+(ngrams/word_ngram.py). They have weights in the sum, but the LSTM does not read their distributions. Instead it reads
+r_k for all K experts, e_k of step t - 1 at the character of step t, x_t, which is the log-ratio by which an expert
+predicted it:
 
-    [embedding of x_t; max(0, e_1), ..., max(0, e_4); r_1, ..., r_K]
+    h_t, c_t = lstm([embedding of x_t; max(0, e_1), ..., max(0, e_4); r_1, ..., r_K], h_{t-1}, c_{t-1})
 
 The text is counted before the first step, with cross-fitting over 8 folds of the training text: the features of each
 fold are computed with the counts of the other seven, and with those that are kept of earlier texts. Otherwise the
 n-grams would predict the training text too well, and the LSTM would learn to rely on them. Evaluation uses the counts
 of all folds. In training, the features are cached in float16, 2 K V bytes per character. The cache is limited to one
-GiB. In a text of more than about 700,000 characters, gradient steps therefore use only the last ones, in folds of at
-most an eighth of the text; counts use up to eight million characters. The cache models start empty in each fold, so
-that the LSTM learns the beginning of a text, too.
+GiB. In a text of more than about 700,000 characters (K = 9, V = 85), gradient steps therefore use only the last ones,
+in folds of at most an eighth of the text; counts use up to eight million characters. The cache models start empty in
+each fold, so that the LSTM learns the beginning of a text, too.
 
 References: a network that learns the residual of an n-gram model, Li et al. (2022), arXiv:2210.14431; product of
 experts, Hinton (2002), Neural Computation 14(8); weights by context, Mahoney (2005), Adaptive weighing of context
@@ -39,7 +40,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from charlm.errors import UsageError
 from charlm.messages import no_bars
 from charlm.models.base import State
 from charlm.models.counting import CountingModel
@@ -52,25 +52,6 @@ from charlm.ngrams.word_ngram import InterpolatedWordNGram
 N_FOLDS = 8
 WARMUP_CHARS = 256  # read before a fold for the contexts at its beginning
 CHUNK_CHARS = 4096  # features are computed for this many characters at a time; larger arrays are slower
-
-
-def make_counts(vocab_size: int, order: int, words: bool, folded_words: bool) -> InterpolatedNGram:
-    """Return empty counts.
-
-    Args:
-        vocab_size: V.
-        order: n.
-        words: of words, too.
-        folded_words: of words in lower case, too.
-
-    Raises:
-        UsageError: folded words without words, or too high an order.
-    """
-    if words:
-        return InterpolatedWordNGram(vocab_size, order, folded_words)
-    if folded_words:
-        raise UsageError("folded_words needs words; leave out one of -o words=false and -o folded_words=true")
-    return InterpolatedNGram(vocab_size, order)
 
 
 class ExpertHead(nn.Module):
@@ -106,7 +87,7 @@ class LSTMNGram(LSTM, CountingModel):
         order: n of the n-grams.
         words: use n-grams of words, too.
         cache_model: use the cache models, too.
-        folded_words: use the experts of words in lower case, too.
+        folded_words: with `words`, use the experts of words in lower case, too.
         n_embed: E, embedding size.
         n_hidden: H, hidden size of each layer.
         n_layers: L.
@@ -117,9 +98,6 @@ class LSTMNGram(LSTM, CountingModel):
     Attributes:
         max_counted: maximum number of counted characters; of a longer text, the last ones.
         max_cached: maximum number of cached feature values, two bytes each.
-
-    Raises:
-        UsageError: folded words without words.
     """
 
     _cached: Tensor | None
@@ -143,7 +121,9 @@ class LSTMNGram(LSTM, CountingModel):
         **options: Any,
     ) -> None:
         super().__init__(vocab_size, n_embed, n_hidden, n_layers, dropout, **options)
-        self.counts = make_counts(vocab_size, order, words, folded_words)
+        self.counts = (
+            InterpolatedWordNGram(vocab_size, order, folded_words) if words else InterpolatedNGram(vocab_size, order)
+        )
         self.experts = Experts(self.counts, cache_model)
         self.n_features = self.experts.n_experts * vocab_size
         # The same layers with a wider input.
@@ -238,11 +218,9 @@ class LSTMNGram(LSTM, CountingModel):
         before, experts, expert_state = self._experts_around(chars, expert_state)
         embedded = self.embed(chars)
         experts = experts.to(embedded)
-        read = [embedded, experts[..., : self.experts.n_main * self.vocab_size].clamp(min=0)]
+        inputs = [embedded, experts[..., : self.experts.n_main * self.vocab_size].clamp(min=0)]
         if self.experts.reads_ratios:
-            by_expert = before.to(embedded).view(*chars.shape, -1, self.vocab_size)
-            index = chars[..., None, None].expand(*by_expert.shape[:-1], 1)
-            read.append(by_expert.gather(-1, index).squeeze(-1))
-        inputs = torch.cat(read, dim=-1)
-        hidden, lstm_state = self.layers(self.input_dropout(inputs), lstm_state)
+            by_expert = before.to(embedded).view(*chars.shape, -1, self.vocab_size)  # (B, T, K, V)
+            inputs.append(torch.take_along_dim(by_expert, chars[..., None, None], dim=-1).squeeze(-1))
+        hidden, lstm_state = self.layers(self.input_dropout(torch.cat(inputs, dim=-1)), lstm_state)
         return torch.cat([hidden, experts], dim=-1), (lstm_state, expert_state)

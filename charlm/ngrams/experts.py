@@ -4,8 +4,9 @@ Each expert k predicts the next character w with p_k(w). A network reads
 
     e_k(w) = ln p_k(w) + ln V
 
-so that 0 is the uniform distribution. With folded words, K is higher by the number of their contexts, and these experts
-come last (word_ngram.py).
+so that 0 is the uniform distribution. With folded words, there is one more expert for each of their contexts, after the
+main ones (word_ngram.py). The network does not read their e_k, but a number for each of all K experts: r_k is e_k(w) of
+the last character w, by the prediction before it.
 
 Shapes: B batch_size, T characters, S characters before them, K experts, V vocab_size.
 """
@@ -39,9 +40,12 @@ class Experts:
     Attributes:
         n_experts: K: characters, words, cache of characters, cache of words, as far as used, and folded words.
         n_main: the same without folded words.
-        reads_ratios: whether a network reads r_k, how well each expert predicted the last character.
-        n_inputs: number of values that a network reads: e_k of the main ones, and r_k.
-        of_counts: indices of those that are `counts`, (counts.n_experts,).
+        n_kinds: 1 for characters, 2 for characters and words; `counts` and the cache models have as many main experts,
+            and as many arrays in their states.
+        reads_ratios: whether a network reads r_k, with folded words.
+        n_inputs: number of values that a network reads: e_k of the main experts, and r_k of all.
+        of_counts: indices of the experts of `counts`.
+        of_caches: indices of the cache models.
         words: slice of b and v b in the contexts of `counts`; None without words.
     """
 
@@ -49,12 +53,13 @@ class Experts:
         self.counts, self.cache_model = counts, cache_model
         has_words = isinstance(counts, InterpolatedWordNGram)
         self.words = slice(counts.order - 1, counts.order + 1) if has_words else None
-        self.n_states = 2 if has_words else 1  # of the counts, and of the cache models
-        self.n_main = self.n_states * (2 if cache_model else 1)
-        self.n_experts = self.n_main + counts.n_experts - self.n_states
+        self.n_kinds = 2 if has_words else 1
+        self.n_main = self.n_kinds * (2 if cache_model else 1)
+        self.n_experts = self.n_main + counts.n_experts - self.n_kinds
         self.reads_ratios = self.n_main < self.n_experts
         self.n_inputs = self.n_main * counts.vocab_size + self.n_experts * self.reads_ratios
-        self.of_counts = [*range(self.n_states), *range(self.n_main, self.n_experts)]
+        self.of_counts = [*range(self.n_kinds), *range(self.n_main, self.n_experts)]
+        self.of_caches = list(range(self.n_kinds, self.n_main))
 
     def read(self, chars: Ints, state: tuple[Ints, ...] | None = None) -> tuple[Features, tuple[Ints, ...]]:
         """Return e_k after each character.
@@ -69,7 +74,7 @@ class Experts:
                 and words, also their contexts b and v b, int64, (2, B, S); after `freeze`, also R, how many of these
                 characters the cache models count, int64, (1,).
         """
-        k, n_read, vocab_size = self.n_states, chars.shape[1], self.counts.vocab_size
+        k, n_read, vocab_size = self.n_kinds, chars.shape[1], self.counts.vocab_size
         contexts, after = self.counts.read(chars, None if state is None else state[:k])
         n_counted = int(state[-1][0]) if state is not None and len(state) > 2 * k else None
         features = np.empty((*chars.shape, self.n_experts, vocab_size), np.float32)
@@ -104,7 +109,7 @@ class Experts:
             if self.words is not None:
                 recent.append(np.empty((2, n_texts, 0), np.int64))
             state = (*self.counts.initial_state(n_texts), *recent)
-        k = self.n_states
+        k = self.n_kinds
         is_frozen = len(state) > 2 * k
         return state if is_frozen else (*state, np.array([state[k].shape[1]]))
 
@@ -117,7 +122,7 @@ class ExpertReader:
 
     Attributes:
         features: e_k after the last character, 0 before the first one, float32, (K, V).
-        ratios: r_k, e_k of the last character by the prediction before it, float32, (K,).
+        ratios: r_k of the last character, float32, (K,).
     """
 
     def __init__(self, experts: Experts) -> None:
@@ -149,9 +154,8 @@ class ExpertReader:
     def step(self, char: int) -> Features:
         """Return e_k after one more character, (K, V); the next call overwrites it."""
         contexts, cached = self._read(char)
-        of_caches = range(self.experts.n_states, self.experts.n_main) if cached else []
         probs = np.concatenate([*self.experts.counts.expert_probs(contexts), *cached])
-        self.features[[*self.experts.of_counts, *of_caches]] = safe_log(probs)
+        self.features[self.experts.of_counts + self.experts.of_caches] = safe_log(probs)
         self.features += self.log_vocab_size
         return self.features
 
@@ -169,8 +173,7 @@ class ExpertReader:
         for k, probs in zip(experts.of_counts, experts.counts.expert_probs(np.array(contexts).T), strict=True):
             features[:, k] = safe_log(probs)
         if experts.cache_model:
-            caches = slice(experts.n_states, experts.n_main)
-            features[:, caches] = safe_log(np.concatenate(cached, axis=1).swapaxes(0, 1))
+            features[:, experts.of_caches] = safe_log(np.concatenate(cached, axis=1).swapaxes(0, 1))
         features += readers[0].log_vocab_size
         for reader, row in zip(readers, features, strict=True):
             reader.features[:] = row

@@ -98,7 +98,12 @@ def interpolation_terms(
 ) -> tuple[Floats, Floats]:
     """Return both terms of p_K = seen + rest p_0, (M, V) and (M,); see `interpolate`.
 
-    With n_joined = K, the K levels have M contexts each; with 1, each of their M contexts is interpolated alone.
+    Args:
+        spans: see `interpolate`; with n_joined = 1, M contexts of all levels together.
+        discounts: see `interpolate`.
+        vocab_size: V.
+        n_joined: K, or 1 to interpolate each context with p_0 alone.
+        subtract: see `interpolate`.
     """
     is_one = not isinstance(spans[0].parents, np.ndarray)
     flat: Any = np.array if is_one else np.concatenate

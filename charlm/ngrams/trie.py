@@ -162,7 +162,7 @@ def widened(
         arrays: by the names of `Trie.arrays`.
         n_old: vocab_size of these counts.
         char_classes: class of each symbol of the new vocabulary, uint8, (V,).
-        lower: index of its lower-case form, int64, (V,). Symbols of the old vocabulary keep theirs.
+        lower: index of the lower-case form of each, int64, (V,); symbols of the old vocabulary keep theirs.
     """
     vocab_size = len(char_classes)
     found = {

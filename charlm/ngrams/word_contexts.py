@@ -7,12 +7,13 @@ in the line so far. With each letter
     b <- (b FACTOR + letter + 1) mod MODULUS
 
 In a run of r >= 2 blanks, b = -r mod MODULUS instead; a line break before the run is its first character. So the length
-of an indentation is known, and a single blank or line break has b = 0. The contexts are b, b xor h(v),
-b xor h(v xor h(u)), and l, where h(x) = (x MULTIPLIER mod 2^64) / 2^20. All are below 2^44, so collisions among a
-million contexts are rare.
+of an indentation is known, and a single blank or line break has b = 0. The context of a word x and b is
 
-The contexts of folded words (case folding) are those of the same text in lower case, and two more: m b, with m the last
-punctuation mark, and l with whether a letter was the last character.
+    x b = b xor h(x),    h(x) = (x MULTIPLIER mod 2^64) / 2^20
+
+The contexts of words are b, v b, u v b = b xor h(v xor h(u)), and l. Those of folded words are of the text in lower
+case: b, v b, u b, m b with m the last punctuation mark, and 2 l, plus 1 if the last character is a letter. All are
+below 2^44, so collisions among a million contexts are rare.
 
 Reference: h, multiplicative hashing, Knuth (1973), The Art of Computer Programming 3, section 6.4; MULTIPLIER, of MMIX.
 
@@ -30,8 +31,8 @@ from numpy.typing import NDArray
 from charlm.data.vocab import BLANK, BREAK, LETTER, OTHER
 from charlm.ngrams.levels import Ints
 
-N_WORD_LEVELS = 4  # b, v b, u v b, and l
-N_FOLDED_LEVELS = 5  # of words in lower case: b, v b, u b, m b, and l with the kind of the last character
+N_WORD_LEVELS, N_FOLDED_LEVELS = 4, 5  # contexts of words, and of folded words
+LENGTH = 3  # index of l in the contexts of words
 N_WORD_STATE, N_FOLDED_STATE = 4, 5  # numbers in the states of `word_contexts` and `folded_contexts`
 N_CONTEXTS = 2**44
 MODULUS, FACTOR = 2**44 - 17, 262_139  # products stay below 2^63
@@ -42,11 +43,6 @@ MAX_LENGTH = 255  # of a line, and of a run of blanks; longer ones count as this
 def hash_mix(words: Any) -> Any:
     """Multiplicative hash to 44 bits, of an int or int64 array."""
     return words * MULTIPLIER >> 20 & N_CONTEXTS - 1
-
-
-def combine(prefix: Any, previous: Any, second: Any) -> tuple[Any, Any]:
-    """Return the contexts v b and u v b from b, v and u; each an int or an int64 array."""
-    return prefix ^ hash_mix(previous), prefix ^ hash_mix(previous ^ hash_mix(second))
 
 
 def add_letter(prefix: Any, letter: Any) -> Any:
@@ -66,8 +62,8 @@ def word_contexts(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | No
         contexts: b, v b, u v b, and l, int64, (4, B, T).
         state: b (-r in a run of blanks), v, u and l, int64, (B, 4).
     """
-    prefixes, previous, second, lengths, after = _words(chars, char_classes, state)
-    return np.stack([prefixes, *combine(prefixes, previous, second), lengths]), after
+    words, after = _words(chars, char_classes[chars], state)
+    return np.stack(_of_words(*words)), after
 
 
 def folded_contexts(
@@ -82,22 +78,38 @@ def folded_contexts(
         state: from the previous call; None before the first characters.
 
     Returns:
-        contexts: b, v b, u b, m b, and 2 l + 1 after a letter, 2 l after another character, int64, (5, B, T).
+        contexts: b, v b, u b, m b, and 2 l or 2 l + 1, int64, (5, B, T).
         state: as of `word_contexts`, and m, int64, (B, 5).
     """
-    state = np.zeros((len(chars), 5), np.int64) if state is None else state
-    chars, classes, column = lower[chars], char_classes[chars], np.arange(1, chars.shape[1] + 1)
-    prefixes, previous, second, lengths, after = _words(chars, char_classes, state[:, :4])
+    if state is None:
+        state = np.zeros((len(chars), N_FOLDED_STATE), np.int64)
+    classes, chars = char_classes[chars], lower[chars]
+    words, after = _words(chars, classes, state[:, :N_WORD_STATE])
+    column = np.arange(1, chars.shape[1] + 1)  # column 0 has m of the state
     last_mark = np.maximum.accumulate(np.where(classes == OTHER, column, 0), axis=1)
-    marks = np.take_along_axis(np.column_stack([state[:, 4], chars + 1]), last_mark, axis=1)
-    others = [prefixes ^ hash_mix(word) for word in (previous, second, marks)]
-    contexts = np.stack([prefixes, *others, 2 * lengths + (classes == LETTER)])
-    return contexts, np.column_stack([after, marks[:, -1]])
+    marks = np.take_along_axis(np.column_stack([state[:, -1], chars + 1]), last_mark, axis=1)
+    return np.stack(_of_folded_words(*words, marks, classes == LETTER)), np.column_stack([after, marks[:, -1]])
 
 
-def _words(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | None) -> tuple[Ints, Ints, Ints, Ints, Ints]:
-    """Return b, v, u and l after each character, each int64, (B, T), and the state; see `word_contexts`."""
-    classes, column = char_classes[chars], np.arange(chars.shape[1])
+def _of_words(prefix: Any, previous: Any, second: Any, length: Any) -> list[Any]:
+    """Return the contexts of words from b, v, u and l; each an int or an int64 array."""
+    return [prefix, prefix ^ hash_mix(previous), prefix ^ hash_mix(previous ^ hash_mix(second)), length]
+
+
+def _of_folded_words(prefix: Any, previous: Any, second: Any, length: Any, mark: Any, is_letter: Any) -> list[Any]:
+    """Return the contexts of folded words from b, v, u, l, m, and whether the last character is a letter."""
+    return [prefix, *(prefix ^ hash_mix(word) for word in (previous, second, mark)), 2 * length + is_letter]
+
+
+def _words(chars: Ints, classes: NDArray[np.uint8], state: Ints | None) -> tuple[tuple[Ints, Ints, Ints, Ints], Ints]:
+    """Return b, v, u and l after each character, each int64, (B, T), and the state; see `word_contexts`.
+
+    Args:
+        chars: indices, (B, T).
+        classes: of these characters, (B, T).
+        state: see `word_contexts`.
+    """
+    column = np.arange(chars.shape[1])
     prefix, previous, second, length = np.zeros((4, len(chars)), np.int64) if state is None else state.T
     run_start = np.where(classes == BREAK, column, np.where(classes == BLANK, -MAX_LENGTH, column + 1))
     run_start = np.maximum.accumulate(np.maximum(run_start, np.minimum(prefix, 0)[:, None]), axis=1)
@@ -117,11 +129,30 @@ def _words(chars: Ints, char_classes: NDArray[np.uint8], state: Ints | None) -> 
     lengths = np.minimum(column - last_break, MAX_LENGTH)
     after = np.stack([part[:, -1] for part in (prefixes, previous, second, lengths)], axis=1)
     prefixes = np.where(prefixes == -1, 0, prefixes % MODULUS)
-    return prefixes, previous, second, lengths, after
+    return (prefixes, previous, second, lengths), after
 
 
-def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0, 0, 0)) -> tuple[list[int], list[int]]:
+def word_contexts_step(char: int, char_class: int, state: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return the contexts, (4,), and the state, (4,), after one character of one text; see `word_contexts`."""
+    words, after = _words_step(char, char_class, state)
+    return _of_words(*words), after
+
+
+def folded_contexts_step(char: int, char_class: int, state: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the contexts, (5,), and the state, (5,), after one character of one text; see `folded_contexts`.
+
+    Args:
+        char: index of its lower-case form.
+        char_class: its class.
+        state: from the previous call; zeros before the first character.
+    """
+    words, after = _words_step(char, char_class, state[:N_WORD_STATE])
+    mark = char + 1 if char_class == OTHER else state[-1]
+    return _of_folded_words(*words, mark, char_class == LETTER), [*after, mark]
+
+
+def _words_step(char: int, char_class: int, state: Sequence[int]) -> tuple[tuple[int, int, int, int], list[int]]:
+    """Return b, v, u and l, and the state, after one character; see `_words`."""
     prefix, previous, second, length = state
     length = 0 if char_class == BREAK else min(length + 1, MAX_LENGTH)
     if char_class == LETTER:
@@ -134,23 +165,7 @@ def word_contexts_step(char: int, char_class: int, state: Sequence[int] = (0, 0,
         else:
             prefix = -1 if char_class == BREAK else max(prefix - 1, -MAX_LENGTH)
     begun = 0 if prefix == -1 else prefix % MODULUS
-    return [begun, *combine(begun, previous, second), length], [prefix, previous, second, length]
-
-
-def folded_contexts_step(
-    char: int, char_class: int, state: Sequence[int] = (0, 0, 0, 0, 0)
-) -> tuple[list[int], list[int]]:
-    """Return the contexts, (5,), and the state, (5,), after one character of one text; see `folded_contexts`.
-
-    Args:
-        char: index of its lower-case form.
-        char_class: its class.
-        state: from the previous call.
-    """
-    (begun, *_, length), words = word_contexts_step(char, char_class, state[:4])
-    mark = char + 1 if char_class == OTHER else state[4]
-    others = [begun ^ hash_mix(word) for word in (words[1], words[2], mark)]
-    return [begun, *others, 2 * length + (char_class == LETTER)], [*words, mark]
+    return (begun, previous, second, length), [prefix, previous, second, length]
 
 
 def nearest_known(lengths: Ints) -> Ints:

@@ -18,12 +18,11 @@ with white the sum of p(w | u, v, b) over all white space w. A length that no wh
 replaced by the nearest one, but not beyond the longest: nothing is known of longer lines. Within a run of blanks, b is
 its length (word_contexts.py). The first two experts are p_char and p_word.
 
-Each context h of folded words (case folding, see word_contexts.py) is one more expert:
+Each context h of folded words, which are in lower case (word_contexts.py), is one more expert:
 
     p_h(w) = (c(h w) - D + backoff(h) p_word(w)) / c(h)
 
-A shorter context may follow a longer one there. In a product of experts with any weights, the ratio of two of them is
-how much more the longer context tells.
+In a product of experts with weights of either sign, the ratio of two of them is the effect of the longer context.
 
 References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
 discounts, Chen and Goodman (1998), TR-10-98, Harvard.
@@ -44,6 +43,7 @@ from charlm.ngrams.char_ngram import Contexts, InterpolatedNGram
 from charlm.ngrams.interpolation import Floats, discounts, interpolate, interpolate_each, interpolation_terms
 from charlm.ngrams.levels import Ints, Level, Span, count_keys, merge_level
 from charlm.ngrams.word_contexts import (
+    LENGTH,
     N_CONTEXTS,
     N_FOLDED_LEVELS,
     N_FOLDED_STATE,
@@ -59,19 +59,20 @@ from charlm.ngrams.word_contexts import (
 
 
 class InterpolatedWordNGram(InterpolatedNGram):
-    """Character and word n-grams as two experts, and further ones.
+    """Character and word n-grams as two experts, and one for each context of folded words.
 
     Args:
         vocab_size: V.
         order: n, of the characters.
-        folded_words: one more expert for each context of words in lower case.
+        folded_words: with the experts of folded words.
         chunk_chars: characters per block of the count, to limit memory.
 
     Attributes:
         char_classes: class of each symbol, uint8, (V,).
         lower: index of the lower-case form of each symbol, int64, (V,).
-        word_levels: counts of symbols after b, v b, u v b, and of white space after l, then of symbols after each
-            context of folded words; keys are context * V + symbol.
+        n_levels: number of contexts of words and of folded words.
+        word_levels: counts of symbols after each of these contexts, but after l of white space only; keys are
+            context * V + symbol.
     """
 
     def __init__(self, vocab_size: int, order: int, folded_words: bool = False, chunk_chars: int = 1 << 21) -> None:
@@ -93,7 +94,7 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self._white = np.flatnonzero(self.char_classes >= BLANK)
         self._class_of = self.char_classes.tolist()
         self._lower_of = self.lower.tolist()
-        self._line_length = nearest_known(np.unique(self.word_levels[N_WORD_LEVELS - 1].keys // self.vocab_size))
+        self._line_length = nearest_known(np.unique(self.word_levels[LENGTH].keys // self.vocab_size))
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -117,8 +118,8 @@ class InterpolatedWordNGram(InterpolatedNGram):
 
     def update(self, ids: NDArray[np.integer[Any]], n_known: int) -> None:
         """Add the counts of a text to the present ones; see `Trie.update`."""
-        state, start = None, start_of_contexts(self.char_classes[ids[:n_known]]) if n_known else 0
-        levels = self.word_levels
+        start, levels = start_of_contexts(self.char_classes[ids[:n_known]]), self.word_levels
+        *_, state = self.initial_state(1)
         for begin in range(start, len(ids), self.chunk_chars):
             chars = ids[begin : begin + self.chunk_chars].astype(np.int64)
             contexts, state = self._word_contexts(chars[None], state)
@@ -129,21 +130,20 @@ class InterpolatedWordNGram(InterpolatedNGram):
         self.word_levels = levels
         super().update(ids, n_known)
 
-    def _word_contexts(self, chars: Ints, state: Ints | None) -> tuple[Ints, Ints]:
-        """Return the contexts of the levels after each character, int64, (levels, B, T), and the state, (B, ...)."""
-        contexts, after = word_contexts(chars, self.char_classes, None if state is None else state[:, :N_WORD_STATE])
+    def _word_contexts(self, chars: Ints, state: Ints) -> tuple[Ints, Ints]:
+        """Return the contexts of the levels after each character, int64, (levels, B, T), and the state; see `read`."""
+        contexts, after = word_contexts(chars, self.char_classes, state[:, :N_WORD_STATE])
         if not self.folded_words:
             return contexts, after
-        before = None if state is None else state[:, N_WORD_STATE:]
-        folded, after_folded = folded_contexts(chars, self.char_classes, self.lower, before)
+        folded, after_folded = folded_contexts(chars, self.char_classes, self.lower, state[:, N_WORD_STATE:])
         return np.concatenate([contexts, folded]), np.column_stack([after, after_folded])
 
     def _merged(self, levels: list[Level], contexts: Ints, symbols: Ints) -> list[Level]:
         """Return levels with the counts of symbols, (T,), after contexts, (levels, T)."""
         merged = []
-        for k, (level, context) in enumerate(zip(levels, contexts, strict=True), 1):
+        for k, (level, context) in enumerate(zip(levels, contexts, strict=True)):
             keys = context * self.vocab_size + symbols
-            if k == N_WORD_LEVELS:  # l
+            if k == LENGTH:
                 keys = keys[self.char_classes[symbols] >= BLANK]
             more = count_keys(keys)
             merged.append(merge_level(level, more)[0] if len(level.keys) else more)
@@ -217,18 +217,15 @@ class InterpolatedWordNGram(InterpolatedNGram):
         """Return p_char, p_word and those of folded words; see `InterpolatedNGram.expert_probs`."""
         (by_chars,) = super().expert_probs(contexts)
         contexts = contexts[self.order - 1 :]
-        space = N_WORD_LEVELS - 1  # the level of l
-        words = slice(0, space)
+        words, line, folded = slice(0, LENGTH), slice(LENGTH, LENGTH + 1), slice(N_WORD_LEVELS, self.n_levels)
         by_words = interpolate(by_chars, self._spans(words, contexts[words]), self._word_discounts[words])
-        known, row = distinct(self._line_length[contexts[space]])
-        line = slice(space, space + 1)
+        known, row = _distinct(self._line_length[contexts[LENGTH]])
         seen, rest = interpolation_terms(self._spans(line, [known]), self._word_discounts[line], self.vocab_size, 1)
         seen, by_space = (part.take(self._white, axis=1) for part in (seen, by_words))
         by_words[:, self._white] = by_space.sum(axis=1, keepdims=True) * seen[row] + rest[row, None] * by_space
         if not self.folded_words:
             return by_chars, by_words
-        different, rows = zip(*map(distinct, contexts[N_WORD_LEVELS:]), strict=True)
-        folded = slice(N_WORD_LEVELS, self.n_levels)
+        different, rows = zip(*map(_distinct, contexts[folded]), strict=True)
         each = interpolate_each(by_words, self._spans(folded, different), rows, self._word_discounts[folded])
         return by_chars, by_words, *each
 
@@ -238,6 +235,6 @@ class InterpolatedWordNGram(InterpolatedNGram):
         return [level.span(context, self.vocab_size) for level, context in parts]
 
 
-def distinct(contexts: Any) -> tuple[Any, Any]:
-    """Return the different ones of M contexts, ascending, and the index of each; those of an int are itself and 0."""
+def _distinct(contexts: Any) -> tuple[Any, Any]:
+    """Return the different contexts, ascending, and the index of each of M among them; for one context, it and 0."""
     return np.unique(contexts, return_inverse=True) if isinstance(contexts, np.ndarray) else (contexts, 0)

@@ -14,13 +14,13 @@ from charlm.storage.weights import weights_of
 
 V, T = 23, 300
 N_FREQUENT = 4
-LOWER = torch.arange(V).where(torch.arange(V) != 5, 1)  # both are of one class
+LOWER = torch.arange(V).where(torch.arange(V) != 5, 1)
 CASES = {
     "ngram": [{"order": 1, "smoothing": "witten-bell"}, {"order": 4}],
     "word-ngram": [{"order": 1}, {"order": 4}],
     "lstm-ngram": [
         {"n_embed": 5, "n_hidden": 16, "order": 1},
-        {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "order": 3, "words": False},
+        {"n_embed": 7, "n_hidden": 13, "n_layers": 3, "order": 3, "words": False, "folded_words": True},
         {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "tied": True, "order": 3, "head_dropout": 0.5},
         {"n_embed": 5, "n_hidden": 9, "tied": True, "dropout": 0.5, "words": False, "cache_model": False},
         {"n_embed": 9, "n_hidden": 5, "order": 2, "folded_words": True},

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from charlm.data.corpus import make_corpus
-from charlm.errors import UsageError
 from charlm.evaluation.dynamic import gradient_rms
 from charlm.evaluation.protocol import TextRange, evaluate
 from charlm.experiments.lr_find import find_rate
@@ -237,9 +236,8 @@ def test_in_training_the_ratios_are_those_of_the_cross_fitted_features(ids):
         torch.testing.assert_close(read[1][row], read[0][0, start : start + 8])
 
 
-def test_folded_words_need_words():
-    with pytest.raises(UsageError, match="folded_words needs words"):
-        build("lstm-ngram", V, **FOLDED, words=False)
+def test_without_words_there_are_no_experts_of_folded_words():
+    assert build("lstm-ngram", V, **FOLDED, words=False).experts.n_experts == 2
 
 
 def test_input_dropout_hides_inputs_for_a_whole_sequence(ids):
