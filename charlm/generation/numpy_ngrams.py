@@ -111,7 +111,7 @@ class LSTMNGramStepper(Stepper):
                 features = self._expert_features(char)
                 main = np.maximum(features[..., : self.experts.n_main, :], 0)
                 inputs = main.reshape(*main.shape[:-2], -1)
-                if self.experts.reads_ratios:
+                if self.experts.n_ratios:
                     ratios = np.array([reader.ratios for reader in self.readers]).reshape(features.shape[:-1])
                     inputs = np.concatenate([inputs, ratios], axis=-1)
                 hidden = self.layers.step(char, inputs)

@@ -5,7 +5,9 @@ Shapes: B batch_size, T characters, V vocab_size, E n_embed, H n_hidden, L n_lay
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -42,6 +44,7 @@ class CharModel(nn.Module):
         default_feed: name of the default feed.
         default_learning_rate: default peak learning rate for Adam.
         uses_gradients: False for a model without parameters, which only counts.
+        n_after_symbols: by the name of a weight, entries after those of symbols on an axis; see storage/transfer.py.
         name: key of the architecture in `MODELS`; set by `build`.
         config: all constructor options, defaults included; set by `build`.
         embed: embedding, (V, E).
@@ -52,6 +55,7 @@ class CharModel(nn.Module):
     default_feed = "stream"
     default_learning_rate = 5e-3
     uses_gradients = True
+    n_after_symbols: Mapping[str, int] = MappingProxyType({})
     name = ""
     config: dict[str, Any]
     embed: nn.Embedding

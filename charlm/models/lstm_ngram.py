@@ -128,6 +128,7 @@ class LSTMNGram(LSTM, CountingModel):
         self.n_features = self.experts.n_experts * vocab_size
         # The same layers with a wider input.
         n_inputs = n_embed + self.experts.n_inputs
+        self.n_after_symbols = {"layers.weight_ih_l0": self.experts.n_ratios}
         self.layers = self.make_layers(n_inputs, n_hidden, n_layers, dropout if n_layers > 1 else 0.0)
         self.input_dropout = LockedDropout(input_dropout)
         self.head = ExpertHead(self.head, n_hidden, self.experts.n_experts)
@@ -219,7 +220,7 @@ class LSTMNGram(LSTM, CountingModel):
         embedded = self.embed(chars)
         experts = experts.to(embedded)
         inputs = [embedded, experts[..., : self.experts.n_main * self.vocab_size].clamp(min=0)]
-        if self.experts.reads_ratios:
+        if self.experts.n_ratios:
             by_expert = before.to(embedded).view(*chars.shape, -1, self.vocab_size)  # (B, T, K, V)
             inputs.append(torch.take_along_dim(by_expert, chars[..., None, None], dim=-1).squeeze(-1))
         hidden, lstm_state = self.layers(self.input_dropout(torch.cat(inputs, dim=-1)), lstm_state)

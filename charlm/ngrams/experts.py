@@ -42,8 +42,8 @@ class Experts:
         n_main: the same without folded words.
         n_kinds: 1 for characters, 2 for characters and words; `counts` and the cache models have as many main experts,
             and as many arrays in their states.
-        reads_ratios: whether a network reads r_k, with folded words.
-        n_inputs: number of values that a network reads: e_k of the main experts, and r_k of all.
+        n_ratios: number of r_k that a network reads: K with folded words, else 0.
+        n_inputs: number of values that a network reads: e_k of the main experts, then r_k.
         of_counts: indices of the experts of `counts`.
         of_caches: indices of the cache models.
         words: slice of b and v b in the contexts of `counts`; None without words.
@@ -56,8 +56,8 @@ class Experts:
         self.n_kinds = 2 if has_words else 1
         self.n_main = self.n_kinds * (2 if cache_model else 1)
         self.n_experts = self.n_main + counts.n_experts - self.n_kinds
-        self.reads_ratios = self.n_main < self.n_experts
-        self.n_inputs = self.n_main * counts.vocab_size + self.n_experts * self.reads_ratios
+        self.n_ratios = self.n_experts if self.n_main < self.n_experts else 0
+        self.n_inputs = self.n_main * counts.vocab_size + self.n_ratios
         self.of_counts = [*range(self.n_kinds), *range(self.n_main, self.n_experts)]
         self.of_caches = list(range(self.n_kinds, self.n_main))
 

@@ -1,8 +1,9 @@
 """Transfer of trained weights to a new training, also with another vocabulary.
 
 Of each weight, the axes that depend on the vocabulary are found by comparing shapes at two vocabulary sizes. Such an
-axis has a + k V entries: a that do not depend on the vocabulary, then k blocks of one entry for each symbol. Entries
-of a block move with their characters, those of new characters start at the mean of the block.
+axis has a + k V + c entries: k blocks of one entry for each symbol, and before and after them a and c that do not
+depend on the vocabulary; c is 0 but for `CharModel.n_after_symbols`. Entries of a block move with their characters,
+those of new characters start at the mean of the block.
 
 Shapes: V vocab_size of the trained model, W vocab_size of the new one.
 """
@@ -148,7 +149,8 @@ def transfer_weights(model: CharModel, vocab: Vocab, choices: Recipe) -> Transfe
             moved = moved.to(weight.dtype)
             for axis, size in enumerate(moved.shape):
                 if n_blocks := grown[name][axis] - size:
-                    moved = _move_axis(moved, axis, n_blocks, len(old), source)
+                    n_after = model.n_after_symbols.get(name, 0)
+                    moved = _move_axis(moved, axis, n_blocks, n_after, len(old), source)
         if moved is None or moved.shape != weight.shape:
             found = "missing" if moved is None else f"of shape {tuple(moved.shape)}"
             raise UsageError(
@@ -161,18 +163,20 @@ def transfer_weights(model: CharModel, vocab: Vocab, choices: Recipe) -> Transfe
     return Transfer(path, model.uses_gradients, how, "".join(sorted(new)), "".join(sorted(lost)))
 
 
-def _move_axis(weight: Tensor, axis: int, n_blocks: int, vocab_size: int, source: Tensor) -> Tensor:
+def _move_axis(weight: Tensor, axis: int, n_blocks: int, n_after: int, vocab_size: int, source: Tensor) -> Tensor:
     """Return a weight whose blocks on one axis are those of another vocabulary.
 
     Args:
-        weight: a + k V entries on the axis.
+        weight: a + k V + c entries on the axis.
         axis: the axis.
         n_blocks: k.
+        n_after: c.
         vocab_size: V.
         source: index of each new symbol among the old ones, V for none, long, (W,).
     """
-    n_other = weight.shape[axis] - n_blocks * vocab_size
-    blocks = weight.narrow(axis, n_other, n_blocks * vocab_size).unflatten(axis, (n_blocks, vocab_size))  # type: ignore[no-untyped-call]
+    n_before = weight.shape[axis] - n_blocks * vocab_size - n_after
+    before, blocks, after = torch.split(weight, [n_before, n_blocks * vocab_size, n_after], axis)
+    blocks = blocks.unflatten(axis, (n_blocks, vocab_size))  # type: ignore[no-untyped-call]
     mean = blocks.narrow(axis + 1, 1, vocab_size - 1).mean(axis + 1, keepdim=True)  # 0 is the unknown symbol
     blocks = torch.cat([blocks, mean], axis + 1).index_select(axis + 1, source)
-    return torch.cat([weight.narrow(axis, 0, n_other), blocks.flatten(axis, axis + 1)], axis)
+    return torch.cat([before, blocks.flatten(axis, axis + 1), after], axis)

@@ -15,6 +15,7 @@ from charlm.storage.transfer import resolve_recipe, transfer_weights
 pytestmark = pytest.mark.usefixtures("example_model")
 SIZES = {"n_embed": 8, "n_hidden": 16, "n_layers": 2, "window_size": 8, "order": 3}
 OLD, SHARED = Vocab(map(ord, "bcdx")), "cdcddccdccdcdcdd" * 4
+FOLDED = "lstm-ngram", {"folded_words": True}
 GRADIENTS = [name for name, cls in ARCHITECTURES.items() if cls.uses_gradients]
 
 
@@ -33,9 +34,9 @@ def gru(tmp_path):
     return model, save(tmp_path / "gru.safetensors", model, minutes=3.0, seed=5, freeze=["embed"], corpus=["a.txt"])
 
 
-@pytest.mark.parametrize("name", GRADIENTS)
-def test_shared_characters_keep_their_logits_in_another_vocabulary(name, tmp_path):
-    old = make_model(name, len(OLD), **known_options(name, SIZES))
+@pytest.mark.parametrize(("name", "options"), [*((name, {}) for name in GRADIENTS), FOLDED])
+def test_shared_characters_keep_their_logits_in_another_vocabulary(name, options, tmp_path):
+    old = make_model(name, len(OLD), **known_options(name, SIZES), **options)
     recipe = save(tmp_path / "old.safetensors", old)
     vocab = Vocab(map(ord, "acdy" if hasattr(old, "counts") else "acdyz"))  # 1 / V is a probability of the n-grams
     new = build(name, len(vocab), **old.config)
