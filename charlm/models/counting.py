@@ -41,7 +41,7 @@ class CountingModel(CharModel):
     Attributes:
         counts: counts of the training text; dynamic evaluation updates them between calls.
         max_counted: maximum number of counted characters; of a longer text, the last ones. Counting takes up to 110
-            bytes per character.
+            bytes per character, and 50 more with folded words.
     """
 
     max_counted = 16_000_000

@@ -10,9 +10,8 @@ the residual. Its input is clipped at 0, the uniform distribution: nearly all sy
 large values would dominate the input.
 
 With folded words, there are further experts, one for each of five contexts of words in lower case
-(ngrams/word_ngram.py). They have weights in the sum, but the LSTM does not read their distributions. Instead it reads
-r_k for all K experts, e_k of step t - 1 at the character of step t, x_t, which is the log-ratio by which an expert
-predicted it:
+(ngrams/word_ngram.py). They have weights in the sum, but the LSTM does not read their distributions. It reads the
+log-ratio of the character x_t at step t by each of all K experts, r_k = e_k(x_t) with e_k of step t - 1:
 
     h_t, c_t = lstm([embedding of x_t; max(0, e_1), ..., max(0, e_4); r_1, ..., r_K], h_{t-1}, c_{t-1})
 

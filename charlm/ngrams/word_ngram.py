@@ -22,7 +22,8 @@ Each context h of folded words, which are in lower case (word_contexts.py), is o
 
     p_h(w) = (c(h w) - D + backoff(h) p_word(w)) / c(h)
 
-In a product of experts with weights of either sign, the ratio of two of them is the effect of the longer context.
+In a product of experts with weights of either sign, the ratio of two of them, after a longer and a shorter context, is
+the effect of the longer one.
 
 References: contexts of words and of characters together, Teahan and Cleary (1997), Models of English text, DCC '97;
 discounts, Chen and Goodman (1998), TR-10-98, Harvard.
