@@ -24,7 +24,7 @@ from charlm.training.loop import TrainState, fit
 pytestmark = pytest.mark.usefixtures("example_model")
 
 V, B, T = 11, 3, 6
-SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2}
+SMALL = {"n_embed": 5, "n_hidden": 7, "n_layers": 2, "folded_words": True}
 WITH_STATE = [name for name, architecture in ARCHITECTURES.items() if architecture.n_context is None]
 WITH_GRADIENTS = [name for name, architecture in ARCHITECTURES.items() if architecture.uses_gradients]
 TIED = [name for name in OPTIONS if "tied" in OPTIONS[name]]

@@ -20,7 +20,7 @@ from charlm.storage import checkpoint
 from charlm.storage.checkpoint import Metadata
 
 SYMBOLS = "\n abcdé\U0001f600"
-SMALL = {"n_embed": 4, "n_hidden": 6, "order": 3}
+SMALL = {"n_embed": 4, "n_hidden": 6, "order": 3, "folded_words": True}
 VARIANTS = [(name, {key: SMALL[key] for key in SMALL.keys() & options_of(name)}) for name in MODELS] + [
     ("lstm", {"n_embed": 4, "n_hidden": 6, "n_layers": 2, "dropout": 0.5, "tied": True}),
     ("gru", {"n_embed": 6, "n_hidden": 6, "tied": True}),

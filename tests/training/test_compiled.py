@@ -15,6 +15,7 @@ pytestmark = pytest.mark.usefixtures("example_model")
 GRADIENTS = [name for name, architecture in ARCHITECTURES.items() if architecture.uses_gradients]
 V, T, B = 12, 8, 3
 SMALL = {"n_embed": 8, "n_hidden": 8, "n_layers": 1, "head_size": 4, "window_size": T, "n_heads": 2, "n_state": 4}
+SMALL |= {"folded_words": True}  # the option of `quick`
 
 
 def make(name, feed=None, compiled=True, backend="aot_eager", **options):

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("example_model")
 GRADIENTS = [name for name, architecture in ARCHITECTURES.items() if architecture.uses_gradients]
 V, T, B = 12, 8, 3
 SMALL = {"n_embed": 8, "n_hidden": 8, "n_layers": 2, "head_size": 4, "window_size": T, "n_heads": 2, "n_state": 4}
+SMALL |= {"folded_words": True}  # the option of `quick`
 WITH_DROPOUT = {"dropout": 0.1, "head_dropout": 0.1, "weight_dropout": 0.1, "input_dropout": 0.1, "char_dropout": 0.1}
 
 
