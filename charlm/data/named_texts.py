@@ -75,7 +75,7 @@ def describe(text: NamedText) -> dict[str, Any]:
 def default_split(sources: Sequence[str]) -> str:
     """Return the split of a single named text, else the standard split."""
     name = sources[0].partition(":")[0] if len(sources) == 1 else ""
-    if not name or _exists(Path(sources[0])):
+    if not name or _has_text(Path(sources[0])):
         return STANDARD
     text = all_texts().get(name)
     return STANDARD if text is None else text.split
@@ -102,7 +102,7 @@ def _parts(source: str, texts: Mapping[str, NamedText]) -> Sequence[Path | bytes
         return [read_pipe(sys.stdin.buffer, "-")]
     if not source:
         raise InputNotFoundError("the name of the text is empty; give a name of `charlm corpora`, a file or a folder")
-    if name in texts and not _exists(Path(source)):
+    if name in texts and not _has_text(Path(source)):
         return [_read_named(name, texts[name], argument)]
     path = Path(source)
     if not _exists(path):
@@ -132,6 +132,11 @@ def text_files(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"{folder}: this folder has no .txt files")
     return files
+
+
+def _has_text(path: Path) -> bool:
+    """Return whether a path is a file or a folder with .txt files; other folders do not hide a named text."""
+    return _exists(path) and not (path.is_dir() and next(path.rglob("*.txt"), None) is None)
 
 
 def _exists(path: Path) -> bool:

@@ -189,6 +189,14 @@ def test_a_missing_path_is_named_in_the_error():
         read("no/such/file.txt")
 
 
+def test_a_folder_hides_a_named_text_only_if_it_has_txt_files(search_folders, tmp_path):
+    (search_folders["corpora"] / "book.txt").write_bytes(BOOK)
+    (tmp_path / "book" / "gru-0").mkdir(parents=True)  # of a benchmark that is named after the text
+    assert read("book") == BOOK
+    (tmp_path / "book" / "a.txt").write_bytes(OTHER)
+    assert read("book") == OTHER
+
+
 @pytest.mark.parametrize(
     "source", ["word " * 60_000, "line\n", "nul\x00byte", "\ud800"], ids=["long", "line", "nul", "half"]
 )
