@@ -8,7 +8,13 @@
 architectures that `--minutes` trains for a time on the first text. Each text has a folder in FOLDER, whose results.json
 grows with each training. No architecture or default was chosen on the other texts; `fortunes` and `miscfiles` are not
 among them, because defaults for small texts were chosen on parts of them (docs/texts.md). `rnn-scratch`, `gru-scratch`
-and `lstm-scratch` are left out: they equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py).
+and `lstm-scratch` are left out: they equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py). So are `char3`,
+`loop` and `concat`: they read windows, and one training with a million parameters takes 10 to 30 minutes of one core.
+They have a row each in docs/results/defaults.json, where each model has its default size and training, as in
+
+    charlm bench ngram word-ngram rnn gru char3 lstm quick best loop concat --corpus nietzsche --seeds 1 --name defaults
+
+`page` writes some of these rows into the table of README.
 
 Two cores: each process takes half of the models, and `merge` makes one file of two.
 
@@ -43,13 +49,18 @@ from charlm.experiments.bench.merging import merge
 from charlm.experiments.bench.tables import markdown_table, tables_of
 from charlm.files import atomic_write
 from charlm.messages import say
+from charlm.recipes.files import DEFAULT_RECIPE
 
 TEXTS = ["nietzsche", "python-docs", "bible-kjv", "dict-gcide"]
 SPACE = "learning_rate=1e-3..3e-2,dropout=0..0.3,head_dropout=0..0.3,weight_dropout=0..0.5"
-NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and name != BASELINE]
+WINDOWS = ("char3", "loop", "concat")
+NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and name not in (BASELINE, *WINDOWS)]
 N_PARAMETERS, N_CHARS, N_SEEDS, N_TRIALS, MINUTES = 1_000_000, 2_000_000, 3, 8, 10
 TEN_MINUTES = ["gru", "lstm", "awd-lstm", "transformer", "lstm-ngram"]
-FILES = [*TEXTS, f"{MINUTES}-minutes"]  # of the page, in its order
+DEFAULTS = "defaults"  # file of each model with its default size and training
+FILES = [DEFAULTS, *TEXTS, f"{MINUTES}-minutes"]  # of the page, in its order
+README_ROWS = ("char3", "rnn", "ngram", "gru", "word-ngram", "quick", "best")
+README_TABLE = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
 
@@ -112,7 +123,7 @@ def first_chars(text: str, n_chars: int | None, folder: Path) -> str:
 
 
 def page(folder: Path) -> None:
-    """Write the page beside a folder of results.json files, which are named by their texts; train nothing."""
+    """Write the page beside a folder of results.json files, named by their texts, and README's table; train nothing."""
     paths = {path.stem: path for path in sorted(folder.glob("*.json"))}
     absent = [name for name in FILES if name not in paths]
     blocks = [
@@ -126,11 +137,15 @@ def page(folder: Path) -> None:
     ]
     for name in sorted(paths, key=lambda name: FILES.index(name) if name in FILES else len(FILES)):
         results = Results.load(paths[name])
-        missing = missing_trainings(results, TEN_MINUTES if name.endswith("-minutes") else NAMES)
+        wanted = TEN_MINUTES if name.endswith("-minutes") else () if name == DEFAULTS else NAMES
+        missing = missing_trainings(results, wanted)
         blocks += [f"## {name}", smaller_budget(results), missing]
         for table in tables_of(results):
             blocks += [table.caption, markdown_table(table.head, table.cells)]
         blocks.append(cost(results))
+        if name == DEFAULTS and (readme := folder.parents[1] / "README.md").exists():
+            text = readme.read_text("utf-8")
+            atomic_write(readme, README_TABLE.sub(f"\n{readme_table(results)}\n", text).encode())
         for figure, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
             if figure != "curves" or curves_of(results):
                 plot(results, [folder / f"{name}-{figure}.svg"])
@@ -152,6 +167,17 @@ def published(path: Path = PUBLISHED) -> str:
     return markdown_table(
         head, [[f"{row[key]} {row['unit']}" if key == "number" else row[key] for key in head] for row in rows]
     )
+
+
+def readme_table(results: Results) -> str:
+    """Return the table of README, in Markdown: commands and their results, the best last."""
+    cells = []
+    for name, n_parameters, valid, test, _, seconds, *_ in reversed(tables_of(results)[0].cells):
+        if name in README_ROWS:
+            kind = f" --model {name}" if name in models.MODELS else f" --recipe {name}"
+            command = "charlm train" if name == DEFAULT_RECIPE else f"charlm train{kind}"
+            cells.append([f"`{command}`", n_parameters, valid, test, seconds])
+    return markdown_table(["command", "parameters and counts", "valid", "test", "seconds"], cells)
 
 
 def cost(results: Results) -> str:

@@ -63,10 +63,32 @@ def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(re
     script = Path(__file__).parents[2] / "benchmarks" / "results.py"
     subprocess.run([sys.executable, str(script), "page", str(tmp_path / "results")], check=True)
     page = (tmp_path / "results.md").read_text("utf-8")
-    assert "## cats" in page and "; seed 1 of char3, " in page
+    assert "## cats" in page and "; seed 1 of rnn, gru, " in page
     assert "| rnn:n_layers=2 |" in page and "95 % intervals" in page
     for link in re.findall(r"\]\((results/[^)]*)\)", page):
         assert (tmp_path / link).read_text("utf-8").startswith("<?xml")
+
+
+def test_the_page_of_record_writes_the_table_of_the_readme(results, tmp_path):
+    results.save(tmp_path / "docs" / "results")
+    (tmp_path / "docs" / "results" / "results.json").rename(tmp_path / "docs" / "results" / "defaults.json")
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
+    subprocess.run([sys.executable, str(script), "page", str(tmp_path / "docs" / "results")], check=True)
+    before, opening, blank, head, line, *rows, empty, closing, after = readme.read_text("utf-8").splitlines()
+    assert (before, opening, blank, empty, closing, after) == (
+        "before",
+        "<!-- results -->",
+        "",
+        "",
+        "<!-- end of results -->",
+        "after",
+    )
+    assert "seconds" in head and set(line) <= set("| -")
+    (gru,) = (row for row in results.summary if row["entry"] == "gru")
+    (row,) = (row for row in rows if row.startswith("| `charlm train --model gru` | "))
+    assert f" | {gru['n_parameters']:,} | " in row and not any("n_layers" in row for row in rows)
 
 
 def test_the_caption_names_text_split_budget_seeds_tuning_and_machine(results):
