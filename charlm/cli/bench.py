@@ -53,7 +53,8 @@ WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "as_jso
 @option(
     "--trial-minutes",
     type=Number("minutes"),
-    help="Time limit of each trial. [default: the budget of the training]",
+    help="Time limit of each trial; the best one and the default values then train once more with the whole budget. "
+    "[default: the budget of the training]",
     group="Optimiser",
 )
 @option(

@@ -138,6 +138,6 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
     script("page merged")
     page = (tmp_path / "merged.md").read_text("utf-8")
     assert "test part of dogs, first 1,500 characters, standard (150 characters)" in page
-    assert "**Missing**: nietzsche, python-docs, bible-kjv, dict-gcide, 10-minutes." in page
+    assert "**Missing**: defaults, nietzsche, python-docs, bible-kjv, dict-gcide, 10-minutes." in page
     assert "**A smaller budget** than that of the page of record: 1,500 parameters instead of 1,000,000, 1," in page
     assert json.loads((tmp_path / "B" / "dogs" / "results.json").read_text("utf-8"))["tuning"] == ""

@@ -150,6 +150,23 @@ def test_the_best_values_on_validation_text_are_chosen_and_trials_are_reused(rnn
     assert [row["valid_nats"] for row in read_trials(tmp_path)] == [row["valid_nats"] for row in rows]
 
 
+def test_short_trials_are_followed_by_the_best_one_and_the_default_with_the_whole_budget(rnn, corpus, tmp_path):
+    tuning, announced = Tuning([RATES], 3, epochs=1, by_optuna=False), []
+    chosen = tune("rnn", rnn.replace(epochs=3), tuning, corpus, tmp_path, announce=announced.append)
+    rows = read_trials(tmp_path)
+    best = min(rows[:3], key=lambda row: row["valid_nats"])
+    assert best["trial"] > 0  # else there is nothing to compare
+    assert [(row["trial"], row["is_final"]) for row in rows[3:]] == [(0, True), (best["trial"], True)]
+    assert [row["reports"][-1][0] / rows[0]["reports"][-1][0] for row in rows[3:]] == [3, 3]
+    assert chosen == min(rows[3:], key=lambda row: row["valid_nats"])["values"]
+    with (tmp_path / TRIALS).open("r+b") as file:
+        file.truncate(file.seek(0, os.SEEK_END) - 20)  # killed while the last trial was written
+    assert tune("rnn", rnn.replace(epochs=3), tuning, corpus, tmp_path, announce=announced.append) == chosen
+    assert len(announced) == 6 and "whole budget" in announced[-1]
+    assert [row["valid_nats"] for row in read_trials(tmp_path)] == [row["valid_nats"] for row in rows]
+    assert "3 trials of 1 epoch, the best one and the default values once more" in tuning.description
+
+
 def test_the_tuning_does_not_depend_on_the_test_part(rnn, corpus, tmp_path):
     first, _ = corpus.bounds["test"]
     other = corpus.ids.copy()

@@ -105,7 +105,7 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
                 recipe = with_chosen(recipe, values, contest.n_parameters, len(corpus.vocab))
             entries[name] = recipe
             results.entries[name] = recipe.to_dict()
-        keys = ("entry", "trial", "values", "valid_nats", "is_pruned", "seconds")
+        keys = ("entry", "trial", "is_final", "values", "valid_nats", "is_pruned", "seconds")
         results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder) if row["entry"] in entries]
         results = _merged(parts, list(entries))
         results.save(folder)

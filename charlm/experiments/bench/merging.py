@@ -54,7 +54,11 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
         entries={name: recipes[name] for name in dict.fromkeys([*order, *recipes]) if name in recipes},
         chosen={name: values for part in parts.values() for name, values in part.chosen.items()},
         trials=[
-            *{(trial["entry"], trial["trial"]): trial for part in parts.values() for trial in part.trials}.values()
+            *{
+                (trial["entry"], trial["trial"], trial["is_final"]): trial
+                for part in parts.values()
+                for trial in part.trials
+            }.values()
         ],
         rows=list(rows.values()),
     )

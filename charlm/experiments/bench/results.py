@@ -90,7 +90,7 @@ class Results:
             self.first_seed + self.n_seeds,
             [math.fsum(values.values()) for values in self.chosen.values()],
         )
-        _ = [(trial["entry"], trial["trial"], trial["seconds"]) for trial in self.trials]
+        _ = [(trial["entry"], trial["trial"], trial["is_final"], trial["seconds"]) for trial in self.trials]
 
     def save(self, folder: Path) -> None:
         """Write the file into a folder."""
@@ -117,6 +117,8 @@ class Results:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise DataError(f"{path}: is no results.json of format {FORMAT}; remove it and run the benchmark again")
         try:
+            for trial in found["trials"]:
+                trial.setdefault("is_final", False)  # of older versions
             results = cls(**{key.name: found[key.name] for key in fields(cls)})
             results._use()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -1,14 +1,17 @@
 """Tuning: each entry's hyper-parameters by the same number of trials, on the validation part.
 
-A trial trains with the budget of the entry, or for some minutes; its value is the lowest validation loss at the end of
-an epoch or of the training. The test part is cut off. Trials are appended to a file as they end, and a contest that was
-killed reads them again.
+A trial trains with the budget of the entry, or for some minutes or epochs; its value is the lowest validation loss at
+the end of an epoch or of the training. Values that are best in a short training need not be best in a long one: after
+shorter trials the best one and the entry's own values are trained once more, with the entry's budget, and the better of
+the two is chosen. The test part is cut off. Trials are appended to a file as they end, and a contest that was killed
+reads them again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -60,7 +63,13 @@ class Tuning:
         space = ", ".join(f"{each.name} {each.low:g} to {each.high:g}" for each in self.space)
         limit = "" if self.minutes is None else f" of at most {60 * self.minutes:g} s"
         limit += "" if self.epochs is None else f" of {budget(vars(self))}"
-        return f"{self.n_trials} trials{limit} on the validation part: {space}"
+        final = ", the best one and the default values once more with the whole budget" if self.is_shorter else ""
+        return f"{self.n_trials} trials{limit}{final}, on the validation part: {space}"
+
+    @property
+    def is_shorter(self) -> bool:
+        """Whether trials have another budget than the entry."""
+        return self.minutes is not None or self.epochs is not None
 
 
 def tune(
@@ -96,34 +105,49 @@ def tune(
         return {}
     first, _ = corpus.bounds["test"]
     corpus = replace(corpus, ids=corpus.ids[:first], bounds=corpus.bounds | {"test": (first, first)})
-    base = entry
-    if tuning.minutes is not None or tuning.epochs is not None:
-        base = entry.replace(minutes=tuning.minutes, epochs=tuning.epochs)
+    base = entry.replace(minutes=tuning.minutes, epochs=tuning.epochs) if tuning.is_shorter else entry
     filled = fill_defaults(entry, choose_device(entry.device))
     by_optuna = has_optuna() if tuning.by_optuna is None else tuning.by_optuna
     search = Search(dimensions, {**vars(filled), **filled.options}, entry.seed, by_optuna)
-    key = _fingerprint(base, search, corpus, n_parameters)
-    trials = _trials(folder, name, key)
-    for number in range(len(trials), tuning.n_trials):
-        values, pruner = search.propose(trials)
-        announce(f"{name}, trial {number + 1} of {tuning.n_trials}: {shown_values(values)}")
+    key = _fingerprint([base, entry] if tuning.is_shorter else [base], search, corpus, n_parameters)
+    trials, finals = _trials(folder, name, key)
+
+    def run(number: int, base: Recipe, values: Mapping[str, float], pruner: Pruner, is_final: bool = False) -> Trial:
+        """Run and record a trial."""
+        shown = f"{name}, {'whole budget' if is_final else f'trial {number + 1} of {tuning.n_trials}'}"
+        announce(f"{shown}: {shown_values(values)}")
         recipe = with_parameters(with_values(base, values), n_parameters, len(corpus.vocab))
         begin = time.perf_counter()
         trial = run_trial(recipe, corpus, pruner, values)
-        row = {"entry": name, "search": key, "trial": number, **vars(trial)}
+        row = {"entry": name, "search": key, "trial": number, "is_final": is_final, **vars(trial)}
         row["seconds"] = round(time.perf_counter() - begin, 1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             run_log.append_line(folder / TRIALS, row)
         except OSError as error:
             raise OutputError(f"{folder / TRIALS}: cannot be written: {error.strerror}") from None
-        trials.append(trial)
         if trial.valid_nats is None or trial.is_pruned:
-            announce(f"{name}, trial {number + 1}: {'ended early' if trial.is_pruned else 'diverged'}")
-    complete = [trial for trial in trials[: tuning.n_trials] if trial.valid_nats is not None and not trial.is_pruned]
+            announce(f"{shown}: {'ended early' if trial.is_pruned else 'diverged'}")
+        return trial
+
+    for number in range(len(trials), tuning.n_trials):
+        values, pruner = search.propose([trials[i] for i in range(number)])
+        trials[number] = run(number, base, values, pruner)
+    complete = [i for i in range(tuning.n_trials) if trials[i].valid_nats is not None and not trials[i].is_pruned]
     if not complete:
         raise CharlmError(f"{name}: all {len(trials)} trials diverged; lower the range of learning_rate in --tune")
-    return dict(min(complete, key=lambda trial: trial.valid_nats or 0.0).values)
+    best = min(complete, key=lambda i: _loss(trials[i]))
+    if tuning.is_shorter and best > 0:
+        for number in (0, best):
+            if number not in finals:
+                finals[number] = run(number, entry, trials[number].values, Pruner(None), is_final=True)
+        best = min((best, 0), key=lambda i: _loss(finals[i]))
+    return dict(trials[best].values)
+
+
+def _loss(trial: Trial) -> float:
+    """Return the loss of a trial, infinite if it diverged."""
+    return math.inf if trial.valid_nats is None else trial.valid_nats
 
 
 def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[str, float]) -> Trial:
@@ -179,9 +203,15 @@ def shown_values(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.3g}" for name, value in values.items())
 
 
-def _fingerprint(base: Recipe, search: Search, corpus: Corpus, n_parameters: int | None) -> str:
+def _fingerprint(recipes: Sequence[Recipe], search: Search, corpus: Corpus, n_parameters: int | None) -> str:
     """Return a hash of everything that the trials of a search have in common."""
-    parts = [base.to_dict(), [vars(each) for each in search.dimensions], search.name, corpus.sha256, n_parameters]
+    parts = [
+        *(recipe.to_dict() for recipe in recipes),
+        [vars(each) for each in search.dimensions],
+        search.name,
+        corpus.sha256,
+        n_parameters,
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -202,18 +232,21 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _trials(folder: Path, name: str, key: str) -> list[Trial]:
-    """Return the recorded trials of an entry.
+def _trials(folder: Path, name: str, key: str) -> tuple[dict[int, Trial], dict[int, Trial]]:
+    """Return the recorded trials of an entry by number, and those with the whole budget.
 
     Raises:
         OutputError: they are of another search.
     """
-    rows = [row for row in read_trials(folder) if row["entry"] == name]
-    if any(row["search"] != key for row in rows):
-        raise OutputError(
-            f"{folder / TRIALS}: {name} was tuned with other options; choose another --name, or remove the file"
-        )
-    return [
-        Trial(row["values"], row["valid_nats"], row["is_pruned"], [(n, nats) for n, nats in row["reports"]])
-        for row in rows
-    ]
+    found: tuple[dict[int, Trial], dict[int, Trial]] = {}, {}
+    for row in read_trials(folder):
+        if row["entry"] == name:
+            if row["search"] != key:
+                raise OutputError(
+                    f"{folder / TRIALS}: {name} was tuned with other options; choose another --name, or remove the file"
+                )
+            reports = [(n, nats) for n, nats in row["reports"]]
+            found[row.get("is_final", False)][row["trial"]] = Trial(
+                row["values"], row["valid_nats"], row["is_pruned"], reports
+            )
+    return found
