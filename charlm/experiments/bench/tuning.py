@@ -63,8 +63,8 @@ class Tuning:
         space = ", ".join(f"{each.name} {each.low:g} to {each.high:g}" for each in self.space)
         limit = "" if self.minutes is None else f" of at most {60 * self.minutes:g} s"
         limit += "" if self.epochs is None else f" of {budget(vars(self))}"
-        final = ", the best one and the default values once more with the whole budget" if self.is_shorter else ""
-        return f"{self.n_trials} trials{limit}{final}, on the validation part: {space}"
+        final = ", the best one and the default values once more with the whole budget," if self.is_shorter else ""
+        return f"{self.n_trials} trials{limit}{final} on the validation part: {space}"
 
     @property
     def is_shorter(self) -> bool:
