@@ -41,7 +41,7 @@ import torch
 from charlm import models
 from charlm.data.encoding import decode
 from charlm.data.named_texts import open_texts
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, InputNotFoundError
 from charlm.experiments.bench import Contest, Results, Tuning, is_ngram, parse_space, run_contest
 from charlm.experiments.bench.entry import BASELINE, folder_name
 from charlm.experiments.bench.figures import curves_of, plot_curves, plot_scatter
@@ -73,9 +73,9 @@ def run(options: argparse.Namespace) -> None:
     chosen = contest(options, text_name(first), names, first, tuning=tuning).chosen
     for text in others:
         contest(options, text_name(text), names, first_chars(text, options.text_chars, options.folder), chosen)
-    five = [name for name in TEN_MINUTES if name in names]
-    if options.minutes and five:
-        contest(options, f"{options.minutes:g}-minutes", five, first, chosen, minutes=options.minutes)
+    timed = [name for name in TEN_MINUTES if name in names]
+    if options.minutes and timed:
+        contest(options, f"{options.minutes:g}-minutes", timed, first, chosen, minutes=options.minutes)
 
 
 def contest(
@@ -123,8 +123,14 @@ def first_chars(text: str, n_chars: int | None, folder: Path) -> str:
 
 
 def page(folder: Path) -> None:
-    """Write the page beside a folder of results.json files, named by their texts, and README's table; train nothing."""
+    """Write the page beside a folder of results.json files, named by their texts, and README's table; train nothing.
+
+    Raises:
+        InputNotFoundError: there are no such files.
+    """
     paths = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    if not paths:
+        raise InputNotFoundError(f"{folder}: has no .json files; `run` and `merge` make them")
     absent = [name for name in FILES if name not in paths]
     blocks = [
         "# Results",
@@ -143,7 +149,7 @@ def page(folder: Path) -> None:
         for table in tables_of(results):
             blocks += [table.caption, markdown_table(table.head, table.cells)]
         blocks.append(cost(results))
-        if name == DEFAULTS and (readme := folder.parents[1] / "README.md").exists():
+        if name == DEFAULTS and (readme := folder.resolve().parents[1] / "README.md").exists():
             text = readme.read_text("utf-8")
             atomic_write(readme, README_TABLE.sub(f"\n{readme_table(results)}\n", text).encode())
         for figure, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
@@ -157,7 +163,7 @@ def page(folder: Path) -> None:
         published(),
     ]
     text = "\n\n".join(block.strip() for block in blocks if block) + "\n"
-    folder.with_suffix(".md").write_text(re.sub(r"\n{3,}", "\n\n", text), "utf-8")
+    atomic_write(folder.with_suffix(".md"), re.sub(r"\n{3,}", "\n\n", text).encode())
 
 
 def published(path: Path = PUBLISHED) -> str:

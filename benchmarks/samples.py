@@ -1,12 +1,13 @@
 """Samples of several runs on one text, measured: repeated 15-grams, copied 20-grams, real words, longest lines.
 
-python benchmarks/samples.py RUN ... [--temperature 0.5] [--num 100] [--length 500] [--cache-model own] [--page FILE]
+    python benchmarks/samples.py RUN ... [--temperature 0.5] [--num 100] [--length 500] [--cache-model own]
+        [--page FILE]
 
 RUN is a run or a checkpoint file. A 15-gram is repeated if it stood in the 500 characters before it. A 20-gram is
 copied if it occurs in the training part. A word is real if it occurs in the training or the test part, in any case;
 the first and the last word of a sample, which may be cut, are not counted. The first row is that of the validation
-part, in pieces of the same length; the text is found by the first run's recipe. `--page` writes the first 20 samples of
-the runs side by side.
+part of the first run's text, in pieces of the same length. `--page` writes the first 20 samples of the runs side by
+side.
 """
 
 from __future__ import annotations
@@ -58,11 +59,11 @@ def row(name: str, texts: Sequence[str], corpus: Corpus, known: set[str]) -> str
     """
     n_repeated, n_grams = map(sum, zip(*map(repeated, texts), strict=True))
     copies = find_copies([corpus.vocab.encode(text) for text in texts], corpus.part("train"))
-    found = [word in known for text in texts for word in words(text)[1:-1]]
+    are_real = [word in known for text in texts for word in words(text)[1:-1]]
     longest = max(len(line) for text in texts for line in text.split("\n"))
     return (
         f"{name:20} {n_repeated / n_grams:9.2%} {copies.n_copied / copies.n_grams:8.2%} {copies.longest:13} "
-        f"{sum(found) / len(found):11.2%} {longest:13}"
+        f"{sum(are_real) / max(1, len(are_real)):11.2%} {longest:13}"
     )
 
 
@@ -91,6 +92,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path)
     parser.add_argument("--checkpoints", type=Path, default=runs.FOLDER)
     given = parser.parse_args()
+    if given.length < N_COPIED:
+        parser.error(f"--length must be at least {N_COPIED}, got {given.length}")
     print(f"temperature {given.temperature}; repeated {N_GRAM}-grams, copied {N_COPIED}-grams\n{HEAD}")
     samples = {}
     for name in given.run:
@@ -108,8 +111,8 @@ def main() -> None:
     if given.page is not None:
         runs_given = " ".join(given.run)
         command = f"python benchmarks/samples.py {runs_given} --temperature {given.temperature} --length {given.length}"
-        shown = {name: texts[:N_SHOWN] for name, texts in samples.items()}
-        atomic_write(given.page, page(shown, f"{command} --page FILE").encode())
+        command += f" --cache-model {given.cache_model} --page FILE"
+        atomic_write(given.page, page({name: texts[:N_SHOWN] for name, texts in samples.items()}, command).encode())
 
 
 if __name__ == "__main__":

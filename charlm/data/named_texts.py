@@ -74,11 +74,8 @@ def describe(text: NamedText) -> dict[str, Any]:
 
 def default_split(sources: Sequence[str]) -> str:
     """Return the split of a single named text, else the standard split."""
-    name = sources[0].partition(":")[0] if len(sources) == 1 else ""
-    if not name or _has_text(Path(sources[0])):
-        return STANDARD
-    text = all_texts().get(name)
-    return STANDARD if text is None else text.split
+    text = all_texts().get(sources[0].partition(":")[0]) if len(sources) == 1 else None
+    return STANDARD if text is None or _has_text(Path(sources[0])) else text.split
 
 
 def open_texts(sources: Sequence[str], texts: Mapping[str, NamedText] | None = None) -> ByteStream:
@@ -136,7 +133,7 @@ def text_files(folder: Path) -> list[Path]:
 
 def _has_text(path: Path) -> bool:
     """Return whether a path is a file or a folder with .txt files; other folders do not hide a named text."""
-    return _exists(path) and not (path.is_dir() and next(path.rglob("*.txt"), None) is None)
+    return _exists(path) and (not path.is_dir() or any(file.is_file() for file in path.rglob("*.txt")))
 
 
 def _exists(path: Path) -> bool:

@@ -191,7 +191,7 @@ def test_a_missing_path_is_named_in_the_error():
 
 def test_a_folder_hides_a_named_text_only_if_it_has_txt_files(search_folders, tmp_path):
     (search_folders["corpora"] / "book.txt").write_bytes(BOOK)
-    (tmp_path / "book" / "gru-0").mkdir(parents=True)  # of a benchmark that is named after the text
+    (tmp_path / "book" / "gru-0.txt").mkdir(parents=True)  # of a benchmark that is named after the text
     assert read("book") == BOOK
     (tmp_path / "book" / "a.txt").write_bytes(OTHER)
     assert read("book") == OTHER

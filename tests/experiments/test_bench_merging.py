@@ -25,8 +25,7 @@ def make(tmp_path_factory):
         folder = tmp_path_factory.mktemp("merging")
         (folder / "cats").write_text(TEXT)
         if earlier is not None:
-            (folder / "x").mkdir()
-            shutil.copy(earlier / "results.json", folder / "x")
+            shutil.copytree(earlier, folder / "x")
         changes = {"corpus": [str(folder / "cats")], "batch_size": 4, "bptt": 16, "device": "cpu", "epochs": 1}
         tuning = Tuning(parse_space("learning_rate=1e-3..1e-1"), n_trials, by_optuna=False)
         contest = Contest(names, changes, n_seeds, 1500, tuning=tuning, sample_seconds=0.01)
@@ -98,9 +97,10 @@ def test_what_does_not_belong_together_is_refused(key, value, message, rnn):
         merge({"a": Results.load(rnn), "b": other}, [])
 
 
-def test_a_benchmark_continues_from_results_json_alone(make, whole, rnn):
+def test_a_benchmark_continues_from_results_json_alone(make, whole, rnn, tmp_path):
     announced = []
-    folder = make("gru", earlier=rnn, announce=announced.append)
+    (tmp_path / "results.json").write_bytes((rnn / "results.json").read_bytes())
+    folder = make("gru", earlier=tmp_path, announce=announced.append)
     assert announced[0].startswith("cats, standard, 1,664 characters of training text; gru: ")
     assert [message.split(":")[0] for message in announced[1:]] == [
         *("gru, trial 1 of 2", "gru, trial 2 of 2", "gru", "gru-0", "gru-1")
@@ -108,6 +108,12 @@ def test_a_benchmark_continues_from_results_json_alone(make, whole, rnn):
     results = Results.load(folder)
     assert (losses(results), results.chosen) == (losses(whole), whole.chosen)
     assert {trial["entry"] for trial in results.trials} == {"rnn", "gru"}
+
+
+def test_trials_of_older_versions_are_kept_once(make, rnn, tmp_path):
+    for file in ("results.json", "trials.jsonl"):  # older versions had no final trials
+        (tmp_path / file).write_text((rnn / file).read_text("utf-8").replace('"is_final": false, ', ""), "utf-8")
+    assert len(Results.load(make("rnn", earlier=tmp_path)).trials) == 2
 
 
 def test_results_of_another_benchmark_are_left_as_they_are(rnn, exit_code, capsys):

@@ -69,13 +69,21 @@ def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(re
         assert (tmp_path / link).read_text("utf-8").startswith("<?xml")
 
 
+def test_a_page_of_record_without_results_is_refused(tmp_path):
+    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
+    command = [sys.executable, str(script), "page", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 66 and "results: has no .json files" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_page_of_record_writes_the_table_of_the_readme(results, tmp_path):
     results.save(tmp_path / "docs" / "results")
     (tmp_path / "docs" / "results" / "results.json").rename(tmp_path / "docs" / "results" / "defaults.json")
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
     script = Path(__file__).parents[2] / "benchmarks" / "results.py"
-    subprocess.run([sys.executable, str(script), "page", str(tmp_path / "docs" / "results")], check=True)
+    subprocess.run([sys.executable, str(script), "page", "results"], check=True, cwd=tmp_path / "docs")
     before, opening, blank, head, line, *rows, empty, closing, after = readme.read_text("utf-8").splitlines()
     assert (before, opening, blank, empty, closing, after) == (
         "before",

@@ -1,5 +1,6 @@
 """Tuning: same trials for each model, on validation text, resumed after a kill to the same table."""
 
+import json
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from charlm.errors import CharlmError, OutputError, UsageError
 from charlm.evaluation.metrics import EvalResult
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest, tune
 from charlm.experiments.bench.entry import entries
-from charlm.experiments.bench.search import N_SPREAD, Search, Trial, has_optuna
+from charlm.experiments.bench.search import N_SOBOL, Search, Trial, has_optuna
 from charlm.experiments.bench.space import Dimension, dimensions_of, with_values
 from charlm.experiments.bench.tuning import TRIALS, Watch, read_trials
 from charlm.recipe import Recipe
@@ -70,12 +71,25 @@ def test_a_wrong_space_is_refused(text, message):
         ("dropouts=0..0.5", "none of the models has this option; did you mean"),
         ("dropout=0..2", "dropout must be"),
         ("dropout=0..0.5", "the models have one layer; take head_dropout"),
+        ("n_hidden=16..64", "n_hidden: --parameters chooses it"),
+        ("order=2..9", "none of the models has this option"),  # the n-gram baseline has, which only counts
     ],
 )
 def test_a_space_that_no_model_has_is_refused_before_the_text_is_read(space, message, tmp_path):
-    contest = Contest(["rnn"], {"corpus": ["nothere.txt"]}, tuning=Tuning(parse_space(space)))
+    contest = Contest(["rnn"], {"corpus": ["nothere.txt"]}, n_parameters=1500, tuning=Tuning(parse_space(space)))
     with pytest.raises(UsageError, match=message):
         run_contest(contest, tmp_path, print)
+
+
+def test_a_tuning_without_a_network_or_a_validation_part_is_refused(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    changes = {"corpus": [str(tmp_path / "cats.txt")], "split": "80/0/20"}
+    for name, message in (
+        ("word-ngram", "the models only count"),
+        ("rnn", "80/0/20 has no validation part to tune on"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            run_contest(Contest([name], changes, tuning=Tuning([RATES])), tmp_path / "x", print)
 
 
 def test_dropout_between_layers_is_not_tuned_where_there_is_one_layer():
@@ -93,13 +107,21 @@ def test_values_go_to_the_recipe_or_to_the_model_and_integers_are_rounded():
     assert found.options == {"n_layers": 2, "dropout": 0.25}
 
 
+def test_the_chosen_values_are_those_of_the_trainings(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    changes = QUICK | {"corpus": [str(tmp_path / "cats.txt")]}
+    contest = Contest(["rnn"], changes, 1, 1500, chosen={"rnn": {"bptt": 20.4}}, sample_seconds=0.01)
+    results = run_contest(contest, tmp_path / "x", print)
+    assert results.chosen["rnn"]["bptt"] == results.entries["rnn"]["bptt"] == 20
+
+
 @pytest.mark.parametrize("by_optuna", METHODS)
 def test_a_proposal_depends_on_the_earlier_trials_and_on_nothing_else(by_optuna):
     space = [RATES, Dimension("dropout", 0.0, 0.5)]
 
     def search(n_killed):
         trials = []
-        for number in range(N_SPREAD + 4):
+        for number in range(N_SOBOL + 4):
             for _ in range(n_killed):  # a killed process proposed the same values
                 Search(space, {"learning_rate": 0.005}, 0, by_optuna).propose(trials)
             values, _ = Search(space, {"learning_rate": 0.005}, 0, by_optuna).propose(trials)
@@ -165,6 +187,37 @@ def test_short_trials_are_followed_by_the_best_one_and_the_default_with_the_whol
     assert len(announced) == 6 and "whole budget" in announced[-1]
     assert [row["valid_nats"] for row in read_trials(tmp_path)] == [row["valid_nats"] for row in rows]
     assert "3 trials of 1 epoch, the best one and the default values once more" in tuning.description
+
+
+def test_trials_with_the_budget_of_the_entry_are_not_repeated(rnn, corpus, tmp_path):
+    tune("rnn", rnn, Tuning([RATES], 3, epochs=1, by_optuna=False), corpus, tmp_path)
+    losses = [row["valid_nats"] for row in read_trials(tmp_path)]
+    assert len(losses) == 3 and losses.index(min(losses)) > 0
+
+
+def test_a_damaged_trial_is_run_again_with_its_values(rnn, corpus, tmp_path):
+    tuning, announced = Tuning([RATES], 3, by_optuna=False), []
+    chosen = tune("rnn", rnn, tuning, corpus, tmp_path)
+    rows = read_trials(tmp_path)
+    lines = (tmp_path / TRIALS).read_text("utf-8").splitlines()
+    (tmp_path / TRIALS).write_text("\n".join([lines[0], lines[1][:-20], lines[2], ""]))
+    assert tune("rnn", rnn, tuning, corpus, tmp_path, announce=announced.append) == chosen
+    assert len(announced) == 1 and read_trials(tmp_path)[-1]["values"] == rows[1]["values"]
+
+
+def test_a_final_trial_that_diverges_is_not_chosen_and_two_are_an_error(rnn, corpus, tmp_path):
+    tuning = Tuning([RATES], 3, epochs=1, by_optuna=False)
+    chosen = tune("rnn", rnn.replace(epochs=2), tuning, corpus, tmp_path)
+    *short, default, best = read_trials(tmp_path)
+    assert chosen == best["values"]
+    for diverged in ([best], [default, best]):
+        for row in diverged:
+            row["valid_nats"] = None
+        (tmp_path / TRIALS).write_text("".join(json.dumps(row) + "\n" for row in [*short, default, best]))
+        if len(diverged) == 1:
+            assert tune("rnn", rnn.replace(epochs=2), tuning, corpus, tmp_path) == default["values"]
+    with pytest.raises(CharlmError, match="rnn, whole budget: all 2 trials diverged"):
+        tune("rnn", rnn.replace(epochs=2), tuning, corpus, tmp_path)
 
 
 def test_the_tuning_does_not_depend_on_the_test_part(rnn, corpus, tmp_path):

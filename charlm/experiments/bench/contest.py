@@ -16,11 +16,11 @@ from charlm.data.corpus import Corpus
 from charlm.errors import DataError, OutputError, UsageError
 from charlm.experiments import compressors
 from charlm.experiments.baselines import baselines
-from charlm.experiments.bench import entry as e
+from charlm.experiments.bench.entry import SHARED_KEYS, entries, is_ngram, shared_keys, with_parameters
 from charlm.experiments.bench.merging import merge
 from charlm.experiments.bench.results import FILE, Results
 from charlm.experiments.bench.rows import compared_part, run_benchmark
-from charlm.experiments.bench.space import check_space, with_values
+from charlm.experiments.bench.space import check_space, rounded_values, with_values
 from charlm.experiments.bench.tuning import Tuning, read_trials, shown_values, tune
 from charlm.experiments.compare import task
 from charlm.experiments.curves import budget
@@ -76,41 +76,43 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
         OutputError: the folder is of another benchmark, or another process works there.
         KeyboardInterrupt: the user interrupted it; what is finished is kept.
     """
-    changes = e.shared_keys(contest.names, dict(contest.changes), announce)
+    changes = shared_keys(contest.names, dict(contest.changes), announce)
     choices = Recipe().replace(**changes)
     choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
-    early = e.entries(contest.names, changes, None, 100)
+    recipes = entries(contest.names, changes, None, 0)  # with their own sizes, which need no text
     if contest.tuning is not None and not contest.is_part:
-        check_space(contest.tuning.space, list(early.values()))
+        check_space(contest.tuning.space, list(recipes.values()), contest.n_parameters)
     common, corpus = read_recipe_text(choices)
     if not corpus.has_held_out:
         raise UsageError(f"split {corpus.split} has no held-out part to compare models on; use another --split")
-    changes |= {key: getattr(common, key) for key in e.SHARED_KEYS}  # recipes have other defaults
+    if contest.tuning is not None and not len(corpus.part("valid")):
+        raise UsageError(f"split {corpus.split} has no validation part to tune on; use another --split")
+    changes |= {key: getattr(common, key) for key in SHARED_KEYS}  # recipes have other defaults
     if contest.n_chars is not None:
         changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}
-    entries = e.entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
+    recipes = entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
         parts = {str(folder / FILE): Results.load(folder)} if (folder / FILE).exists() else {}
-        parts["this command"] = results = _begin(contest, entries, common, corpus)
+        parts["this command"] = results = _begin(contest, recipes, common, corpus)
         announce(f"{_plan(contest, results, corpus)}; folder {folder}")
         chosen = {**_merged(parts).chosen, **contest.chosen}  # another benchmark is refused before the tuning
-        for name, recipe in entries.items():
-            values = dict(chosen.get(name, {}))
+        for name, recipe in recipes.items():
+            values = chosen.get(name, {})
             if contest.tuning is not None and not values:
                 values = tune(name, recipe, contest.tuning, corpus, folder, contest.n_parameters, announce)
             if values:
+                values = results.chosen[name] = rounded_values(recipe, values)
                 announce(f"{name}: {shown_values(values)}")
-                results.chosen[name] = values
-                recipe = with_chosen(recipe, values, contest.n_parameters, len(corpus.vocab))
-            entries[name] = recipe
+                recipe = with_parameters(with_values(recipe, values), contest.n_parameters, len(corpus.vocab))
+            recipes[name] = recipe
             results.entries[name] = recipe.to_dict()
         keys = ("entry", "trial", "is_final", "values", "valid_nats", "is_pruned", "seconds")
-        results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder) if row["entry"] in entries]
-        results = _merged(parts, list(entries))
+        results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder) if row["entry"] in recipes]
+        results = _merged(parts, list(recipes))
         results.save(folder)
-        there = {(row["entry"], row["seed"]) for row in results.rows if "seed" in row}
-        for row in run_benchmark(entries, contest.n_seeds, corpus, folder, announce, contest.sample_seconds, there):
+        trained = {(row["entry"], row["seed"]) for row in results.rows if "seed" in row}
+        for row in run_benchmark(recipes, contest.n_seeds, corpus, folder, announce, contest.sample_seconds, trained):
             results.rows.append(row)
             results.save(folder)
     return results
@@ -133,18 +135,13 @@ def epochs_of(n_chars: int, corpus: Corpus) -> int:
     return max(1, round(n_chars / len(corpus.part("train"))))
 
 
-def with_chosen(recipe: Recipe, values: Mapping[str, float], n_parameters: int | None, vocab_size: int) -> Recipe:
-    """Return a recipe with the chosen values, as far as its model has them, and with the size that matches."""
-    return e.with_parameters(with_values(recipe, values), n_parameters, vocab_size)
-
-
-def _begin(contest: Contest, entries: Mapping[str, Recipe], common: Recipe, corpus: Corpus) -> Results:
+def _begin(contest: Contest, recipes: Mapping[str, Recipe], common: Recipe, corpus: Corpus) -> Results:
     """Return the results before the first training: text, budget, baselines."""
     part = compared_part(corpus)
     first, stop = corpus.bounds[part]
     n_train = len(corpus.part("train"))
-    networks = [recipe for recipe in entries.values() if not e.is_ngram(recipe.model)]
-    budgets = sorted({_budget(recipe, n_train) for recipe in networks or entries.values()})
+    networks = [recipe for recipe in recipes.values() if not is_ngram(recipe.model)]
+    budgets = sorted({_budget(recipe, n_train) for recipe in networks or recipes.values()})
     tuning = contest.tuning
     return Results(
         task=task(vars(common)),

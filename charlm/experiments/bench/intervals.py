@@ -45,31 +45,30 @@ def block_lengths(n_chars: int, block_chars: int = BLOCK_CHARS) -> Array:
     return block_sums(np.ones(n_chars), block_chars)
 
 
-def resampled_means(sums: Array, lengths: Array, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Array:
-    """Return mean bits per character of resampled texts, (R, E).
+def resampled_means(sums: Array, lengths: Array, n_resamples: int = N_RESAMPLES) -> Array:
+    """Return mean bits per character of resampled texts, (R, E); all entries get the same blocks.
 
     Args:
         sums: bits of each block under each entry, (K, E).
         lengths: characters of each block, (K,).
         n_resamples: R.
-        seed: of the draw; all entries get the same blocks.
     """
     n_blocks = len(lengths)
-    drawn = np.random.default_rng(seed).multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), n_resamples)  # (R, K)
+    drawn = np.random.default_rng(0).multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), n_resamples)  # (R, K)
     means: Array = (drawn @ sums) / (drawn @ lengths)[:, None]
     return means
 
 
 @cache
-def student_quantile(degrees: int, level: float = LEVEL) -> float:
-    """Return t for which Student's distribution has the probability `level` between -t and t.
+def student_quantile(degrees: int) -> float:
+    """Return t for which Student's distribution has the probability `LEVEL` between -t and t.
 
     With t = sqrt(n) tan(a), its density in the angle a is proportional to cos(a)^(n - 1).
     """
     angles = np.linspace(0, math.pi / 2, 200_001)
     density = np.cos(angles) ** (degrees - 1)
     mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(degrees) * math.tan(float(np.interp(level * mass[-1], mass, angles)))
+    return math.sqrt(degrees) * math.tan(float(np.interp(LEVEL * mass[-1], mass, angles)))
 
 
 def compare_pairs(rows: Sequence[Mapping[str, Any]], n_chars: int) -> list[dict[str, Any]]:

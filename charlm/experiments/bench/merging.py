@@ -47,19 +47,14 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
                 rows[name, seed] = row
             elif not _has_losses_of(rows.setdefault((name, seed), row), row):
                 raise DataError(f"{file}: {name}, seed {seed}, has another loss than in {_before(file, parts)}")
+    trials = [trial for part in parts.values() for trial in part.trials]
     return replace(
         results,
         n_seeds=max(part.first_seed + part.n_seeds for part in parts.values()) - first_seed,
         machine="; ".join(dict.fromkeys(part.machine for part in parts.values())),
         entries={name: recipes[name] for name in dict.fromkeys([*order, *recipes]) if name in recipes},
         chosen={name: values for part in parts.values() for name, values in part.chosen.items()},
-        trials=[
-            *{
-                (trial["entry"], trial["trial"], trial["is_final"]): trial
-                for part in parts.values()
-                for trial in part.trials
-            }.values()
-        ],
+        trials=list({(trial["entry"], trial["trial"], trial["is_final"]): trial for trial in trials}.values()),
         rows=list(rows.values()),
     )
 

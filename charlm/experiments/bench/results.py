@@ -36,7 +36,7 @@ class Results:
         tuning: options of the tuning, in words; empty without.
         entries: the recipe of each entry, with the chosen values.
         chosen: the values that the tuning chose for each entry.
-        trials: entry, values, validation loss and seconds of each trial.
+        trials: entry, number, values, validation loss and seconds of each trial, and whether it is final.
         rows: see `run_benchmark` and `baselines`.
     """
 

@@ -58,11 +58,11 @@ def run_benchmark(
     Args:
         entries: recipes by name.
         n_seeds: seeds per entry, counted up from the recipe's; an n-gram model is run once.
-        corpus: the text.
+        corpus: the text, with a held-out part.
         folder: folder of the runs.
         announce: called with each run's name before it starts.
         sample_seconds: seconds for which the sampling speed of each model is measured.
-        left_out: entry and seed of trainings that are not wanted.
+        left_out: entry and seed of trainings that are left out.
 
     Yields:
         one row a run: entry, model, seed, result, speeds in characters per second, sums of bits over blocks of the
@@ -124,11 +124,10 @@ def _train_row(
         row.pop("peak_bytes", None)
     row["train_chars_per_second"] = _training_speed(run)
     row["sample_chars_per_second"] = _sampling_speed(model, sample_seconds)
-    if len(bits := per_char_bits(model, corpus)):
-        buffer = BytesIO()
-        np.save(buffer, bits.astype(np.float16), allow_pickle=False)
-        atomic_write(run / BITS, buffer.getbuffer())
-        row["block_bits"] = [round(total, 3) for total in block_sums(bits).tolist()]
+    bits, buffer = per_char_bits(model, corpus), BytesIO()
+    np.save(buffer, bits.astype(np.float16), allow_pickle=False)
+    atomic_write(run / BITS, buffer.getbuffer())
+    row["block_bits"] = [round(total, 3) for total in block_sums(bits).tolist()]
     row["curve"] = validation_curve(run)
     atomic_write(run / ROW, json.dumps(row).encode())
     return row
@@ -140,18 +139,15 @@ def compared_part(corpus: Corpus) -> str:
     return "test" if first < stop else "valid"
 
 
-def per_char_bits(model: LanguageModel, corpus: Corpus, max_chars: int = FINAL_CHARS) -> NDArray[np.float64]:
-    """Return the bits of each character of the compared part by the protocol, float64, (N,); empty without a part.
+def per_char_bits(model: LanguageModel, corpus: Corpus) -> NDArray[np.float64]:
+    """Return the bits of each character of the compared part by the protocol, float64, (N,).
 
     Args:
-        model: reads the part as in the final evaluation of a training.
-        corpus: the text.
-        max_chars: characters that are read at most, the first ones.
+        model: reads the first `FINAL_CHARS` characters, as in the final evaluation of a training.
+        corpus: the text, with a held-out part.
     """
     first, stop = corpus.bounds[compared_part(corpus)]
-    if first == stop:
-        return np.zeros(0)
-    text = TextRange(torch.from_numpy(corpus.ids), first, min(stop, first + max_chars), corpus.vocab.bos_id)
+    text = TextRange(torch.from_numpy(corpus.ids), first, min(stop, first + FINAL_CHARS), corpus.vocab.bos_id)
     with eval_mode(model.model):
         nats = torch.cat([chunk.cpu() for chunk in per_char_nll(model.model, text, model.metadata.n_context)])
     bits: NDArray[np.float64] = nats.double().numpy() / math.log(2)

@@ -1,9 +1,9 @@
 """Search for hyper-parameters: the values of each trial, given the trials before it.
 
-Trial 0 has the entry's own values. The next `N_SPREAD` are points of a scrambled Sobol sequence, which fill the space
-evenly. Further ones are proposed by optuna's TPE (Bergstra et al., 2011), or are Sobol points where optuna is not
-installed. A proposal depends on the recorded trials and its number alone, so a search that was killed continues as if
-it had not been.
+Trial 0 has the entry's own values, moved to the end of the range where they are outside it. The next `N_SOBOL` are
+points of a scrambled Sobol sequence, which fill the space evenly. Further ones are proposed by optuna's TPE (Bergstra
+et al., 2011), or are Sobol points where optuna is not installed. A proposal depends on the recorded trials and its
+number alone, so a search that was killed resumes with the same proposals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from charlm.experiments.bench.space import Dimension
 if TYPE_CHECKING:
     import optuna
 
-N_SPREAD = 4
+N_SOBOL = 4
 N_STARTUP = 3  # complete trials before the first one is pruned
 MAX_SEED = 1 << 31  # of optuna's samplers
 
@@ -41,6 +41,11 @@ class Trial:
     is_pruned: bool
     reports: Sequence[tuple[int, float]]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the training neither diverged nor ended early."""
+        return self.valid_nats is not None and not self.is_pruned
+
 
 @cache
 def has_optuna() -> bool:
@@ -55,7 +60,7 @@ def has_optuna() -> bool:
 
 
 class Search:
-    """Proposals of values, and early ends of trials.
+    """Proposals of values, each with a pruner.
 
     Args:
         dimensions: of the space, at least one.
@@ -70,7 +75,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        """Name of the method, which a search that goes on must have in common."""
+        """Name of the method; a search resumes with the same one only."""
         if not self.by_optuna:
             return "Sobol sequence"
         import optuna
@@ -78,21 +83,22 @@ class Search:
         return f"TPE, median pruner, optuna {optuna.__version__}"
 
     def propose(self, trials: Sequence[Trial]) -> tuple[dict[str, float], Pruner]:
-        """Return the values of the next trial, and what ends it early.
+        """Return the values of the next trial, and its pruner.
 
         Args:
             trials: all earlier ones.
         """
-        spread = self._spread(len(trials))
+        values = self._sobol_values(len(trials))
         if not self.by_optuna:
-            return spread, Pruner(None)
+            return values, Pruner(None)
         study = self._study(trials)
-        if len(trials) <= N_SPREAD:
-            study.enqueue_trial(spread)
+        if len(trials) <= N_SOBOL:
+            study.enqueue_trial(values)
         trial = study.ask(_distributions(self.dimensions))
         return {d.name: d.rounded(trial.params[d.name]) for d in self.dimensions}, Pruner(trial)
 
-    def _spread(self, number: int) -> dict[str, float]:
+    def _sobol_values(self, number: int) -> dict[str, float]:
+        """Return a point of the sequence; of trial 0, the entry's own values as far as they are numbers."""
         points = SobolEngine(len(self.dimensions), scramble=True, seed=self.seed).draw(number + 1)[-1].tolist()  # type: ignore[no-untyped-call]
         found = {d.name: d.at(fraction) for d, fraction in zip(self.dimensions, points, strict=True)}
         return found | self.own if number == 0 else found
@@ -103,11 +109,10 @@ class Search:
         sampler = optuna.samplers.TPESampler(seed=self.seed + len(trials), n_startup_trials=1)
         study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.MedianPruner(n_startup_trials=N_STARTUP))
         for trial in trials:
-            is_complete = trial.valid_nats is not None and not trial.is_pruned
             study.add_trial(
                 optuna.create_trial(
-                    state=optuna.trial.TrialState.COMPLETE if is_complete else optuna.trial.TrialState.PRUNED,
-                    value=trial.valid_nats if is_complete else None,
+                    state=optuna.trial.TrialState.COMPLETE if trial.is_complete else optuna.trial.TrialState.PRUNED,
+                    value=trial.valid_nats if trial.is_complete else None,
                     params=dict(trial.values),
                     distributions=_distributions(self.dimensions),
                     intermediate_values=dict(trial.reports),

@@ -8,6 +8,7 @@ from typing import Any
 
 from charlm import models
 from charlm.errors import UsageError, did_you_mean, shown
+from charlm.experiments.bench.entry import is_ngram, size_option
 from charlm.options.ranges import RANGES, Range, checked_number, model_option_range
 from charlm.recipe import Recipe
 
@@ -76,14 +77,19 @@ def _check(name: str, low: float, high: float, bounds: Range) -> None:
         checked_number(f"--tune {name}", int(value) if bounds.kind is int and value == int(value) else value, bounds)
 
 
-def dimensions_of(recipe: Recipe, space: Sequence[Dimension]) -> list[Dimension]:
-    """Return the dimensions that a recipe's model has; dropout between layers only if there are several.
+def dimensions_of(recipe: Recipe, space: Sequence[Dimension], n_parameters: int | None = None) -> list[Dimension]:
+    """Return the dimensions in which a recipe is tuned: those that its model has; none if the model only counts.
+
+    Dropout between layers is tuned only if there are several, and the hidden size only if `n_parameters` is None.
 
     Raises:
         UsageError: a range is invalid for an option of the model.
     """
+    if is_ngram(recipe.model):
+        return []
     known, found = models.options_of(recipe.model), []
     has_one_layer = "head_dropout" in known and (known | recipe.options).get("n_layers") == 1
+    size = None if n_parameters is None else size_option(recipe.model)
     for dimension in space:
         if dimension.name in TUNED_KEYS:
             found.append(dimension)
@@ -92,24 +98,29 @@ def dimensions_of(recipe: Recipe, space: Sequence[Dimension]) -> list[Dimension]
             if bounds is None:
                 raise UsageError(f"--tune {dimension.name}: is no number for model {recipe.model}; take it out")
             _check(dimension.name, dimension.low, dimension.high, bounds)
-            if not (dimension.name == "dropout" and has_one_layer):
+            if dimension.name != size and not (dimension.name == "dropout" and has_one_layer):
                 found.append(dimension)
     return found
 
 
-def check_space(space: Sequence[Dimension], entries: Sequence[Recipe]) -> None:
+def check_space(space: Sequence[Dimension], entries: Sequence[Recipe], n_parameters: int | None) -> None:
     """Check that each dimension is valid for the models, and that at least one of them is tuned in it.
 
     Raises:
         UsageError: one is not.
     """
-    tuned = {dimension.name for entry in entries for dimension in dimensions_of(entry, space)}
-    known = {option for entry in entries for option in models.options_of(entry.model)} | TUNED_KEYS
+    networks = [entry for entry in entries if not is_ngram(entry.model)]
+    if not networks:
+        raise UsageError("--tune: the models only count, and are not tuned; leave it out")
+    tuned = {dimension.name for entry in networks for dimension in dimensions_of(entry, space, n_parameters)}
+    known = {option for entry in networks for option in models.options_of(entry.model)} | TUNED_KEYS
     for dimension in space:
         if dimension.name not in known:
             raise UsageError(
                 f"--tune {dimension.name}: none of the models has this option{did_you_mean(dimension.name, known)}"
             )
+        if dimension.name not in tuned and dimension.name != "dropout":
+            raise UsageError(f"--tune {dimension.name}: --parameters chooses it; leave out one of the two")
         if dimension.name not in tuned:
             raise UsageError(
                 f"--tune {dimension.name}: it is between layers, and the models have one layer; take head_dropout, or "
@@ -117,13 +128,18 @@ def check_space(space: Sequence[Dimension], entries: Sequence[Recipe]) -> None:
             )
 
 
-def with_values(recipe: Recipe, values: Mapping[str, float]) -> Recipe:
-    """Return a recipe with values of hyper-parameters, integers rounded."""
-    known = models.options_of(recipe.model)
-    keys: dict[str, Any] = {}
-    options: dict[str, Any] = {}
+def rounded_values(recipe: Recipe, values: Mapping[str, float]) -> dict[str, Any]:
+    """Return values of hyper-parameters, those of integers rounded."""
+    known, found = models.options_of(recipe.model), {}
     for name, value in values.items():
         bounds = RANGES[name] if name in TUNED_KEYS else model_option_range(name, known[name])
         assert bounds is not None
-        (keys if name in TUNED_KEYS else options)[name] = bounds.kind(round(value) if bounds.kind is int else value)
-    return recipe.replace(**keys, options=options)
+        found[name] = bounds.kind(round(value) if bounds.kind is int else value)
+    return found
+
+
+def with_values(recipe: Recipe, values: Mapping[str, float]) -> Recipe:
+    """Return a recipe with values of hyper-parameters, integers rounded."""
+    found = rounded_values(recipe, values)
+    options = {name: found.pop(name) for name in values if name not in TUNED_KEYS}
+    return recipe.replace(**found, options=options)

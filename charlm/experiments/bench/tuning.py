@@ -1,17 +1,16 @@
 """Tuning: each entry's hyper-parameters by the same number of trials, on the validation part.
 
-A trial trains with the budget of the entry, or for some minutes or epochs; its value is the lowest validation loss at
+A trial trains with the budget of the entry, or for some minutes or epochs; its loss is the lowest validation loss at
 the end of an epoch or of the training. Values that are best in a short training need not be best in a long one: after
-shorter trials the best one and the entry's own values are trained once more, with the entry's budget, and the better of
-the two is chosen. The test part is cut off. Trials are appended to a file as they end, and a contest that was killed
-reads them again.
+trials with another budget, the best one and trial 0, which has the entry's own values, are repeated with the entry's
+budget. The better of these two final trials is chosen. The test part is cut off. Trials are appended to a file as they
+end; a contest that was killed reads them again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,9 +22,9 @@ import torch
 
 from charlm.data.corpus import Corpus
 from charlm.errors import CharlmError, DivergedError, OutputError
-from charlm.experiments.bench.entry import is_ngram, size_option, with_parameters
+from charlm.experiments.bench.entry import with_parameters
 from charlm.experiments.bench.search import Pruner, Search, Trial, has_optuna
-from charlm.experiments.bench.space import Dimension, dimensions_of, with_values
+from charlm.experiments.bench.space import Dimension, dimensions_of, rounded_values, with_values
 from charlm.experiments.curves import budget
 from charlm.models.counting import fit_counts
 from charlm.recipe import Recipe
@@ -63,12 +62,12 @@ class Tuning:
         space = ", ".join(f"{each.name} {each.low:g} to {each.high:g}" for each in self.space)
         limit = "" if self.minutes is None else f" of at most {60 * self.minutes:g} s"
         limit += "" if self.epochs is None else f" of {budget(vars(self))}"
-        final = ", the best one and the default values once more with the whole budget," if self.is_shorter else ""
+        final = ", the best one and the default values once more with the whole budget," if self.has_budget else ""
         return f"{self.n_trials} trials{limit}{final} on the validation part: {space}"
 
     @property
-    def is_shorter(self) -> bool:
-        """Whether trials have another budget than the entry."""
+    def has_budget(self) -> bool:
+        """Whether trials have a budget of their own."""
         return self.minutes is not None or self.epochs is not None
 
 
@@ -81,7 +80,7 @@ def tune(
     n_parameters: int | None = None,
     announce: Callable[[str], None] = lambda message: None,
 ) -> dict[str, float]:
-    """Return the values with the lowest validation loss, of the recorded trials and those that are missing.
+    """Return the values that the tuning chooses, after running the trials that are not recorded yet.
 
     Args:
         name: of the entry.
@@ -89,34 +88,34 @@ def tune(
         tuning: options.
         corpus: the text; its test part is not read.
         folder: folder of the benchmark, for the file of trials.
-        n_parameters: see `entries`; the hidden size is chosen in each trial.
+        n_parameters: see `entries`; each trial has the hidden size that matches it.
         announce: called with each trial's number and values before it starts, and if it ends early or diverges.
 
     Raises:
         UsageError: a range is invalid for the model.
         OutputError: the file has trials of another search.
-        CharlmError: all trials diverged.
+        CharlmError: all trials diverged, or both final ones.
         KeyboardInterrupt: the user interrupted a trial; finished ones are kept.
     """
-    dimensions = [] if is_ngram(entry.model) else dimensions_of(entry, tuning.space)
-    if n_parameters is not None:
-        dimensions = [each for each in dimensions if each.name != size_option(entry.model)]
+    dimensions = dimensions_of(entry, tuning.space, n_parameters)
     if not dimensions:
         return {}
     first, _ = corpus.bounds["test"]
     corpus = replace(corpus, ids=corpus.ids[:first], bounds=corpus.bounds | {"test": (first, first)})
-    base = entry.replace(minutes=tuning.minutes, epochs=tuning.epochs) if tuning.is_shorter else entry
+    trial_entry = entry.replace(minutes=tuning.minutes, epochs=tuning.epochs) if tuning.has_budget else entry
+    has_finals = trial_entry != entry
     filled = fill_defaults(entry, choose_device(entry.device))
     by_optuna = has_optuna() if tuning.by_optuna is None else tuning.by_optuna
     search = Search(dimensions, {**vars(filled), **filled.options}, entry.seed, by_optuna)
-    key = _fingerprint([base, entry] if tuning.is_shorter else [base], search, corpus, n_parameters)
-    trials, finals = _trials(folder, name, key)
+    key = _fingerprint([trial_entry, entry] if has_finals else [entry], search, corpus, n_parameters)
+    trials, finals = (_recorded(folder, name, key, is_final) for is_final in (False, True))
 
-    def run(number: int, base: Recipe, values: Mapping[str, float], pruner: Pruner, is_final: bool = False) -> Trial:
+    def run(number: int, values: Mapping[str, float], pruner: Pruner, is_final: bool = False) -> Trial:
         """Run and record a trial."""
         shown = f"{name}, {'whole budget' if is_final else f'trial {number + 1} of {tuning.n_trials}'}"
-        announce(f"{shown}: {shown_values(values)}")
-        recipe = with_parameters(with_values(base, values), n_parameters, len(corpus.vocab))
+        announce(f"{shown}: {shown_values(rounded_values(entry, values))}")
+        recipe = with_values(entry if is_final else trial_entry, values)
+        recipe = with_parameters(recipe, n_parameters, len(corpus.vocab))
         begin = time.perf_counter()
         trial = run_trial(recipe, corpus, pruner, values)
         row = {"entry": name, "search": key, "trial": number, "is_final": is_final, **vars(trial)}
@@ -126,28 +125,32 @@ def tune(
             run_log.append_line(folder / TRIALS, row)
         except OSError as error:
             raise OutputError(f"{folder / TRIALS}: cannot be written: {error.strerror}") from None
-        if trial.valid_nats is None or trial.is_pruned:
+        if not trial.is_complete:
             announce(f"{shown}: {'ended early' if trial.is_pruned else 'diverged'}")
         return trial
 
-    for number in range(len(trials), tuning.n_trials):
-        values, pruner = search.propose([trials[i] for i in range(number)])
-        trials[number] = run(number, base, values, pruner)
-    complete = [i for i in range(tuning.n_trials) if trials[i].valid_nats is not None and not trials[i].is_pruned]
-    if not complete:
-        raise CharlmError(f"{name}: all {len(trials)} trials diverged; lower the range of learning_rate in --tune")
-    best = min(complete, key=lambda i: _loss(trials[i]))
-    if tuning.is_shorter and best > 0:
+    for number in range(tuning.n_trials):
+        if number not in trials:
+            trials[number] = run(number, *search.propose([trials[i] for i in range(number)]))
+    best = _best(name, {i: trials[i] for i in range(tuning.n_trials)})
+    if has_finals and best > 0:
         for number in (0, best):
             if number not in finals:
-                finals[number] = run(number, entry, trials[number].values, Pruner(None), is_final=True)
-        best = min((best, 0), key=lambda i: _loss(finals[i]))
+                finals[number] = run(number, trials[number].values, Pruner(None), is_final=True)
+        best = _best(f"{name}, whole budget", {i: finals[i] for i in (0, best)})
     return dict(trials[best].values)
 
 
-def _loss(trial: Trial) -> float:
-    """Return the loss of a trial, infinite if it diverged."""
-    return math.inf if trial.valid_nats is None else trial.valid_nats
+def _best(shown: str, trials: Mapping[int, Trial]) -> int:
+    """Return the number of the complete trial with the lowest loss.
+
+    Raises:
+        CharlmError: there is none.
+    """
+    losses = {i: trial.valid_nats for i, trial in trials.items() if trial.valid_nats is not None and trial.is_complete}
+    if not losses:
+        raise CharlmError(f"{shown}: all {len(trials)} trials diverged; lower the range of learning_rate in --tune")
+    return min(losses, key=losses.__getitem__)
 
 
 def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[str, float]) -> Trial:
@@ -167,7 +170,7 @@ def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[st
             return Trial(values, None, False, pruner.reports)
         if state.interrupted:
             raise KeyboardInterrupt
-        nats = [curve.nats for curve in trainer.callbacks if isinstance(curve, ValidationCurve)][0]
+        nats = next(curve.nats for curve in trainer.callbacks if isinstance(curve, ValidationCurve))
     return Trial(values, min(nats), watch.is_pruned, pruner.reports)
 
 
@@ -228,25 +231,23 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
     for line in lines:
         with suppress(ValueError):
-            rows.append(json.loads(line))
+            rows.append({"is_final": False} | json.loads(line))  # older versions had no final trials
     return rows
 
 
-def _trials(folder: Path, name: str, key: str) -> tuple[dict[int, Trial], dict[int, Trial]]:
-    """Return the recorded trials of an entry by number, and those with the whole budget.
+def _recorded(folder: Path, name: str, key: str, is_final: bool) -> dict[int, Trial]:
+    """Return the recorded trials of an entry by number, the final ones or the others.
 
     Raises:
         OutputError: they are of another search.
     """
-    found: tuple[dict[int, Trial], dict[int, Trial]] = {}, {}
-    for row in read_trials(folder):
-        if row["entry"] == name:
-            if row["search"] != key:
-                raise OutputError(
-                    f"{folder / TRIALS}: {name} was tuned with other options; choose another --name, or remove the file"
-                )
-            reports = [(n, nats) for n, nats in row["reports"]]
-            found[row.get("is_final", False)][row["trial"]] = Trial(
-                row["values"], row["valid_nats"], row["is_pruned"], reports
-            )
-    return found
+    rows = [row for row in read_trials(folder) if row["entry"] == name]
+    if any(row["search"] != key for row in rows):
+        raise OutputError(
+            f"{folder / TRIALS}: {name} was tuned with other options; choose another --name, or remove the file"
+        )
+    return {
+        row["trial"]: Trial(row["values"], row["valid_nats"], row["is_pruned"], row["reports"])
+        for row in rows
+        if row["is_final"] == is_final
+    }
