@@ -4,9 +4,9 @@
     python benchmarks/results.py merge docs/results/nietzsche.json FOLDER/nietzsche     # and so for each folder there
     python benchmarks/results.py page docs/results      # docs/results.md and its figures, from docs/results/*.json
 
-`run` tunes on the validation part of the first text. The other texts take the chosen values, and so do the five
-architectures that `--minutes` trains for a time on the first text. Each text has a folder in FOLDER, whose results.json
-grows with each training. No architecture or default was chosen on the other texts; `fortunes` and `miscfiles` are not
+`run` tunes on the validation part of the first text, and the other texts take the chosen values. For `--minutes` on the
+first text, five architectures have the recipes in benchmarks/ten_minutes: the best learning rate and dropout of a short
+training are not those of a long one. Each text has a folder in FOLDER, whose results.json grows with each training. No architecture or default was chosen on the other texts; `fortunes` and `miscfiles` are not
 among them, because defaults for small texts were chosen on parts of them (docs/texts.md). `rnn-scratch`, `gru-scratch`
 and `lstm-scratch` are left out: they equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py). So are `char3`,
 `loop` and `concat`: they read windows, and one training with a million parameters takes 10 to 30 minutes of one core.
@@ -58,9 +58,10 @@ NAMES = [name for name in models.MODELS if not name.endswith("-scratch") and nam
 N_PARAMETERS, N_CHARS, N_SEEDS, N_TRIALS, MINUTES = 1_000_000, 2_000_000, 3, 8, 10
 TEN_MINUTES = ["gru", "lstm", "awd-lstm", "transformer", "lstm-ngram"]
 DEFAULTS = "defaults"  # file of each model with its default size and training
+RECIPES = Path(__file__).parent / "ten_minutes"  # with sizes and dropout for that time
 FILES = [DEFAULTS, *TEXTS, f"{MINUTES}-minutes"]  # of the page, in its order
 README_ROWS = ("char3", "rnn", "ngram", "gru", "word-ngram", "quick", "best")
-README_TABLE = re.compile(r"(?<=<!-- results -->\n).*?(?=<!-- end of results -->)", re.DOTALL)
+README_TABLE = re.compile(r"(?<=<!-- results -->\n)(\|.*\n)*")
 PUBLISHED = Path(__file__).parents[1] / "docs" / "published.json"
 
 
@@ -73,9 +74,9 @@ def run(options: argparse.Namespace) -> None:
     chosen = contest(options, text_name(first), names, first, tuning=tuning).chosen
     for text in others:
         contest(options, text_name(text), names, first_chars(text, options.text_chars, options.folder), chosen)
-    timed = [name for name in TEN_MINUTES if name in names]
+    timed = [str(RECIPES / f"{name}.toml") for name in TEN_MINUTES if name in names]
     if options.minutes and timed:
-        contest(options, f"{options.minutes:g}-minutes", timed, first, chosen, minutes=options.minutes)
+        contest(options, f"{options.minutes:g}-minutes", timed, first, minutes=options.minutes)
 
 
 def contest(
@@ -94,7 +95,7 @@ def contest(
             names,
             {"corpus": [corpus], "device": "cpu"} | ({} if minutes is None else {"minutes": minutes}),
             options.seeds,
-            options.parameters,
+            options.parameters if minutes is None else None,
             options.chars if minutes is None else None,
             tuning,
             chosen or {},
@@ -136,7 +137,8 @@ def page(folder: Path) -> None:
         "# Results",
         "Made by `python benchmarks/results.py page docs/results` from the files in [results/](results), which "
         "`python benchmarks/results.py run` and `merge` fill. Protocol: [protocol.md](protocol.md). Hyper-parameters "
-        f"are tuned on the validation part of {TEXTS[0]}; nothing is tuned on the other texts. train/s, sample/s: "
+        f"are tuned on the validation part of {TEXTS[0]}, or are those of a recipe; nothing is tuned on the other texts. "
+        "train/s, sample/s: "
         "characters per second in training and in sampling. MB: peak memory of the process, PyTorch included. No "
         "difference: the 95 % interval of the architectures contains 0.",
         f"**Missing**: {', '.join(absent)}." if absent else "",
@@ -151,7 +153,7 @@ def page(folder: Path) -> None:
         blocks.append(cost(results))
         if name == DEFAULTS and (readme := folder.resolve().parents[1] / "README.md").exists():
             text = readme.read_text("utf-8")
-            atomic_write(readme, README_TABLE.sub(f"\n{readme_table(results)}\n", text).encode())
+            atomic_write(readme, README_TABLE.sub(readme_table(results), text).encode())
         for figure, plot in {"curves": plot_curves, "scatter": plot_scatter}.items():
             if figure != "curves" or curves_of(results):
                 plot(results, [folder / f"{name}-{figure}.svg"])

@@ -81,18 +81,11 @@ def test_the_page_of_record_writes_the_table_of_the_readme(results, tmp_path):
     results.save(tmp_path / "docs" / "results")
     (tmp_path / "docs" / "results" / "results.json").rename(tmp_path / "docs" / "results" / "defaults.json")
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
+    readme.write_text("before\n<!-- results -->\n| old |\n| --- |\n\nafter\n")
     script = Path(__file__).parents[2] / "benchmarks" / "results.py"
     subprocess.run([sys.executable, str(script), "page", "results"], check=True, cwd=tmp_path / "docs")
-    before, opening, blank, head, line, *rows, empty, closing, after = readme.read_text("utf-8").splitlines()
-    assert (before, opening, blank, empty, closing, after) == (
-        "before",
-        "<!-- results -->",
-        "",
-        "",
-        "<!-- end of results -->",
-        "after",
-    )
+    before, opening, head, line, *rows, blank, after = readme.read_text("utf-8").splitlines()
+    assert (before, opening, blank, after) == ("before", "<!-- results -->", "", "after")
     assert "seconds" in head and set(line) <= set("| -")
     (gru,) = (row for row in results.summary if row["entry"] == "gru")
     (row,) = (row for row in rows if row.startswith("| `charlm train --model gru` | "))
