@@ -6,10 +6,11 @@
 
 `run` tunes on the validation part of the first text, and the other texts take the chosen values. For `--minutes` on the
 first text, five architectures have the recipes in benchmarks/ten_minutes: the best learning rate and dropout of a short
-training are not those of a long one. Each text has a folder in FOLDER, whose results.json grows with each training. No architecture or default was chosen on the other texts; `fortunes` and `miscfiles` are not
-among them, because defaults for small texts were chosen on parts of them (docs/texts.md). `rnn-scratch`, `gru-scratch`
-and `lstm-scratch` are left out: they equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py). So are `char3`,
-`loop` and `concat`: they read windows, and one training with a million parameters takes 10 to 30 minutes of one core.
+training are not those of a long one. Each text has a folder in FOLDER, whose results.json grows with each training. No
+architecture or default was chosen on the other texts; `fortunes` and `miscfiles` are not among them, because defaults
+for small texts were chosen on parts of them (docs/texts.md). `rnn-scratch`, `gru-scratch` and `lstm-scratch` are left
+out: they equal `rnn`, `gru` and `lstm` (tests/models/test_equivalence.py). So are `char3`, `loop` and `concat`: they
+read windows, and one training with a million parameters takes 10 to 30 minutes of one core.
 They have a row each in docs/results/defaults.json, where each model has its default size and training, as in
 
     charlm bench ngram word-ngram rnn gru char3 lstm quick best loop concat --corpus nietzsche --seeds 1 --name defaults
@@ -137,10 +138,9 @@ def page(folder: Path) -> None:
         "# Results",
         "Made by `python benchmarks/results.py page docs/results` from the files in [results/](results), which "
         "`python benchmarks/results.py run` and `merge` fill. Protocol: [protocol.md](protocol.md). Hyper-parameters "
-        f"are tuned on the validation part of {TEXTS[0]}, or are those of a recipe; nothing is tuned on the other texts. "
-        "train/s, sample/s: "
-        "characters per second in training and in sampling. MB: peak memory of the process, PyTorch included. No "
-        "difference: the 95 % interval of the architectures contains 0.",
+        f"are tuned on the validation part of {TEXTS[0]}, or those of a recipe; nothing is tuned on the other texts. "
+        "train/s, sample/s: characters per second in training and in sampling. MB: peak memory of the process, PyTorch "
+        "included. No difference: the 95 % interval of the architectures contains 0.",
         f"**Missing**: {', '.join(absent)}." if absent else "",
     ]
     for name in sorted(paths, key=lambda name: FILES.index(name) if name in FILES else len(FILES)):
