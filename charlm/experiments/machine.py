@@ -17,7 +17,8 @@ def machine() -> str:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     name = facts.get("model name") or platform.processor() or platform.machine()
     vectors = torch.backends.cpu.get_cpu_capability()
+    cores, threads = os.cpu_count(), torch.get_num_threads()
     return (
-        f"{name} ({vectors}), {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{name} ({vectors}), {cores} core{'s' * (cores != 1)}, {threads} thread{'s' * (threads > 1)}, "
         f"torch {torch.__version__}, numpy {np.__version__}"
     )

@@ -70,8 +70,9 @@ def test_seeds_of_several_files_are_counted_together(rnn):
         results.entries = {
             name: recipe | {"seed": seed, "corpus": [f"{seed}/cats"]} for name, recipe in results.entries.items()
         }
+    first.machine, second.machine = "one", "two; one"  # a benchmark that was continued on another machine
     merged = merge({"second": second, "first": first}, [])
-    assert (merged.n_seeds, merged.first_seed) == (2, 0)
+    assert (merged.n_seeds, merged.first_seed, merged.machine) == (2, 0, "two; one")
     assert losses(merged) == losses(Results.load(rnn))
 
 

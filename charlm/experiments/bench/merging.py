@@ -51,7 +51,7 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
     return replace(
         results,
         n_seeds=max(part.first_seed + part.n_seeds for part in parts.values()) - first_seed,
-        machine="; ".join(dict.fromkeys(part.machine for part in parts.values())),
+        machine="; ".join(dict.fromkeys(each for part in parts.values() for each in part.machine.split("; "))),
         entries={name: recipes[name] for name in dict.fromkeys([*order, *recipes]) if name in recipes},
         chosen={name: values for part in parts.values() for name, values in part.chosen.items()},
         trials=list({(trial["entry"], trial["trial"], trial["is_final"]): trial for trial in trials}.values()),
