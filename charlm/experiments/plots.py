@@ -75,17 +75,21 @@ def figure(path: Path, width: float, height: float, n_columns: int = 1, more: Se
 
 
 def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write a label at the right end of each curve, moved up where it would cover another one.
+    """Write a label at the right end of each curve, moved up where it would cover the label of a lower curve.
 
     Args:
         axes: with their final limits.
         ends: x, y, text and colour of each curve.
     """
-    low, high = axes.get_ylim()
-    placed: list[float] = []
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    width, height = 0.2 * (right - left), 0.045 * (high - low)
+    placed: list[tuple[float, float]] = []
     for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
-        at = max([y, *(other + 0.045 * (high - low) for other in placed)])
-        placed.append(at)
+        at = y
+        for other_x, other in sorted(placed, key=lambda place: place[1]):
+            if abs(x - other_x) < width and abs(at - other) < height:
+                at = other + height
+        placed.append((x, at))
         axes.annotate(
             text,
             (x, at),

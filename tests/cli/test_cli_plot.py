@@ -81,3 +81,10 @@ def test_labels_of_equal_curves_do_not_cover_each_other(tmp_path):
         heights = [text.xy[1] for text in axes.texts]
     assert heights[0] == 5 and heights[3] == 9
     assert all(above - below >= 0.4 for below, above in zip(heights, heights[1:], strict=False))
+
+
+def test_a_label_is_not_moved_by_one_that_is_far_to_the_left(tmp_path):
+    with figure(tmp_path / "a.svg", 4, 3) as axes:
+        axes.set(xlim=(0, 1), ylim=(0, 10))
+        label_ends(axes, [(0.3, 5, "a", "black"), (1, 5, "b", "black")])
+        assert [text.xy[1] for text in axes.texts] == [5, 5]

@@ -114,6 +114,8 @@ def plot_scatter(results: Results, paths: Sequence[Path]) -> None:
             if trained and max(positions) > 3 * min(positions) > 0:
                 axes.set_xscale("log")
                 axes.set_xlim(0.7 * min(positions), 1.4 * max(positions))
+                axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+                axes.xaxis.set_minor_formatter("")
             else:
                 axes.set_xlim(0, 1.15 * max(positions, default=1.0))
             axes.xaxis.set_major_formatter("{x:g}")
