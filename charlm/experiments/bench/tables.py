@@ -57,6 +57,9 @@ def _entry_cells(results: Results, row: Mapping[str, Any]) -> list[str]:
     def count(key: str, unit: float = 1.0) -> str:
         return f"{row[key] / unit:,.0f}" if key in row else "-"
 
+    def seconds() -> str:
+        return f"{row['seconds']:.1f}" if row.get("seconds", 10) < 10 else count("seconds")
+
     diverged = f" ({row['n_diverged']} of {row['n_seeds']} diverged)" if row["n_diverged"] else ""
     per_byte = f"{results.part}_bits_per_byte"
     return [
@@ -65,7 +68,8 @@ def _entry_cells(results: Results, row: Mapping[str, Any]) -> list[str]:
         bits("valid"),
         bits("test") + diverged,
         f"{row[per_byte]:.3f}" if per_byte in row else "-",
-        *(count(key) for key in ("seconds", "train_chars_per_second", "sample_chars_per_second")),
+        seconds(),
+        *(count(key) for key in ("train_chars_per_second", "sample_chars_per_second")),
         count("peak_bytes", 1e6),
     ]
 
