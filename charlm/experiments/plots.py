@@ -30,7 +30,9 @@ STYLE: Any = {
     "axes.titlesize": "medium",
     "grid.alpha": 0.3,
     "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "charlm",  # the same figure is the same file
 }
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
 def check_suffix(path: Path) -> None:
@@ -69,7 +71,8 @@ def figure(path: Path, width: float, height: float, n_columns: int = 1, more: Se
         yield drawing.subplots(1, n_columns, sharey=True)
         for file in (path, *more):
             content = BytesIO()
-            drawing.savefig(content, dpi=120, format=file.suffix.lower()[1:] or "png")
+            form = file.suffix.lower()[1:] or "png"
+            drawing.savefig(content, dpi=120, format=form, metadata=UNDATED.get(form))
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(file, content.getbuffer())
 

@@ -88,3 +88,11 @@ def test_a_label_is_not_moved_by_one_that_is_far_to_the_left(tmp_path):
         axes.set(xlim=(0, 1), ylim=(0, 10))
         label_ends(axes, [(0.3, 5, "a", "black"), (1, 5, "b", "black")])
         assert [text.xy[1] for text in axes.texts] == [5, 5]
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png"])
+def test_the_same_figure_is_the_same_file(tmp_path, suffix):
+    for name in "ab":
+        with figure(tmp_path / f"{name}{suffix}", 4, 3) as axes:
+            axes.fill_between([0, 1], [0, 1], [1, 2])
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
