@@ -67,6 +67,15 @@ def test_a_difference_of_trained_models_need_not_be_one_of_architectures():
     assert verdict(pair) == "no difference"
 
 
+def test_a_last_block_of_one_character_does_not_widen_an_interval():
+    text = RANDOM.gamma(2.0, 1.0, 1001)
+    worse = text + 0.1
+    worse[-1] -= 5.0  # one character that the worse model predicts far better
+    (pair,) = compare_pairs([row("a", 0, text), row("b", 0, worse)], len(text))
+    low, high = pair["trained_models"]
+    assert low == pytest.approx(0.1 - 5 / 501) and high == pytest.approx(0.1)
+
+
 def test_a_difference_that_all_seeds_agree_on_is_one_of_architectures():
     [pair] = compare_pairs(two_entries(0.2, [-0.01, 0.0, 0.01]), N)
     assert 0 < pair["architectures"][0] < pair["difference"] < pair["architectures"][1]

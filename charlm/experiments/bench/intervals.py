@@ -45,6 +45,14 @@ def block_lengths(n_chars: int, block_chars: int = BLOCK_CHARS) -> Array:
     return block_sums(np.ones(n_chars), block_chars)
 
 
+def without_rest(blocks: Array) -> Array:
+    """Return sums or lengths of blocks, (K, ...), with the last block added to the one before.
+
+    The mean over a short last block may be far from all others, and a resample of a short text may consist of it alone.
+    """
+    return np.concatenate([blocks[:-2], blocks[-2:].sum(axis=0, keepdims=True)])
+
+
 def resampled_means(sums: Array, lengths: Array, n_resamples: int = N_RESAMPLES) -> Array:
     """Return mean bits per character of resampled texts, (R, E); all entries get the same blocks.
 
@@ -94,7 +102,10 @@ def compare_pairs(rows: Sequence[Mapping[str, Any]], n_chars: int) -> list[dict[
     seeds = {entry: [sum(row["block_bits"]) / n_chars for row in group] for entry, group in by_entry.items()}
     ranked = sorted(by_entry, key=lambda entry: statistics.mean(seeds[entry]))
     sums = np.stack([np.mean([row["block_bits"] for row in by_entry[entry]], axis=0) for entry in ranked], axis=1)
-    means = resampled_means(sums, block_lengths(n_chars))
+    lengths = block_lengths(n_chars)
+    if len(lengths) > 1 and lengths[-1] < BLOCK_CHARS / 2:
+        sums, lengths = without_rest(sums), without_rest(lengths)
+    means = resampled_means(sums, lengths)
     found = []
     for i, first in enumerate(ranked):
         for j, second in enumerate(ranked[i + 1 :], i + 1):
