@@ -20,6 +20,7 @@ MAX_NAME_BYTES = 255  # of a file system
 _UNSAVED = re.compile(  # files that a training writes before its first save
     r"\.lock|\.owner\.json|\..*\.tmp|recipe\.toml|metrics\.jsonl|start\.safetensors|events\.out\.tfevents\..*"
 )
+_LATER = (BEST, LAST, "projector_config.pbtxt")  # files that it writes later
 
 
 def packaged_model() -> Path:
@@ -101,7 +102,8 @@ def clear(run: Path, keep_start: bool = False) -> bool:
         keep_start: keep `START`, too.
     """
     kept = {LOCK, OWNER} | ({START} if keep_start else set())
-    found = [path for path in run.iterdir() if path.name not in kept and path.is_file()]
+    written = [path for path in run.iterdir() if _UNSAVED.fullmatch(path.name) or path.name in _LATER]
+    found = [path for path in written if path.name not in kept and path.is_file()]
     for path in found:
         path.unlink()
     return bool(found)

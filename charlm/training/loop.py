@@ -140,6 +140,11 @@ class TrainState:
         return min(1.0, max(by_epochs, self.timer.progress))
 
     @property
+    def n_begun(self) -> int:
+        """Number of epochs that have begun, also one that was stopped within."""
+        return self.epoch + (self.step_in_epoch > 0)
+
+    @property
     def ended(self) -> bool:
         """Whether there is nothing left to train."""
         return bool(self.stop) or self.epoch >= self.n_epochs

@@ -17,6 +17,8 @@ from charlm.training import distributed, launch
 def choose_folder(name: str | None, model: str, folder: Path) -> tuple[Path, bool]:
     """Return the folder of a run, and whether it is to be resumed: if `torchrun` restarted this process.
 
+    A run that had not been saved begins anew, see `run_folder`.
+
     Args:
         name: of the run; None takes that of the model, with a number, and creates the folder at once.
         model: name of the model.
@@ -26,7 +28,7 @@ def choose_folder(name: str | None, model: str, folder: Path) -> tuple[Path, boo
         UsageError, OutputError: see `runs.named_run` and `runs.new_run`.
     """
     if (restored := launch.restored_run()) is not None:
-        return Path(restored), (Path(restored) / runs.LAST).is_file()
+        return Path(restored), Path(restored).is_dir()
     run = runs.new_run(model, folder) if name is None else runs.named_run(name, folder)
     launch.publish_run(str(run.absolute()))
     return run, False

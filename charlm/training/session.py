@@ -12,7 +12,7 @@ from torch import Tensor
 
 from charlm import models
 from charlm.data.corpus import Corpus
-from charlm.errors import CheckpointError, DataError, OutputError
+from charlm.errors import CheckpointError, DataError, DivergedError, OutputError
 from charlm.evaluation.protocol import TextRange
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
@@ -65,7 +65,8 @@ def train(
         UsageError, DataError: invalid combinations of options, or of options and text.
         OutputError: the folder exists or cannot be written.
         CheckpointError: there is no training to resume.
-        CharlmError: the training diverged.
+        DivergedError: the training diverged.
+        CharlmError: too many steps in a row had no finite gradient.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         has_state = resume is not None and models.find(recipe.model).uses_gradients  # else it is counted again
@@ -95,14 +96,15 @@ def _train(
         snapshots[name] = metadata, _weights_of(model)
         try:
             if name == "best":
+                waiting[:] = [name]
                 if state.step == 0 or time.monotonic() < write_best_after:
-                    waiting.append(name)
                     return
                 write_best_after = time.monotonic() + SAVE_BEST_SECONDS
             elif waiting:
                 _write_snapshot(model, snapshots["best"], partial(write, "best"))
-            waiting.clear()
+                waiting.clear()
             write(name, metadata)
+            waiting.clear()
         except OutputError as error:  # the next save may succeed, and the previous file is intact
             _warn(f"not saved this time, training continues: {error}")
 
@@ -147,6 +149,8 @@ def _train(
         score = trainer.validate if trainer.has_valid else None
         count(state, trainer.train_ids, trainer.symbol_kinds, score, all_callbacks)
 
+    if not snapshots:  # without a validation part, and `SkipNonFinite` skipped every step
+        raise DivergedError("no step had a finite gradient; try a lower --learning-rate or --clip 1")
     name = "best" if "best" in snapshots else "last"
     metadata, weights = snapshots[name]
     model.load_state_dict(weights, strict=False)  # counts are the same in all snapshots
@@ -176,8 +180,8 @@ def _warn_truncated(used: Tensor, ids: Tensor) -> None:
 
 
 def _weights_of(model: CharModel) -> dict[str, Tensor]:
-    """Return copies of a model's weights, without counts."""
-    return {key: p.detach().clone() for key, p in model.named_parameters()}
+    """Return copies of a model's parameters and buffers, without counts."""
+    return {key: tensor.detach().clone() for key, tensor in model.state_dict().items()}
 
 
 def _write_snapshot(

@@ -10,7 +10,7 @@ from torch import Tensor
 from charlm import models
 from charlm.data.feeds import Chunks, Feed, RandomSubset, Stream, Windows, random_split
 from charlm.data.named_texts import default_split
-from charlm.errors import UsageError, shown
+from charlm.errors import DataError, UsageError, shown
 from charlm.recipe import Recipe
 from charlm.training import callbacks, distributed
 from charlm.training.groups import layer_groups, rate_factors
@@ -83,6 +83,9 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
     Args:
         recipe: see `fill_defaults`.
         ids: the training part, (N,).
+
+    Raises:
+        DataError: the text is too short.
     """
     batch_size = recipe.batch_size
     assert batch_size is not None
@@ -96,7 +99,12 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
 
     if recipe.split != "random20":
         return rows(), None
-    train, held_out = random_split(rows().n_rows, HELD_OUT, recipe.seed)
+    train, held_out = random_split(n := rows().n_rows, HELD_OUT, recipe.seed)
+    if not len(held_out):
+        raise DataError(
+            f"the text has {n} {recipe.feed}, too few to hold out a fifth of them (split random20); "
+            "take another --split, or a longer text"
+        )
     return rows(train), rows(held_out)
 
 

@@ -66,6 +66,7 @@ ERRORS = [
     (f"{TRAIN} --model char3 --feed stream", 2, "--feed windows"),
     (f"{TRAIN} --model rnn --init zeros", 2, "identity"),
     (f"{TRAIN} --split random20", 2, "random20"),
+    (f"{TRAIN} --feed chunks --bptt 500 --split random20", 65, "has 2 chunks, too few to hold out a fifth"),
     (f"{TRAIN} --device {NOT_HERE}", 2, f"device '{NOT_HERE}' is not available; available: "),
     ("train --corpus good.txt --minutes 1 --hold-epochs 1", 2, "give the total number of --epochs"),
     (f"{TRAIN} --batch-size 100000", 65, "too few for 100000 lanes"),

@@ -167,6 +167,16 @@ def test_the_last_is_saved_after_an_error_but_not_before_the_first_step(make_run
     assert saved == [("last", 1)]
 
 
+def test_a_batch_that_was_broken_off_is_read_again_from_the_initial_state(make_run):
+    """The hidden state after a batch, with the position before it, would be that of other characters."""
+    saved = []
+    save = ModelCheckpoint(lambda name, state: saved.append((state.step_in_epoch, state.hidden is None)))
+    for hook in ("on_backward_end", "on_batch_end"):
+        with pytest.raises(ZeroDivisionError):
+            fit(make_run(), [save, on(hook, lambda state: 1 / (3 - state.step) and None)])
+    assert saved == [(3, True), (3, False)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_training_after_the_present_step_without_validation_and_sample(make_run, number):
     state, before, measured = make_run(), signal.getsignal(number), []
@@ -307,6 +317,13 @@ def test_the_curve_tells_overfitting(make_run, nats, best, outcome):
     curve = ValidationCurve()
     fit(make_run(n_epochs=len(nats)), [validate(*nats), curve])
     assert (curve.best_epoch, curve.outcome) == (best, outcome)
+
+
+@pytest.mark.parametrize(("step", "epochs"), [(3, [1]), (7, [1]), (10, [1, 2])])
+def test_an_epoch_that_is_stopped_within_has_its_number(make_run, step, epochs):
+    curve, stop = ValidationCurve(), on("on_batch_end", lambda state: setattr(state, "stop", state.step == step))
+    fit(make_run(n_epochs=5), [stop, validate(2.0, 1.0), curve])
+    assert (curve.epochs, curve.best_epoch) == (epochs, epochs[-1])
 
 
 def test_of_many_epochs_some_are_sampled_and_the_last(make_run):

@@ -42,7 +42,7 @@ def test_the_warning_is_printed_once_with_the_remedy(two_threads, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "another process occupies a core, which makes 2 threads slower than one" in err
-    assert err.count("OMP_NUM_THREADS=1") == 1 == err.count("\n")
+    assert err.count("OMP_NUM_THREADS=1 charlm train --resume RUN") == 1 == err.count("\n")
 
 
 def test_there_is_no_warning_while_threads_help(two_threads, capsys):

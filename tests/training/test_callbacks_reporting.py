@@ -137,6 +137,18 @@ def test_tensorboard_labels_every_byte(make_run, tmp_path):
     assert "" not in names and len(set(names)) == 257
 
 
+def test_tensorboard_prints_nothing_if_a_training_resumes_without_a_step(make_run, tmp_path, capsys):
+    state = make_run()
+    for _ in range(2):
+        fit(state, [TensorBoard(tmp_path, RECIPE, DEFAULTS, VOCAB)])
+    assert capsys.readouterr().out == ""
+
+
+def test_an_epoch_that_a_time_limit_ends_is_reported_by_its_number(make_run, capsys):
+    fit(make_run(n_epochs=math.inf, minutes=1e-9), [TrainingStats(every=3), Progress()])
+    assert capsys.readouterr().err.startswith("epoch 1: train ")
+
+
 def test_without_a_terminal_progress_is_one_line_per_epoch_on_stderr(make_run, capsys):
     fit(
         make_run(),

@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 from charlm.errors import InputNotFoundError, OutputError, UsageError
 from charlm.storage import run_log, runs
+from charlm.training import launch
 
 TRAIN = "train --corpus text.txt --epochs 1 --json"
 GRU = "--model gru --n-embed 4 --n-hidden 4 --bptt 8 --batch-size 4"
@@ -50,6 +52,30 @@ def test_a_training_that_was_killed_before_its_first_save_begins_anew(line, call
     assert result_of(call, line) == expected
     steps = [row["n_chars"] for row in run_log.log_of(home / "checkpoints" / "gru") if "train_nats" in row]
     assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_training_that_begins_anew_leaves_files_of_the_user(name, call, home):
+    run = home / "checkpoints" / name
+    kill_before_first_save(run)
+    (run / "notes.txt").write_text("mine")
+    assert "begins anew" in call(f"train --resume {name} --json")[1]
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_torchrun_restarts_before_its_first_save_begins_anew(call, home, monkeypatch):
+    """The best model of its first epoch was written; a new run would refuse the folder that has it."""
+    run = home / "checkpoints" / "gru"
+    expected, best = run_log.result_of(run), (run / "best.safetensors").read_bytes()
+    kill_before_first_save(run)
+    (run / "best.safetensors").write_bytes(best)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    launched = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    for key, value in launched.items():
+        monkeypatch.setenv(key, value)
+    launch.publish_run(str(run))
+    assert result_of(call, f"{TRAIN} {GRU}")["test_nats"] == expected["test_nats"]
+    assert (run / "last.safetensors").is_file()
 
 
 def test_a_training_that_was_killed_before_it_logged_anything_is_resumed(call, home):

@@ -163,7 +163,7 @@ class ValidationCurve(Callback):
 
     Attributes:
         nats: `valid_nats` of each validated epoch.
-        epochs: the numbers of these epochs, from 1; 0 is the untrained model.
+        epochs: the numbers of these epochs, from 1, also of one that was stopped within; 0 is the untrained model.
     """
 
     state_attrs = ("nats", "epochs")
@@ -176,7 +176,7 @@ class ValidationCurve(Callback):
         """Keep the value."""
         if "valid_nats" in state.logs:
             self.nats.append(state.logs["valid_nats"])
-            self.epochs.append(state.epoch)
+            self.epochs.append(state.n_begun)
 
     on_fit_start = on_epoch_end
 

@@ -51,6 +51,6 @@ class WarnOversubscription(Callback):
             self._next = float("inf")
             tqdm.write(
                 f"charlm: another process occupies a core, which makes {n_threads} threads slower than one; "
-                "to speed up: Ctrl-C, then OMP_NUM_THREADS=1 charlm train --resume",
+                "to speed up: Ctrl-C, then OMP_NUM_THREADS=1 charlm train --resume RUN",
                 file=sys.stderr,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,16 +47,16 @@ class Progress(Callback):
         """Update the bar when there are new values."""
         self._note(state)
         if "train_nats" in state.logs:
-            self._bar.set_description_str(self._summary(state, state.epoch + 1), refresh=False)
+            self._bar.set_description_str(self._summary(state), refresh=False)
             self._bar.update(state.progress - self._bar.n)
 
     def on_epoch_end(self, state: TrainState) -> None:
         """Report the epoch."""
         self._note(state)
         if self._bar.disable:
-            print(self._summary(state, state.epoch), file=sys.stderr, flush=True)
+            print(self._summary(state), file=sys.stderr, flush=True)
         else:
-            self._bar.write(self._summary(state, state.epoch), file=sys.stderr)
+            self._bar.write(self._summary(state), file=sys.stderr)
         if "sample" in state.logs and self.show_samples and not (self._bar.disable or state.ended):
             self._bar.write(f"{state.logs['sample']}\n", file=sys.stderr)  # that of the end is printed by the caller
 
@@ -70,13 +71,14 @@ class Progress(Callback):
             self._train = SMOOTH * self._train + (1 - SMOOTH) * new if self._train else new
             self._speed = state.logs["chars_per_second"]
 
-    def _summary(self, state: TrainState, epoch: int) -> str:
+    def _summary(self, state: TrainState) -> str:
         total = f"/{state.n_epochs}" if state.n_epochs != float("inf") else ""
+        epoch = f"epoch {state.n_begun}{total}"
         train = f" train {nats_to_bits(self._train):.3f}" if self._train else ""
         valid = f" valid {nats_to_bits(self._valid):.3f} (in lanes)" if self._valid else ""
         if not train:  # a model that only counts
-            return f"epoch {epoch}{total}" + (f":{valid} bits/char" if valid else "")
-        return f"epoch {epoch}{total}:{train}{valid} bits/char, {self._speed:,.0f} chars/s"
+            return epoch + (f":{valid} bits/char" if valid else "")
+        return f"{epoch}:{train}{valid} bits/char, {self._speed:,.0f} chars/s"
 
 
 class JSONLinesLogger(Callback):
@@ -173,7 +175,8 @@ class TensorBoard(Callback):
         if hasattr(state.model, "embed"):
             labels = ["(unknown)", *map(self._label, self.vocab.codepoints.tolist())]
             weight = state.model.embed.weight.detach().float().cpu()
-            self._writer.add_embedding(weight, labels, global_step=state.n_chars, tag="embedding")
+            with redirect_stdout(None):  # PyTorch prints a warning if the folder exists: resumed without a step
+                self._writer.add_embedding(weight, labels, global_step=state.n_chars, tag="embedding")
         self._writer.close()
 
     def _label(self, point: int) -> str:

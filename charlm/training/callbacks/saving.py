@@ -31,12 +31,17 @@ class ModelCheckpoint(Callback):
         self.best_nats = math.inf
         self._saved_at = 0.0  # seconds of training
         self._requested = False
+        self._begun = -1  # `step_in_epoch` of the last batch that began
 
     def on_fit_start(self, state: TrainState) -> None:
         """Start the interval and install the handler of SIGUSR1."""
         self._saved_at = state.timer.seconds
         self._previous = install_handlers({"SIGUSR1": self._request})
         self._save_best(state)
+
+    def on_batch_start(self, state: TrainState) -> None:
+        """Note the batch."""
+        self._begun = state.step_in_epoch
 
     def on_batch_end(self, state: TrainState) -> None:
         """Save "last" if it is due; the last step of an epoch is saved at the end of the epoch."""
@@ -49,8 +54,14 @@ class ModelCheckpoint(Callback):
         self._save_if_due(state)
 
     def on_fit_end(self, state: TrainState) -> None:
-        """Save "last"; with several processes not after an error, since saving needs all of them."""
+        """Save "last"; with several processes not after an error, since saving needs all of them.
+
+        A batch that an error or a second signal broke off is read again, from the initial state: the present one may
+        be that after the batch.
+        """
         install_handlers(self._previous)
+        if state.step_in_epoch == self._begun:
+            state.hidden = None
         if state.step and (state.ended or world_size() == 1):
             self._save_last(state)
 
