@@ -140,7 +140,8 @@ def page(folder: Path) -> None:
         "`python benchmarks/results.py run` and `merge` fill. Protocol: [protocol.md](protocol.md). Hyper-parameters "
         f"are tuned on the validation part of {TEXTS[0]}, or those of a recipe; nothing is tuned on the other texts. "
         "train/s, sample/s: characters per second in training and in sampling. MB: peak memory of the process, PyTorch "
-        "included. No difference: the 95 % interval of the architectures contains 0.",
+        "included. No difference: the 95 % interval of the architectures contains 0; with one seed, that of these "
+        "models.",
         f"**Missing**: {', '.join(absent)}." if absent else "",
     ]
     for name in sorted(paths, key=lambda name: FILES.index(name) if name in FILES else len(FILES)):

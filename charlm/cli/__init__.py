@@ -156,7 +156,7 @@ def _run(arguments: list[str], debug: bool) -> None:
     except click.exceptions.Exit as error:
         raise SystemExit(error.exit_code) from None
     except Interrupted as error:
-        _fail("terminated", 128 + error.number)
+        _fail("interrupted" if error.number == signal.SIGINT else "terminated", 128 + error.number)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted", 130)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")
 NEEDS = {"trials": "--tune", "trial_minutes": "--tune", "rows": "--reproduce"}  # options that change another one
-WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "as_json"}}  # options beside them
+WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "corpus", "as_json"}}  # options beside them
 
 
 @click.command(
@@ -90,7 +90,8 @@ WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "as_jso
 @option(
     "--reproduce",
     type=FilePath(path_type=Path),
-    help="Train some rows of this results.json again; are they within the interval over its seeds?",
+    help="Train some rows of this results.json again; are they within the interval over its seeds? --corpus names its "
+    "text where that has moved.",
 )
 @option("--rows", type=Number("rows"), default=3, show_default=True, help="Rows of --reproduce.")
 @option("--markdown", "form", flag_value="markdown", help="Print the tables in Markdown.")
@@ -125,7 +126,7 @@ def bench(
     from charlm.experiments import bench as b
 
     if reproduce is not None:
-        _reproduce(reproduce, rows, given["device"], as_json)
+        _reproduce(reproduce, rows, given["device"], given["corpus"], as_json)
         return
     if source is not None:
         _print(b.Results.load(source), source if source.is_dir() else source.parent, form, as_json)
@@ -191,19 +192,19 @@ def _print(results: Results, target: Path, form: str | None, as_json: bool) -> N
     print(f"files: {target}/ results.json, {', '.join(files)}; tensorboard --logdir {target}", file=sys.stderr)
 
 
-def _reproduce(path: Path, n_rows: int, device: str | None, as_json: bool) -> None:
+def _reproduce(path: Path, n_rows: int, device: str | None, texts: tuple[str, ...], as_json: bool) -> None:
     """Print the rows that are trained again; a row outside its interval is an error."""
     from charlm.experiments.bench.reproduction import reproduce
     from charlm.experiments.bench.tables import interval
 
-    found = list(reproduce(path, n_rows, say, device))
+    found = list(reproduce(path, n_rows, say, device, texts))
     words = {True: "within", False: "outside", None: "one seed: no interval"}
     cells = [
         [
             row["entry"],
             str(row["seed"]),
             f"{row['recorded_bits']:.3f}",
-            f"{row['reproduced_bits']:.3f}",
+            "diverged" if row["reproduced_bits"] is None else f"{row['reproduced_bits']:.3f}",
             interval(row["interval"]).replace("+", ""),
             words[row["is_within"]],
         ]
@@ -213,4 +214,7 @@ def _reproduce(path: Path, n_rows: int, device: str | None, as_json: bool) -> No
     print(json.dumps(found) if as_json else table(head, cells))
     n_outside = sum(row["is_within"] is False for row in found)
     if n_outside:
-        raise CharlmError(f"{path}: {n_outside} of {len(found)} rows are outside their interval; compare the versions")
+        raise CharlmError(
+            f"{path}: {n_outside} of {len(found)} rows are outside their interval; compare the versions, and the "
+            "machines where minutes were the budget"
+        )

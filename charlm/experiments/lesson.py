@@ -17,7 +17,8 @@ import torch
 
 from charlm import models, recipes
 from charlm.api import read_corpus
-from charlm.errors import UsageError, did_you_mean
+from charlm.errors import Interrupted, UsageError, did_you_mean
+from charlm.options.splits import STANDARD
 from charlm.recipe import Recipe
 from charlm.storage import runs
 from charlm.training.callbacks import Progress
@@ -106,8 +107,11 @@ def ladder_recipes(names: str | None, quick: bool, changes: dict[str, Any]) -> d
 
 
 def protocol_recipes(changes: dict[str, Any]) -> dict[str, Recipe]:
-    """Return the recipes of the one protocol, by model, with `changes` of recipe keys in all of them."""
-    return {name: Recipe().replace(**changes, **keys) for name, keys in PROTOCOL.items()}
+    """Return the recipes of the one protocol, by model, with `changes` of recipe keys in all of them.
+
+    The split is the standard one, also for a text whose publications have another.
+    """
+    return {name: Recipe(split=STANDARD).replace(**changes, **keys) for name, keys in PROTOCOL.items()}
 
 
 class StepTimes(Callback):
@@ -195,5 +199,5 @@ def _train_all(
         announce(run.name)
         result = train(choices, corpus, run, [Progress()]).metadata.result
         if result["interrupted"]:
-            raise KeyboardInterrupt
+            raise Interrupted(result["signal"])
         yield name, result

@@ -148,7 +148,9 @@ def find_rate(
     if not models.find(recipe.model).uses_gradients:
         raise UsageError(f"model {recipe.model} has no learning rate: it is trained by counting; use `charlm train`")
     with torch.random.fork_rng():
-        trainer = Trainer.make(recipe, corpus)
+        trainer = Trainer.make(
+            recipe.replace(schedule="constant", warmup_epochs=0, hold_epochs=0, drop_epochs=[]), corpus
+        )
         state = trainer.state
         fit_counts(state.model, trainer.train_ids, *trainer.symbol_kinds)
         state.n_epochs, state.timer.minutes = math.inf, None

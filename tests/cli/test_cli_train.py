@@ -20,6 +20,7 @@ from charlm import models, recipes
 from charlm.cli import main
 from charlm.data import named_texts
 from charlm.data.generated_texts import human_numbers, python_docs
+from charlm.experiments.lesson import protocol_recipes
 from charlm.storage import checkpoint
 
 TINY = "--n-hidden 16 --n-embed 8 --bptt 16 --batch-size 8"
@@ -168,6 +169,10 @@ def test_the_lesson_and_the_one_protocol_as_json(call):
         "lstm",
     ]
     assert all(row["test_nats"] > 0 for row in report[1:])
+
+
+def test_the_one_protocol_has_the_standard_split_also_for_a_text_with_another():
+    assert {choices.split for choices in protocol_recipes({"corpus": ["enwik8"]}).values()} == {"standard"}
 
 
 def test_a_learning_rate_is_found(call, tmp_path):

@@ -3,7 +3,11 @@
 import json
 import lzma
 import math
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -206,11 +210,71 @@ def test_options_of_an_entry_follow_a_colon_and_are_part_of_its_name():
         ("lstm:n_layers=0", "n_layers must be at least 1"),
         ("lstm:seed=3", "seed is the same for all entries"),
         ("grue:n_layers=2", "did you mean 'gru'"),
+        ("lstm:n_layers=2,dropout", "lstm:n_layers=2,dropout: after the colon stand KEY=VALUE, separated by commas"),
     ],
 )
 def test_a_wrong_option_of_an_entry_is_refused(name, message):
     with pytest.raises(UsageError, match=message):
         entries(name)
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("char3:feed=stream", "char3:feed=stream: model char3 has a fixed window"),
+        ("rnn:init=none", "rnn:init=none: init = 'none' is not known"),
+        ("gru:warmup_epochs=1", "gru:warmup_epochs=1: warm-up and hold take all 1 epochs"),
+    ],
+)
+def test_an_entry_that_cannot_be_trained_is_refused_before_the_first_training(name, message, tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    contest, announced = bench.Contest(["gru", name], QUICK | {"corpus": [str(tmp_path / "cats.txt")]}, 1), []
+    with pytest.raises(UsageError, match=message):
+        bench.run_contest(contest, tmp_path / "x", announced.append)
+    assert len(announced) == 1  # the plan
+
+
+def test_epochs_of_the_command_replace_the_minutes_of_a_recipe(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    (tmp_path / "timed.toml").write_text('model = "rnn"\nminutes = 5\n')
+    found = []
+    for i, limits in enumerate(({}, {"minutes": 9.0})):
+        changes = QUICK | {"corpus": [str(tmp_path / "cats.txt")]} | limits
+        contest = bench.Contest([str(tmp_path / "timed.toml")], changes, 1, 1500, sample_seconds=0.01)
+        results = bench.run_contest(contest, tmp_path / str(i), lambda message: None)
+        found.append((results.entries["timed"].get("minutes"), results.budget))
+    assert found == [(None, "1,664 characters, 1 epoch"), (9.0, "at most 9 minutes and 1,664 characters, 1 epoch")]
+
+
+def test_a_model_of_an_installed_package_takes_part(tmp_path, monkeypatch):
+    (tmp_path / "their_package.py").write_text("from charlm.models import GRU\n\nclass Theirs(GRU):\n    pass\n")
+    info = tmp_path / "their_package-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[charlm.models]\ntheir-gru = their_package:Theirs\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        found = bench.entries(["their-gru:n_layers=2"], {}, None, 18)["their-gru:n_layers=2"]
+        assert (found.model, found.options) == ("their-gru", {"n_layers": 2})
+    finally:
+        del models.MODELS["their-gru"], sys.modules["their_package"]
+
+
+@pytest.mark.parametrize(
+    "line", ["bench rnn", "bench rnn --tune learning_rate=1e-3..1e-2", "lesson --steps gru --no-protocol"]
+)
+def test_a_terminated_study_ends_with_the_code_of_the_signal(line, tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    command = [sys.executable, "-m", "charlm", *line.split(), "--corpus", "cats.txt", "--epochs", "1000000"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as study:
+        assert next((line for line in study.stderr if line.startswith("epoch 1/")), None)
+        study.terminate()
+        said = study.stderr.read()
+    assert study.returncode == 143
+    assert said.splitlines()[-1] == "charlm: terminated"
 
 
 def test_the_command_prints_tables_and_writes_results_tables_and_figures(tmp_path, capsys):

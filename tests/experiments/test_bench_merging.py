@@ -4,13 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from charlm.errors import DataError
+from charlm.errors import DataError, OutputError
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest
 from charlm.experiments.bench.merging import merge
+from charlm.experiments.bench.tables import caption
 
 TEXT = "the cat sat on the mat, and the dog sat on the log. " * 40
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "results.py"
@@ -21,12 +23,13 @@ LOSSES = ("entry", "seed", "outcome", "valid_nats", "test_nats")
 def make(tmp_path_factory):
     """Return a function that runs a contest, tuned in two trials, in a new folder, and returns the folder."""
 
-    def made(*names, n_seeds=2, n_trials=2, earlier=None, announce=lambda message: None):
+    def made(*names, n_seeds=2, n_trials=2, seed=0, earlier=None, announce=lambda message: None):
         folder = tmp_path_factory.mktemp("merging")
         (folder / "cats").write_text(TEXT)
         if earlier is not None:
             shutil.copytree(earlier, folder / "x")
         changes = {"corpus": [str(folder / "cats")], "batch_size": 4, "bptt": 16, "device": "cpu", "epochs": 1}
+        changes |= {"seed": seed}
         tuning = Tuning(parse_space("learning_rate=1e-3..1e-1"), n_trials, by_optuna=False)
         contest = Contest(names, changes, n_seeds, 1500, tuning=tuning, sample_seconds=0.01)
         run_contest(contest, folder / "x", announce)
@@ -74,6 +77,40 @@ def test_seeds_of_several_files_are_counted_together(rnn):
     merged = merge({"second": second, "first": first}, [])
     assert (merged.n_seeds, merged.first_seed, merged.machine) == (2, 0, "two; one")
     assert losses(merged) == losses(Results.load(rnn))
+
+
+def test_a_model_that_counts_is_one_training_for_all_seeds(rnn):
+    first, second = Results.load(rnn), Results.load(rnn)
+    second.rows = [row | {"seed": row["seed"] + 5} if "seed" in row else row for row in second.rows]
+    merged = merge({"first": first, "second": second})
+    seeds = [(row["entry"], row["seed"]) for row in merged.rows if "seed" in row]
+    assert seeds == [("ngram", 0), ("rnn", 0), ("rnn", 1), ("rnn", 5), ("rnn", 6)]
+
+
+def test_the_caption_has_the_number_of_trainings_also_after_other_seeds(make, whole, rnn):
+    results = Results.load(make("rnn", n_seeds=1, seed=5, earlier=rnn))
+    assert [row["seed"] for row in results.rows if row["entry"] == "rnn"] == [0, 1, 5]
+    assert [row["seed"] for row in results.rows if row["entry"] == "ngram"] == [0]
+    assert "standard deviation over 3 seeds." in caption(results)
+    part = replace(whole, rows=[row for row in whole.rows if (row["entry"], row.get("seed")) != ("gru", 1)])
+    assert "standard deviation over 1 to 2 seeds." in caption(part)
+
+
+def test_the_machine_is_that_of_the_trainings(make, rnn, tmp_path):
+    earlier = Results.load(rnn)
+    here, earlier.machine = earlier.machine, "another"
+    earlier.save(tmp_path)
+    found = [Results.load(make("rnn", n_seeds=n, earlier=tmp_path)).machine for n in (2, 3)]
+    assert found == ["another", f"another; {here}"]
+
+
+def test_another_recipe_of_an_entry_is_refused_before_the_tuning_of_others(make, rnn, tmp_path):
+    earlier, announced = Results.load(rnn), []
+    earlier.entries["rnn"]["clip"] = 1.0
+    earlier.save(tmp_path)
+    with pytest.raises(OutputError, match="rnn has another recipe"):
+        make("gru", "rnn", earlier=tmp_path, announce=announced.append)
+    assert not [message for message in announced if "trial 1" in message]
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,26 @@ def test_a_result_that_cannot_be_reproduced_is_an_error(results, tmp_path, exit_
     assert "outside" in out and "1 of 1 rows are outside their interval" in err
 
 
+def test_a_text_that_has_moved_is_named_for_a_reproduction(folder, results, tmp_path, exit_code, capsys):
+    for recipe in results.entries.values():
+        recipe["corpus"] = ["gone.txt"]
+    results.save(tmp_path)
+    assert exit_code(f"bench --reproduce {tmp_path} --rows 1") == 66
+    assert f"--corpus names the text of {tmp_path}" in capsys.readouterr().err
+    assert exit_code(f"bench --reproduce {tmp_path} --rows 1 --corpus '{folder.parent}/cats_&_dogs.txt'") == 0
+
+
+def test_a_reproduction_that_diverges_is_outside_and_the_other_rows_follow(results, tmp_path, exit_code, capsys):
+    results.entries["gru"] |= {"optimizer": "sgd", "learning_rate": 1e25}
+    results.save(tmp_path)
+    assert exit_code(f"bench --reproduce {tmp_path} --rows 5") == 1
+    out, err = capsys.readouterr()
+    found = [line.split()[-3:] for line in out.splitlines() if line.startswith("gru")]
+    assert [cells[-1] for cells in found] == ["outside"] * 2 and out.count("diverged") == 2
+    assert "2 of 5 rows are outside" in err and out.count("within") == 3
+    assert "rnn:n_layers=2, seed 0: " in err and f"recorded on {results.machine}" in err
+
+
 def test_a_reproduction_on_another_text_is_refused(results, tmp_path):
     results.sha256 = "0" * 64
     results.save(tmp_path)

@@ -55,6 +55,7 @@ def test_the_space_is_parsed_and_wide_positive_ranges_are_logarithmic():
         ("learning_rate=1..a", "must be NAME=LOW..HIGH"),
         ("learning_rate=2..1", "LOW is not below HIGH"),
         ("learning_rate=0..1", "learning_rate must be above 0"),
+        ("bptt=1..inf", "bptt must be an integer, got inf"),
         ("clip=1..2,clip=1..2", "is given twice"),
         ("seed=1..2", "seed: is the same for all trials"),
         ("schedule=1..2", "schedule: is the same for all trials"),
@@ -193,6 +194,22 @@ def test_trials_with_the_budget_of_the_entry_are_not_repeated(rnn, corpus, tmp_p
     tune("rnn", rnn, Tuning([RATES], 3, epochs=1, by_optuna=False), corpus, tmp_path)
     losses = [row["valid_nats"] for row in read_trials(tmp_path)]
     assert len(losses) == 3 and losses.index(min(losses)) > 0
+
+
+def test_a_trial_with_a_time_limit_keeps_the_form_of_a_schedule_in_epochs(rnn, corpus, tmp_path):
+    tuning, entry = Tuning([RATES], 2, minutes=0.002, by_optuna=False), rnn.replace(epochs=4, warmup_epochs=1)
+    assert (tuning.trial_entry(rnn).epochs, tuning.trial_entry(entry).epochs) == (None, 4)
+    tune("rnn", entry, tuning, corpus, tmp_path)
+    short = [row for row in read_trials(tmp_path) if not row["is_final"]]
+    assert [row["valid_nats"] > 0 for row in short] == [True, True]
+
+
+def test_a_warm_up_that_may_be_longer_than_a_training_is_refused_before_the_tuning(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    changes = QUICK | {"corpus": [str(tmp_path / "cats.txt")], "epochs": 2}
+    contest = Contest(["rnn"], changes, 1, 1500, tuning=Tuning(parse_space("warmup_epochs=0..2"), 2, by_optuna=False))
+    with pytest.raises(UsageError, match="rnn, trials: warm-up and hold take all 2 epochs"):
+        run_contest(contest, tmp_path / "x", lambda message: None)
 
 
 def test_a_damaged_trial_is_run_again_with_its_values(rnn, corpus, tmp_path):

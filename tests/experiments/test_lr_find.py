@@ -54,6 +54,10 @@ def nats(trained, **changes):
     return find_rate(recipe.replace(**changes), corpus, n_steps=60).nats
 
 
+def test_the_schedule_of_a_recipe_has_no_effect(trained):
+    assert nats(trained, minutes=1.0, schedule="steps", drop_epochs=[1.0], warmup_epochs=1.0) == nats(trained)
+
+
 def test_the_range_test_begins_with_the_weights_of_a_trained_model(trained):
     assert nats(trained, init_from=trained[2])[0] < nats(trained)[0] - 0.5
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from charlm.errors import CharlmError
+from charlm.errors import CharlmError, DivergedError
 from charlm.evaluation.metrics import EvalResult
 from charlm.training.callbacks import (
     ClipGradient,
@@ -248,7 +248,7 @@ def test_a_skipped_step_changes_no_weight_and_resets_the_hidden_state(make_run):
 
 
 def test_too_many_skipped_steps_are_an_error(make_run):
-    with pytest.raises(CharlmError, match="none of the last 3 steps had a finite gradient; try"):
+    with pytest.raises(DivergedError, match="none of the last 3 steps had a finite gradient; try"):
         fit(make_run(), [Poison(*range(4, 20)), SkipNonFinite(limit=3)])
 
 

@@ -11,23 +11,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from charlm.api import read_recipe_text
 from charlm.data.corpus import Corpus
-from charlm.errors import DataError, OutputError, UsageError
+from charlm.errors import CharlmError, DataError, OutputError, UsageError
 from charlm.experiments import compressors
 from charlm.experiments.baselines import baselines
 from charlm.experiments.bench.entry import SHARED_KEYS, entries, is_ngram, shared_keys, with_parameters
 from charlm.experiments.bench.merging import merge
 from charlm.experiments.bench.results import FILE, Results
 from charlm.experiments.bench.rows import compared_part, run_benchmark
-from charlm.experiments.bench.space import check_space, rounded_values, with_values
+from charlm.experiments.bench.space import check_space, dimensions_of, rounded_values, with_values
 from charlm.experiments.bench.tuning import Tuning, read_trials, shown_values, tune
 from charlm.experiments.compare import task
 from charlm.experiments.curves import budget
 from charlm.experiments.machine import machine
 from charlm.files import exclusive_lock
 from charlm.recipe import Recipe
-from charlm.training.trainer import FINAL_CHARS
+from charlm.training.trainer import FINAL_CHARS, Trainer
+
+LEAD = ("warmup_epochs", "hold_epochs")  # which together must be shorter than the training
 
 
 @dataclass(frozen=True)
@@ -71,12 +75,15 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
         announce: called with a message before each training, and for each recipe whose own text is not used.
 
     Raises:
-        UsageError: invalid options; they are checked before the text is read.
+        UsageError: invalid options; they are checked before the text is read. An entry that cannot be trained on the
+            text; that is checked before the first training.
         DataError: results.json is damaged.
         OutputError: the folder is of another benchmark, or another process works there.
         KeyboardInterrupt: the user interrupted it; what is finished is kept.
     """
     changes = shared_keys(contest.names, dict(contest.changes), announce)
+    if "epochs" in changes:
+        changes.setdefault("minutes", None)  # of a recipe
     choices = Recipe().replace(**changes)
     choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
     recipes = entries(contest.names, changes, None, 0)  # with their own sizes, which need no text
@@ -93,26 +100,47 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
     recipes = entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
-        parts = {str(folder / FILE): Results.load(folder)} if (folder / FILE).exists() else {}
+        known = Results.load(folder) if (folder / FILE).exists() else None
+        parts = {} if known is None else {str(folder / FILE): known}
         parts["this command"] = results = _begin(contest, recipes, common, corpus)
         announce(f"{_plan(contest, results, corpus)}; folder {folder}")
-        chosen = {**_merged(parts).chosen, **contest.chosen}  # another benchmark is refused before the tuning
-        for name, recipe in recipes.items():
-            values = chosen.get(name, {})
-            if contest.tuning is not None and not values:
-                values = tune(name, recipe, contest.tuning, corpus, folder, contest.n_parameters, announce)
+
+        def choose(name: str, values: Mapping[str, float]) -> None:
+            """Give an entry the values of its hyper-parameters."""
             if values:
-                values = results.chosen[name] = rounded_values(recipe, values)
-                announce(f"{name}: {shown_values(values)}")
-                recipe = with_parameters(with_values(recipe, values), contest.n_parameters, len(corpus.vocab))
-            recipes[name] = recipe
-            results.entries[name] = recipe.to_dict()
+                found = results.chosen[name] = rounded_values(recipes[name], values)
+                announce(f"{name}: {shown_values(found)}")
+                recipe = with_values(recipes[name], found)
+                recipes[name] = with_parameters(recipe, contest.n_parameters, len(corpus.vocab))
+            results.entries[name] = recipes[name].to_dict()
+
+        chosen = {**_merged(parts).chosen, **contest.chosen}  # another benchmark is refused before the tuning
+        tuned = [name for name in recipes if contest.tuning is not None and not chosen.get(name)]
+        for name in recipes:
+            if name not in tuned:
+                choose(name, chosen.get(name, {}))
+        begun = {row["entry"] for row in _merged(parts).rows}  # another recipe of an entry is refused, too
+        for name, recipe in recipes.items():
+            if name not in begun:
+                tuning = contest.tuning if name in tuned else None
+                _check_trainings(name, recipe, tuning, contest.n_parameters, corpus)
+        for name in tuned:
+            assert contest.tuning is not None
+            choose(name, tune(name, recipes[name], contest.tuning, corpus, folder, contest.n_parameters, announce))
         keys = ("entry", "trial", "is_final", "values", "valid_nats", "is_pruned", "seconds")
         results.trials = [{key: row.get(key) for key in keys} for row in read_trials(folder) if row["entry"] in recipes]
         results = _merged(parts, list(recipes))
+        machines = results.machine
+        if known is not None:
+            results.machine = known.machine  # until something is trained here
         results.save(folder)
-        trained = {(row["entry"], row["seed"]) for row in results.rows if "seed" in row}
+        trained = {
+            (row["entry"], recipes[row["entry"]].seed if is_ngram(row["model"]) else row["seed"])
+            for row in results.rows
+            if row["entry"] in recipes
+        }
         for row in run_benchmark(recipes, contest.n_seeds, corpus, folder, announce, contest.sample_seconds, trained):
+            results.machine = machines
             results.rows.append(row)
             results.save(folder)
     return results
@@ -128,6 +156,27 @@ def _merged(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
         return merge(parts, order)
     except DataError as error:
         raise OutputError(f"{error}; choose another --name") from None
+
+
+def _check_trainings(
+    name: str, recipe: Recipe, tuning: Tuning | None, n_parameters: int | None, corpus: Corpus
+) -> None:
+    """Make the trainings of an entry without a step, so that one that cannot be made is refused before all others.
+
+    Raises:
+        CharlmError: the recipe, or that of a trial, is invalid for the model or the text.
+    """
+    made = {name: recipe}
+    if tuning is not None:
+        space = dimensions_of(recipe, tuning.space, n_parameters)
+        longest = {each.name: each.high for each in space if each.name in LEAD}
+        made = {f"{name}, trials": with_values(tuning.trial_entry(recipe), longest), name: with_values(recipe, longest)}
+    for shown, each in made.items():
+        try:
+            with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
+                Trainer.make(each, corpus)
+        except CharlmError as error:
+            raise type(error)(f"{shown}: {error}") from None
 
 
 def epochs_of(n_chars: int, corpus: Corpus) -> int:
@@ -170,9 +219,10 @@ def _plan(contest: Contest, results: Results, corpus: Corpus) -> str:
 
 
 def _budget(recipe: Recipe, n_train: int) -> str:
-    """Return the budget of a training: characters of its epochs, or minutes."""
-    if recipe.minutes is not None:
+    """Return the budget of a training: characters of its epochs, or minutes, or both limits."""
+    if recipe.epochs is None:
         return f"{recipe.minutes:g} minutes"
-    n_chars = (recipe.epochs or 0) * n_train
+    n_chars = recipe.epochs * n_train
     shown = f"{n_chars / 1e6:.2f}M" if n_chars >= 100_000 else f"{n_chars:,}"
-    return f"{shown} characters, {budget(vars(recipe))}"
+    limit = "" if recipe.minutes is None else f"at most {recipe.minutes:g} minutes and "
+    return f"{limit}{shown} characters, {budget({'epochs': recipe.epochs})}"

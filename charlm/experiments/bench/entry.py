@@ -14,6 +14,7 @@ from typing import Any
 from charlm import models, recipes
 from charlm.data.named_texts import default_split
 from charlm.errors import UsageError, did_you_mean
+from charlm.models.custom import installed
 from charlm.models.size import count_parameters
 from charlm.recipe import Recipe
 from charlm.storage.transfer import resolve_recipe
@@ -49,7 +50,10 @@ class EntryName:
         base, _, rest = text.rpartition(":")
         if not base or "=" not in rest:
             return cls(text, text, {}, {})
-        given = dict(recipes.parse_option(part) for part in rest.split(","))
+        try:
+            given = dict(recipes.parse_option(part) for part in rest.split(","))
+        except UsageError:
+            raise UsageError(f"{text}: after the colon stand KEY=VALUE, separated by commas") from None
         if shared := given.keys() & {*SHARED_KEYS, "model", "options"}:
             raise UsageError(f"{text}: {min(shared)} is the same for all entries; take it out of the entry")
         known = {key.name for key in fields(Recipe)}
@@ -59,7 +63,12 @@ class EntryName:
     @property
     def is_recipe(self) -> bool:
         """Whether the base is a recipe and not an architecture."""
-        return self.base not in models.MODELS and (self.base in recipes.names() or self.base.endswith(".toml"))
+        return not self.is_model and (self.base in recipes.names() or self.base.endswith(".toml"))
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the base is an architecture, of this package or of an installed one."""
+        return self.base in models.MODELS or self.base in installed()
 
     @property
     def label(self) -> str:
@@ -121,7 +130,7 @@ def entries(
     chosen: dict[str, Recipe] = {}
     for text in dict.fromkeys([BASELINE, *names]):
         name = EntryName.parse(text)
-        if name.base in models.MODELS:
+        if name.is_model:
             entry = Recipe().replace(model=name.base, **changes)
         elif name.is_recipe:
             entry = resolve_recipe(name.base, changes)

@@ -142,4 +142,4 @@ def _label(results: Results, entry: str) -> tuple[str, str]:
 
 
 def _title(results: Results) -> str:
-    return "\n".join(textwrap.wrap(f"{results.task}; {results.budget}; seeds: {results.n_seeds}", 60))
+    return "\n".join(textwrap.wrap(f"{results.task}; {results.budget}; seeds: {results.seeds}", 60))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from charlm.errors import DataError
+from charlm.experiments.bench.entry import is_ngram
 from charlm.experiments.bench.results import Results
 from charlm.recipe import Recipe
 
@@ -19,7 +20,8 @@ TOLERANCE = 1e-6  # relative; of the losses of one model that counts, on two mac
 def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
     """Return the results of a benchmark whose models or seeds are in several files.
 
-    Several files may have the same training, which is kept once. Baselines are those of the last file.
+    Several files may have the same training, which is kept once; that of a model that counts is the same for all seeds.
+    Baselines are those of the last file.
 
     Args:
         parts: results by the name of their file, at least one.
@@ -45,7 +47,7 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
             name, seed = row["entry"], row.get("seed")
             if seed is None:
                 rows[name, seed] = row
-            elif not _has_losses_of(rows.setdefault((name, seed), row), row):
+            elif not _has_losses_of(rows.setdefault((name, None if is_ngram(row["model"]) else seed), row), row):
                 raise DataError(f"{file}: {name}, seed {seed}, has another loss than in {_before(file, parts)}")
     trials = [trial for part in parts.values() for trial in part.trials]
     return replace(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from charlm.api import read_corpus
-from charlm.errors import DataError
+from charlm.errors import DataError, DivergedError, InputNotFoundError, Interrupted
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.experiments.bench.entry import is_ngram
 from charlm.experiments.bench.intervals import student_quantile
@@ -32,21 +32,24 @@ def prediction_interval(bits: list[float]) -> tuple[float, float] | None:
 
 
 def reproduce(
-    path: Path, n_rows: int, announce: Callable[[str], None], device: str | None = None
+    path: Path, n_rows: int, announce: Callable[[str], None], device: str | None = None, texts: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """Train rows again, chosen at random, always the same ones.
 
     Args:
         path: results.json, or its folder.
         n_rows: number of rows; at most all of them.
-        announce: called with a message before each training.
+        announce: called with the recorded machine, and with a message before and after each training.
         device: instead of that of the recipes.
+        texts: names or files of the text, instead of those recorded, which may have moved.
 
     Yields:
-        entry, seed, recorded and reproduced bits per character; `interval`, the 95 % prediction interval over the
-        entry's seeds, and `is_within`, whether the new number lies in it; both None for a network with one seed.
+        entry, seed, recorded and reproduced bits per character (None if the training diverged); `interval`, the 95 %
+        prediction interval over the entry's seeds, and `is_within`, whether the new number lies in it; both None for a
+        network with one seed.
 
     Raises:
+        InputNotFoundError: the text is not there.
         DataError: there are no rows, or the text is not that of the results.
     """
     results = Results.load(path)
@@ -54,21 +57,32 @@ def reproduce(
     rows = [row for row in results.rows if row["entry"] in results.entries and key in row]
     if not rows:
         raise DataError(f"{path}: has no finished training to reproduce")
+    changes = {key: value for key, value in {"device": device, "corpus": list(texts)}.items() if value}
+    announce(f"{path}: recorded on {results.machine}")
     for row in random.Random(0).sample(rows, min(n_rows, len(rows))):
-        recipe = Recipe().replace(**results.entries[row["entry"]]).replace(seed=row["seed"])
-        recipe = recipe if device is None else recipe.replace(device=device)
-        corpus = corpus or read_corpus(recipe)
+        recipe = Recipe().replace(**results.entries[row["entry"]]).replace(seed=row["seed"], **changes)
+        try:
+            corpus = corpus or read_corpus(recipe)
+        except InputNotFoundError as error:
+            raise InputNotFoundError(f"{error}; --corpus names the text of {path}") from None
         if corpus.sha256 != results.sha256:
-            raise DataError(f"{corpus.name}: is not the text of {path} (SHA-256 differs); put that text in its place")
-        announce(f"{row['entry']}, seed {row['seed']}")
-        result = train(recipe, corpus, None, [Progress()]).metadata.result
-        if result["interrupted"]:
-            raise KeyboardInterrupt
-        recorded, new = nats_to_bits(row[key]), nats_to_bits(result[key])
+            raise DataError(f"{corpus.name}: is not the text of {path} (SHA-256 differs); name that with --corpus")
+        name, recorded, new = f"{row['entry']}, seed {row['seed']}", nats_to_bits(row[key]), None
+        announce(name)
+        try:
+            result = train(recipe, corpus, None, [Progress()]).metadata.result
+        except DivergedError as error:
+            announce(f"{name}: {recorded:.3f} bits recorded; {error}")
+        else:
+            if result["interrupted"]:
+                raise Interrupted(result["signal"])
+            new = nats_to_bits(result[key])
+            announce(f"{name}: {recorded:.3f} bits recorded, {new:.3f} reproduced")
         interval = prediction_interval([nats_to_bits(r[key]) for r in rows if r["entry"] == row["entry"]])
         if is_ngram(recipe.model):
             interval = recorded - TOLERANCE, recorded + TOLERANCE
-        is_within = None if interval is None else interval[0] <= new <= interval[1]
+        is_within = None if interval is None else new is not None and interval[0] <= new <= interval[1]
+        is_within = False if new is None else is_within
         yield {
             "entry": row["entry"],
             "seed": row["seed"],

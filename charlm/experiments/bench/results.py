@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm.errors import DataError, InputNotFoundError
+from charlm.experiments.bench.entry import is_ngram
 from charlm.experiments.bench.intervals import compare_pairs
 from charlm.files import atomic_write
 from charlm.training.result import DIVERGED
@@ -30,7 +31,7 @@ class Results:
         part: the part that entries are compared on, "test" or "valid".
         n_scored: characters of it that are read.
         budget: of each training, in words.
-        n_seeds: trainings of each entry.
+        n_seeds: from the first to the last seed; an entry may lack some of them, see `seeds`.
         n_parameters: number that the sizes match; None for each entry's own size.
         machine: processor, cores, threads and versions.
         tuning: options of the tuning, in words; empty without.
@@ -63,6 +64,13 @@ class Results:
     def first_seed(self) -> int:
         """The seed of the first training of each entry."""
         return min((recipe["seed"] for recipe in self.entries.values()), default=0)
+
+    @property
+    def seeds(self) -> str:
+        """Trainings of each network, as "3", or "1 to 3" if some have fewer."""
+        found = [row["n_seeds"] for row in summary(self.rows) if row["model"] and not is_ngram(row["model"])]
+        low, high = min(found, default=self.n_seeds), max(found, default=self.n_seeds)
+        return f"{high}" if low == high else f"{low} to {high}"
 
     @property
     def summary(self) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from charlm import recipes
 from charlm.data.corpus import Corpus
-from charlm.errors import DivergedError, OutputError
+from charlm.errors import DivergedError, Interrupted, OutputError
 from charlm.evaluation.protocol import TextRange, eval_mode, per_char_nll
 from charlm.experiments.bench.entry import folder_name, is_ngram
 from charlm.experiments.bench.intervals import block_sums
@@ -118,7 +118,7 @@ def _train_row(
         atomic_write(run / ROW, json.dumps(row).encode())
         return row
     if model.metadata.result["interrupted"]:
-        raise KeyboardInterrupt
+        raise Interrupted(model.metadata.result["signal"])
     row |= model.metadata.result
     if not has_peak:
         row.pop("peak_bytes", None)

@@ -74,7 +74,9 @@ def parse_space(text: str) -> list[Dimension]:
 
 def _check(name: str, low: float, high: float, bounds: Range) -> None:
     for value in (low, high):
-        checked_number(f"--tune {name}", int(value) if bounds.kind is int and value == int(value) else value, bounds)
+        checked_number(
+            f"--tune {name}", int(value) if bounds.kind is int and float(value).is_integer() else value, bounds
+        )
 
 
 def dimensions_of(recipe: Recipe, space: Sequence[Dimension], n_parameters: int | None = None) -> list[Dimension]:

@@ -116,7 +116,7 @@ def caption(results: Results) -> str:
     if all(is_ngram(recipe["model"]) for recipe in results.entries.values()):
         training = ""
     else:
-        seeds = f"mean and standard deviation over {results.n_seeds} seeds" if results.n_seeds > 1 else "one seed"
+        seeds = "one seed" if results.seeds == "1" else f"mean and standard deviation over {results.seeds} seeds"
         size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
         tuned = f" Tuned by {results.tuning}." if results.tuning else ""
         training = f": {seeds}. Training of {results.budget}{size}.{tuned}"

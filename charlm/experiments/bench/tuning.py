@@ -1,6 +1,7 @@
 """Tuning: each entry's hyper-parameters by the same number of trials, on the validation part.
 
-A trial trains with the budget of the entry, or for some minutes or epochs; its loss is the lowest validation loss at
+A trial trains with the budget of the entry, or for some minutes or epochs (in minutes, warm-up, hold and drops keep
+their fractions of the training); its loss is the lowest validation loss at
 the end of an epoch or of the training. Values that are best in a short training need not be best in a long one: after
 trials with another budget, the best one and trial 0, which has the entry's own values, are repeated with the entry's
 budget. The better of these two final trials is chosen. The test part is cut off. Trials are appended to a file as they
@@ -21,7 +22,7 @@ from typing import Any
 import torch
 
 from charlm.data.corpus import Corpus
-from charlm.errors import CharlmError, DivergedError, OutputError
+from charlm.errors import CharlmError, DivergedError, Interrupted, OutputError
 from charlm.experiments.bench.entry import with_parameters
 from charlm.experiments.bench.search import Pruner, Search, Trial, has_optuna
 from charlm.experiments.bench.space import Dimension, dimensions_of, rounded_values, with_values
@@ -70,6 +71,13 @@ class Tuning:
         """Whether trials have a budget of their own."""
         return self.minutes is not None or self.epochs is not None
 
+    def trial_entry(self, entry: Recipe) -> Recipe:
+        """Return an entry with the budget of a trial; lengths of its schedule need a number of epochs."""
+        if not self.has_budget:
+            return entry
+        is_in_epochs = entry.warmup_epochs or entry.hold_epochs or entry.drop_epochs
+        return entry.replace(minutes=self.minutes, epochs=self.epochs or (entry.epochs if is_in_epochs else None))
+
 
 def tune(
     name: str,
@@ -102,7 +110,7 @@ def tune(
         return {}
     first, _ = corpus.bounds["test"]
     corpus = replace(corpus, ids=corpus.ids[:first], bounds=corpus.bounds | {"test": (first, first)})
-    trial_entry = entry.replace(minutes=tuning.minutes, epochs=tuning.epochs) if tuning.has_budget else entry
+    trial_entry = tuning.trial_entry(entry)
     has_finals = trial_entry != entry
     filled = fill_defaults(entry, choose_device(entry.device))
     by_optuna = has_optuna() if tuning.by_optuna is None else tuning.by_optuna
@@ -169,7 +177,7 @@ def run_trial(recipe: Recipe, corpus: Corpus, pruner: Pruner, values: Mapping[st
         except DivergedError:
             return Trial(values, None, False, pruner.reports)
         if state.interrupted:
-            raise KeyboardInterrupt
+            raise Interrupted(int(state.stop))
         nats = next(curve.nats for curve in trainer.callbacks if isinstance(curve, ValidationCurve))
     return Trial(values, min(nats), watch.is_pruned, pruner.reports)
 

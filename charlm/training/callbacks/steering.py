@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from charlm.errors import CharlmError
+from charlm.errors import DivergedError
 from charlm.training.distributed import all_reduce_gradients
 from charlm.training.loop import Callback, TrainState
 from charlm.training.schedules import Factor
@@ -134,7 +134,7 @@ class SkipNonFinite(Callback):
         limit: consecutive steps that may be skipped.
 
     Raises:
-        CharlmError: `limit` consecutive steps were skipped.
+        DivergedError: `limit` consecutive steps were skipped.
     """
 
     state_attrs = ("n_skipped", "n_consecutive")
@@ -152,7 +152,7 @@ class SkipNonFinite(Callback):
         self.n_skipped += 1
         self.n_consecutive += 1
         if self.n_consecutive == self.limit:
-            raise CharlmError(
+            raise DivergedError(
                 f"none of the last {self.limit} steps had a finite gradient; try a lower --learning-rate or --clip 1"
             )
         return True
