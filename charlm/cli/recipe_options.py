@@ -25,7 +25,7 @@ MODEL_OPTIONS = [
     ("--n-layers", "n_layers", "Number of layers.", "Model"),
     ("--dropout", "dropout", "Dropout rate between layers.", "Regularisation"),
     ("--head-dropout", "dropout", "Dropout rate before the head.", "Regularisation"),
-    ("--init", None, "Initial recurrent weights: uniform or identity.", "Model"),
+    ("--init", None, "Initial recurrent weights: uniform, identity or orthogonal.", "Model"),
 ]
 MODEL_FLAGS = [flag for flag, *_ in MODEL_OPTIONS] + ["--tied"]
 RECIPE_KEYS = tuple(key.name for key in fields(Recipe) if key.name != "options")

@@ -37,7 +37,8 @@ def print_report(text: TextToScore, names: Sequence[str], top: int, html: Path |
     """
     symbols = _symbols(text)
     totals, surprises = Totals(len(names)), Surprises(top, symbols[0])
-    page = ScorePage(f"{text.name}, {text.part}", symbols)
+    unit = "byte" if text.is_bytes else "character"
+    page = ScorePage(f"{text.name}, {text.part}", symbols, unit)
     in_colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for block in text.blocks():
         n_left = SHOWN_CHARS - totals.n_chars
@@ -60,7 +61,6 @@ def print_report(text: TextToScore, names: Sequence[str], top: int, html: Path |
     if found := surprises.finish():
         print(table(["line", "column", "bits", "char", "rank", "likeliest", "text"], list(map(_cells, found))))
         print()
-    unit = "byte" if text.is_bytes else "character"
     for row in rows:
         name = f"{row['model']}: " if len(rows) > 1 else ""
         per_byte = "" if text.is_bytes else f", {row['bits_per_byte']:.4f} bits per byte"

@@ -25,6 +25,7 @@ from charlm.generation.line_limit import LineLimit
 from charlm.options.arguments import checked_choice
 from charlm.options.ranges import checked_number
 
+NOT_FINITE = "the model's logits are not finite; train it again with a lower --learning-rate"
 N_DRAWS = 256  # uniform numbers drawn from a generator per call
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-37, 1e37  # the range of float32; other temperatures are clipped to it
 Numbers = NDArray[Any]
@@ -108,7 +109,7 @@ class SamplingParams:
         probs[..., 0] = -np.inf
         largest = np.maximum.reduce(probs, axis=-1, keepdims=True)
         if not (math.isfinite(largest.item()) if largest.size == 1 else np.isfinite(largest).all()):
-            raise CharlmError("the model's logits are not finite; train it again with a lower --learning-rate")
+            raise CharlmError(NOT_FINITE)
         if self.temperature == 0:
             best: Numbers = np.equal(np.arange(probs.shape[-1]), probs.argmax(axis=-1)[..., None])
             return best.astype(np.float64)

@@ -22,7 +22,7 @@ def principal_components(embed: Numbers, n_components: int = 2) -> tuple[Numbers
 
     Args:
         embed: one vector a row, float, (V, E).
-        n_components: K, at most min(V, E).
+        n_components: K; the directions beyond min(V, E) have coordinates of 0.
 
     Returns:
         coordinates: float64, (V, K).
@@ -33,7 +33,9 @@ def principal_components(embed: Numbers, n_components: int = 2) -> tuple[Numbers
     coordinates = left[:, :n_components] * singular[:n_components]
     largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
     total = (singular**2).sum()
-    return coordinates * np.where(largest < 0, -1, 1), singular[:n_components] ** 2 / (total if total > 0 else 1)
+    shares = singular[:n_components] ** 2 / (total if total > 0 else 1)
+    n_missing = max(0, n_components - len(singular))
+    return np.pad(coordinates * np.where(largest < 0, -1, 1), ((0, 0), (0, n_missing))), np.pad(shares, (0, n_missing))
 
 
 def neighbours(embed: Numbers, n_neighbours: int = 5) -> tuple[NDArray[np.int64], Numbers]:

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from charlm.messages import printable
+
 PARTS = files("charlm.inspection") / "page"
 
 
@@ -71,7 +73,7 @@ def _document(title: str, body: str, scripts: Sequence[str], data: Any, policy: 
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{policy}\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_read('style.css')}</style>\n</head>\n<body>\n{_read(body)}\n"
+        f"<title>{html.escape(printable(title))}</title>\n<style>{_read('style.css')}</style>\n</head>\n<body>\n{_read(body)}\n"
         f'<script type="application/json" id="data">{values}</script>\n<script>{_script(scripts)}</script>\n'
         "</body>\n</html>\n"
     )

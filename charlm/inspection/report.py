@@ -8,6 +8,7 @@ Shapes: N characters, T characters of a context, V vocab_size, K experts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -76,8 +77,12 @@ def report(
 def curves(log: Sequence[dict[str, Any]]) -> Section:
     """Return the losses of a training, [characters predicted, bits per character]."""
     found = {
-        part: [[row["n_chars"], nats_to_bits(row[f"{part}_nats"])] for row in log if f"{part}_nats" in row]
-        for part in ("train", "valid")
+        part: [
+            [row["n_chars"], nats_to_bits(row[name])]
+            for row in log
+            if "n_chars" in row and math.isfinite(row.get(name, math.nan))
+        ]
+        for part, name in (("train", "train_nats"), ("valid", "valid_nats"))
     }
     if not found["train"]:
         raise UsageError("no metrics.jsonl of a training by gradient steps beside the checkpoint")
@@ -92,7 +97,7 @@ def embedding(model: LanguageModel) -> Section:
     points = model.vocab.codepoints.tolist()
     coordinates, shares = principal_components(vectors)
     rows, cosines = neighbours(vectors, min(N_NEIGHBOURS, len(points) - 1))
-    orders = [np.argsort(axis).tolist() for axis in coordinates.T]
+    orders = [np.argsort(axis).tolist() for axis, share in zip(coordinates.T, shares, strict=True) if share > 0]
     return {
         "codepoints": points,
         "coordinates": coordinates.round(4).tolist(),
@@ -127,14 +132,13 @@ def units(model: LanguageModel, text: TextRange) -> Section:
     part = replace(text, stop=min(text.stop, text.first + N_CHARS))
     values, chars = activations(model, part), _chars(model, part)
     found = best_units(values, {name: function(chars) for name, function in PROPERTIES.items()})
-    scale = np.abs(values).max(axis=0)
-    shown = values[:N_SHOWN] / np.where(scale > 0, scale, 1)
+    shown = values[:N_SHOWN].astype(float).round(4)
     return {
         "n_chars": part.n_chars,
         "n_units": values.shape[1],
         "properties": [asdict(score) for score in found],
         "codepoints": list(map(ord, chars[:N_SHOWN])),
-        "activations": {str(score.unit): shown[:, score.unit].astype(float).round(3).tolist() for score in found},
+        "activations": {str(score.unit): shown[:, score.unit].tolist() for score in found},
     }
 
 
@@ -149,11 +153,11 @@ def saliency(model: LanguageModel, text: TextRange, n_examples: int = N_EXAMPLES
     start = text.first + (text.n_chars - n_examples) // 3
     if start - length < 0 or text.n_chars < n_examples:
         raise UsageError(f"saliency needs more than {length + n_examples} characters, got {text.n_chars}")
-    ids, symbols = text.ids.long(), _symbols(model)
+    ids, symbols = text.ids, _symbols(model)
     n_before = min(n_context - length if n_context else WARMUP_CHARS, start - length)
     contexts = []
     for place in range(start, start + n_examples):
-        before, chars = ids[place - length - n_before : place - length], ids[place - length : place]
+        before, chars = ids[place - length - n_before : place].long().tensor_split([n_before])
         with eval_mode(network):
             logits, _ = network(torch.cat([before, chars]).unsqueeze(0), only_last=True)
         contexts.append(Context(before, chars, int(logits[0, -1, 1:].argmax()) + 1))

@@ -18,11 +18,12 @@ class ScorePage:
     Args:
         title: of the page.
         symbols: vocabulary of each model, in the order of the indices from 1.
+        unit: "character" or "byte", what the symbols are.
         max_chars: number of characters that are shown.
     """
 
-    def __init__(self, title: str, symbols: Sequence[str], max_chars: int = MAX_CHARS) -> None:
-        self.title, self.symbols, self.max_chars = title, symbols, max_chars
+    def __init__(self, title: str, symbols: Sequence[str], unit: str = "character", max_chars: int = MAX_CHARS) -> None:
+        self.title, self.symbols, self.unit, self.max_chars = title, symbols, unit, max_chars
         self.codepoints: list[int] = []
         self.rows: list[list[list[Any]]] = [[] for _ in symbols]
 
@@ -49,6 +50,5 @@ class ScorePage:
             {"totals": row, "symbols": list(map(ord, symbols)), "rows": rows}
             for row, symbols, rows in zip(totals, self.symbols, self.rows, strict=True)
         ]
-        return document(
-            self.title, "score.html", SCRIPTS, {"title": self.title, "codepoints": self.codepoints, "models": models}
-        )
+        data = {"title": self.title, "unit": self.unit, "codepoints": self.codepoints, "models": models}
+        return document(self.title, "score.html", SCRIPTS, data)

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from charlm.data.vocab import Codepoints, to_text
+from charlm.errors import CharlmError
 from charlm.evaluation.protocol import TextRange, eval_mode, scored_logits
 from charlm.generation.language_model import LanguageModel
+from charlm.generation.sampler import NOT_FINITE
 
 BLOCK_CHARS = 4096
 N_LIKELY = 5
@@ -102,6 +104,9 @@ def score_blocks(
         codepoints: the same characters.
         n_likely: K.
         block_chars: N; the last block is shorter.
+
+    Raises:
+        CharlmError: the logits of a model are not finite.
     """
     streams = [_rechunk(_scores(*pair, n_likely), block_chars) for pair in zip(models, texts, strict=True)]
     offset = 0
@@ -125,6 +130,8 @@ def _scores(model: LanguageModel, text: TextRange, n_likely: int) -> Iterator[tu
 
 def _chunk_scores(logits: Tensor, targets: Tensor, n_likely: int) -> tuple[NDArray[Any], ...]:
     """Return the arrays of `Scores` except `n_bytes` from logits, (N, V), and targets, (N,)."""
+    if not logits.amax(dim=1).isfinite().all():
+        raise CharlmError(NOT_FINITE)
     nats = F.cross_entropy(logits, targets, reduction="none").double()
     own = logits.gather(1, targets.unsqueeze(1))
     tied_before = (logits == own) & (torch.arange(logits.shape[1], device=logits.device) < targets.unsqueeze(1))

@@ -8,6 +8,7 @@ import click
 
 from charlm.data.vocab import to_text
 from charlm.inspection.scores import Block
+from charlm.messages import CONTROL
 
 MAX_BITS = 8  # and more: the strongest colour
 PALE, STRONG = (255, 243, 205), (235, 70, 50)  # red, green, blue
@@ -40,7 +41,7 @@ def coloured(block: Block, truecolor: bool) -> str:
             parts.append(_styled(run, current))
             run, current = "", colour
         # A line break is shown only where it was surprising; a line's end has no background.
-        run += "↵" * (colour is not None) if char == "\n" else char if char.isprintable() else "\ufffd"
+        run += "↵" * (colour is not None) if char == "\n" else CONTROL.sub("\ufffd", char)
         if char == "\n":
             parts += [_styled(run, current), "\n"]
             run, current = "", None

@@ -19,8 +19,8 @@ from charlm.generation.language_model import LanguageModel
 from charlm.inspection.page import served_page
 from charlm.serving.bodies import find_model, open_job, preprocessed, read_object
 from charlm.serving.completions import completions
-from charlm.serving.errors import ApiError, json_response
-from charlm.serving.guard import Guard
+from charlm.serving.errors import ApiError, dumps, json_response
+from charlm.serving.guard import Guard, error_of
 from charlm.serving.parameters import invalid, score_request
 from charlm.serving.scheduler import Job
 from charlm.serving.served_model import ServedModel
@@ -114,14 +114,18 @@ async def score(request: Request) -> Response:
         invalid("text", "text has no character that the model knows")
     job = open_job(request, served, 1, len(served.model.vocab.encode(text)))
     served.score(job, text)
-    return StreamingResponse(_lines(job), media_type="application/jsonl")
+    return StreamingResponse(_lines(job, settings), media_type="application/jsonl")
 
 
-async def _lines(job: Job) -> AsyncIterator[str]:
-    async for results in job.results():
-        yield "".join(part for part in results if part is not None)
-        if results[-1] is None:
-            return
+async def _lines(job: Job, settings: Settings) -> AsyncIterator[str]:
+    """Yield the lines of a score; an error is the last one."""
+    try:
+        async for results in job.results():
+            yield "".join(part for part in results if part is not None)
+            if results[-1] is None:
+                return
+    except Exception as error:
+        yield dumps(error_of(error, settings).body) + "\n"
 
 
 async def page(request: Request) -> Response:

@@ -72,10 +72,10 @@ def preprocessed(served: ServedModel, param: str, text: str, unknown: str) -> st
         ApiError: `unknown` is "error" and the text has unknown characters.
     """
     model = served.model
-    if unknown == "error" and (missing := model.vocab.unknown(text.lower() if model.metadata.is_lower else text)):
+    result: str = checked(param, model.preprocess, text, "map" if unknown == "error" else unknown)
+    if unknown == "error" and (missing := model.vocab.unknown(result)):
         found = ", ".join(map(repr, missing[:5]))
         invalid(param, f"characters outside the model's vocabulary: {found}; unknown: skip or map reads the others")
-    result: str = checked(param, model.preprocess, text, unknown)
     return result
 
 

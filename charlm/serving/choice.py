@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from charlm.data.vocab import FLUSH, Vocab
 from charlm.errors import CharlmError
 from charlm.generation.generator import StopSearch
-from charlm.generation.sampler import log_softmax
+from charlm.generation.sampler import NOT_FINITE, log_softmax
 
 MIN_LOGPROB = -9999.0  # JSON has no infinity
 Token = tuple[str, float | None, dict[str, float] | None, int]  # text, log-probability, likeliest, offset
@@ -103,7 +103,7 @@ class Choice:
 
     def _add_token(self, index: int, log_probs: NDArray[Any], text: str | None = None) -> None:
         if not math.isfinite(log_probs.max()):
-            raise CharlmError("the model's logits are not finite; train it again with a lower --learning-rate")
+            raise CharlmError(NOT_FINITE)
         likely = np.argsort(-log_probs[1:], kind="stable")[: self.n_likely] + 1 if self.n_likely else np.empty(0, int)
         top = {self._symbols[k]: _finite(log_probs[k]) for k in likely.tolist()}
         text = self._symbols[index] if text is None else text

@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from charlm.errors import CharlmError
 from charlm.serving.bodies import find_model, open_job, preprocessed, read_object
 from charlm.serving.choice import join_parts
-from charlm.serving.errors import ApiError, dumps, json_response
-from charlm.serving.guard import log_failure, time_limit
+from charlm.serving.errors import dumps, json_response
+from charlm.serving.guard import error_of
 from charlm.serving.parameters import CompletionRequest, completion_request
 from charlm.serving.scheduler import Job
 from charlm.serving.settings import Settings
@@ -31,7 +30,9 @@ async def completions(request: Request) -> Response:
     served = find_model(request, parsed.model)
     prompts = [preprocessed(served, "prompt", text, parsed.unknown) for text in parsed.prompts]
     n_texts, n_prompt = len(prompts) * parsed.n, sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
-    job = open_job(request, served, n_texts, parsed.n * n_prompt + n_texts * parsed.max_tokens)
+    n_reported = 1 + (parsed.n_likely or 0)  # characters for each one of the response, which take memory as long
+    n_prompts = parsed.n * n_prompt * (n_reported if parsed.echo else 1)
+    job = open_job(request, served, n_texts, n_prompts + n_texts * parsed.max_tokens * n_reported)
     served.complete(job, prompts, parsed)
     head = {
         "id": f"cmpl-{secrets.token_hex(12)}",
@@ -80,18 +81,8 @@ async def _events(
             yield "".join(_event(head | {"choices": [chunk]} | usage) for chunk in chunks)
             if n_finished == n_texts:
                 break
-    except TimeoutError:
-        yield _event(time_limit(settings).body)
-        return
-    except CharlmError as error:
-        yield _event(ApiError(500, str(error)).body)
-        return
-    except ConnectionAbortedError:
-        yield _event(ApiError(503, "the server is stopping").body)
-        return
     except Exception as error:
-        log_failure(error)
-        yield _event(ApiError(500, "internal error; the server's log names the place").body)
+        yield _event(error_of(error, settings).body)
         return
     if parsed.include_usage:
         yield _event(head | {"choices": [], "usage": _usage(n_prompt, n_sampled)})

@@ -75,19 +75,10 @@ class Guard:
             self._check(scope)
             async with asyncio.timeout(self.settings.seconds + GRACE_SECONDS):
                 await self.app(scope, receive, send)
-        except ApiError as error:
-            return error
         except ClientDisconnect:
             return None
-        except TimeoutError:
-            return time_limit(self.settings)
-        except ConnectionAbortedError:
-            return ApiError(503, "the server is stopping")
-        except CharlmError as error:
-            return ApiError(500, str(error))
         except Exception as error:
-            log_failure(error)
-            return ApiError(500, "internal error; the server's log names the place")
+            return error_of(error, self.settings)
         return None
 
     def _check(self, scope: Scope) -> None:
@@ -169,12 +160,21 @@ def _netloc(origin: str) -> str | None:
         return None
 
 
-def time_limit(settings: Settings) -> ApiError:
-    """Return the error of a request that took too long."""
-    return ApiError(504, f"not done within {settings.seconds:g} seconds; ask for fewer characters", code="timeout")
+def error_of(error: Exception, settings: Settings) -> ApiError:
+    """Return the answer to an exception during a request; one that is not expected is logged."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, TimeoutError):
+        return ApiError(504, f"not done within {settings.seconds:g} seconds; ask for fewer characters", code="timeout")
+    if isinstance(error, ConnectionAbortedError):
+        return ApiError(503, "the server is stopping")
+    if isinstance(error, CharlmError):
+        return ApiError(500, str(error))
+    _log_failure(error)
+    return ApiError(500, "internal error; the server's log names the place")
 
 
-def log_failure(error: BaseException) -> None:
+def _log_failure(error: BaseException) -> None:
     """Log the kind and the place of an unexpected error; its message could hold a prompt."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

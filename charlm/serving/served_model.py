@@ -56,7 +56,7 @@ class ServedModel:
         n_context, bos_id = model.metadata.n_context, model.vocab.bos_id
         self._stepper = make_stepper(model.model, n_context)
         self._batch_stepper = make_stepper(model.model, n_context, n_texts=1)
-        axes = batch_axes(self._batch_stepper, bos_id)
+        axes = None if n_context is not None else batch_axes(self._batch_stepper, bos_id)
         self._can_batch = n_context is not None or axes is not None
         self._min_batch = 1 if isinstance(self._stepper, TorchStepper) else MIN_BATCH
         self.batch = LaneBatch(axes)
@@ -72,7 +72,7 @@ class ServedModel:
 
         Args:
             n_texts: number of its texts.
-            n_chars: their greatest possible number of characters, prompts included.
+            n_chars: their greatest possible number of characters, prompts and reported likeliest ones included.
 
         Raises:
             ApiError: there would be too many texts or characters in progress.
@@ -82,7 +82,8 @@ class ServedModel:
             ("characters", n_chars, self.n_chars, self.settings.max_chars_in_progress),
         ):
             if requested > limit:
-                raise ApiError(400, f"the request is for {requested:,} {unit}, at most {limit:,}; ask for fewer")
+                message = f"the request is for {requested:,} {unit}, at most {limit:,}; ask for fewer"
+                raise ApiError(400, message + " (logprobs count, too)" * (unit == "characters"))
             if current + requested > limit:
                 message = f"{self.name} has {current:,} {unit} in progress, at most {limit:,}; try again later"
                 raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": "1"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from asyncio import TimerHandle, Transport
@@ -24,6 +25,7 @@ from charlm.storage import runs
 
 SHUTDOWN_SECONDS = 10  # for requests in progress, after a signal
 MAX_CONNECTIONS = 512
+MIN_READ = 1 << 16  # bytes of a long response that a client must read within `Settings.reading_seconds`
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -53,7 +55,7 @@ class Protocol(H11Protocol):
     def pause_writing(self) -> None:
         """Start the timer for a client that does not read."""
         super().pause_writing()
-        self._writing_timer = self.loop.call_later(self._settings.reading_seconds, self.transport.abort)
+        self._watch_reading()
 
     def resume_writing(self) -> None:
         """Cancel the timer for a client that does not read."""
@@ -62,8 +64,18 @@ class Protocol(H11Protocol):
             self._writing_timer.cancel()
             self._writing_timer = None
 
+    def _watch_reading(self, most: float = math.inf) -> None:
+        """Abort if more than `most` bytes are still to be read; check again later."""
+        n_left = self.transport.get_write_buffer_size()
+        if n_left > most:
+            self.transport.abort()
+        else:
+            seconds = self._settings.reading_seconds
+            self._writing_timer = self.loop.call_later(seconds, self._watch_reading, n_left - MIN_READ)
+
     def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:
+        is_answered = self.conn.our_state is h11.DONE  # and the rest of the body is discarded
+        if self.conn.their_state is not h11.IDLE and not is_answered:
             self._unwatch()
         elif self._header_timer is None:
             self._header_timer = self.loop.call_later(self._settings.header_seconds, self.transport.close)

@@ -56,6 +56,15 @@ def test_the_table_lists_units_and_reasons_are_on_stderr(call):
     assert "gradient flow left out: char3: gradient flow needs a model that carries a state" in err
 
 
+def test_the_page_shows_the_activation_of_a_unit(call, tmp_path, open_page):
+    call(f"inspect net --corpus text.txt --html {tmp_path / 'a.html'}")
+    page, _ = open_page(tmp_path / "a.html")
+    page.focus("#units-text")
+    page.keyboard.press("Home")
+    unit = sections(call, "net")["units"]["activations"][page.input_value("#unit")]
+    assert page.inner_text("#units-details p") == f"activation {unit[0]:.2f}"
+
+
 def test_two_outputs_at_once_are_refused(exit_code, home, capsys):
     assert exit_code("inspect net --json --html a.html") == 2
 

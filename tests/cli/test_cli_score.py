@@ -116,3 +116,19 @@ def test_the_page_of_a_score_shows_text_and_predictions(call, tmp_path, open_pag
     assert page.inner_text("#details") != before
     assert page.inner_text("#details strong") == "o"
     assert events == [f"request: {(tmp_path / 'a.html').as_uri()}"]
+
+
+def test_the_page_of_a_model_of_bytes_has_bits_per_byte_once(call, tmp_path, open_page):
+    vocab = Vocab.of_bytes()
+    model = build("char3", len(vocab))
+    metadata = Metadata("char3", model.config, len(vocab), vocab.codepoints.tolist(), True, model.n_context)
+    LanguageModel(model, metadata).save(tmp_path / "bytes.safetensors")
+    (tmp_path / "a.txt").write_text("na\u00efve", "utf-8")
+    call(f"score {tmp_path / 'bytes.safetensors'} {tmp_path / 'a.txt'} --html {tmp_path / 'a.html'}")
+    page, _ = open_page(tmp_path / "a.html")
+    assert page.eval_on_selector_all("th", "all => all.map((one) => one.textContent)") == [
+        "model",
+        "bits per byte",
+        "accuracy",
+    ]
+    assert len(page.query_selector_all("#totals td")) == 3 and page.inner_text("#summary") == "6 bytes"

@@ -28,14 +28,14 @@ OPTIONS = {
     "lstm-scratch": {"tied": True},
     "awd-lstm": {},
 }
-LOGITS = (Path(__file__).parent / "logits.js").read_text("utf-8")
+LOGITS, CONTRAST = ((Path(__file__).parent / name).read_text("utf-8") for name in ("logits.js", "contrast.js"))
 
 
 def make(name, options=None, is_bytes=False, n_context=None):
     """Return a language model with random weights, rounded to float16."""
     torch.manual_seed(1)
     vocab = Vocab.of_bytes() if is_bytes else Vocab(map(ord, TEXT + "supozng"))
-    model = build(name, len(vocab), n_embed=8, n_hidden=12, **(options or {})).eval()
+    model = build(name, len(vocab), **{"n_embed": 8, "n_hidden": 12} | (options or {})).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(2).copy_(weight.half())
@@ -218,8 +218,31 @@ def test_markup_and_control_characters_in_texts_have_no_effect(tmp_path, open_pa
     assert [event for event in events if not event.startswith("request: file:")] == []
 
 
+def test_a_title_that_is_not_unicode_is_escaped():
+    assert b"<title>caf\\udce9</title>" in model_page(make("rnn"), "caf\udce9").encode()
+
+
+def test_an_embedding_of_one_number_is_a_line_on_the_map(tmp_path, open_page):
+    page, events = open_page(write(make("rnn", {"n_embed": 1}), tmp_path))
+    assert len(events) == 1
+    places = page.eval_on_selector_all(
+        "#embedding text", "all => all.map((one) => [one.x.baseVal[0].value, one.y.baseVal[0].value])"
+    )
+    assert len({x for x, _ in places}) > 10 and {y for _, y in places} == {320}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_colour_of_the_text_and_of_a_curve_has_enough_contrast(scheme, tmp_path, open_page):
+    page, _ = open_page(write(make("rnn"), tmp_path), color_scheme=scheme)
+    ratios = page.evaluate(CONTRAST)
+    assert len(ratios) == 3 * 17 + 6 and {name: ratio for name, ratio in ratios.items() if ratio < 4.5} == {}
+
+
 def test_wrong_options_are_said_on_the_page(tmp_path, open_page):
     page, _ = open_page(write(make("rnn"), tmp_path))
+    page.fill("#length", "1.5")
+    page.click("#write")
+    assert "number of characters must be a whole number" in page.inner_text("#status")
     page.fill("#seed", "-1")
     page.click("#write")
     assert "seed must be a whole number" in page.inner_text("#status")

@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hostile import small_options
 from test_units import make, text_range
 
-from charlm.inspection.report import report
+from charlm.evaluation.protocol import TextRange
+from charlm.inspection.report import curves, embedding, report, saliency, units
+from charlm.inspection.units import activations
 from charlm.models import MODELS, CountingModel
 from charlm.models.lstm_ngram import LSTMNGram
 
@@ -47,3 +50,30 @@ def test_of_a_long_window_the_nearest_characters_are_explained():
     made.metadata = replace(made.metadata, n_context=50)
     section = report(made, text_range(made, 150), n_examples=2, n_places=1)["saliency"]
     assert section["n_context"] == len(section["places"][0]["left_out"]) == 32
+
+
+def test_the_activations_are_those_of_the_units():
+    made = make("gru", n_hidden=6)
+    section, values = units(made, text_range(made, 0)), activations(made, text_range(made, 0))
+    assert section["activations"]
+    for unit, shown in section["activations"].items():
+        np.testing.assert_allclose(shown, values[:, int(unit)], atol=1e-4)
+
+
+def test_only_finite_losses_with_their_characters_are_on_the_curves():
+    log = [{"n_chars": 8, "train_nats": 0.5, "valid_nats": float("nan")}, {"n_chars": 9, "train_nats": float("inf")}]
+    found = curves([*log, {"train_nats": 0.5}, {"n_chars": 10}])
+    assert [[n for n, _ in found[part]] for part in ("train", "valid")] == [[8], []]
+
+
+def test_an_embedding_of_one_number_has_one_axis():
+    section = embedding(make("gru", n_embed=1))
+    assert {y for _, y in section["coordinates"]} == {0} and section["variance_shares"] == [1, 0]
+    assert len(section["axis_ends"]) == 1
+
+
+def test_saliency_reads_only_what_it_explains_of_a_text_without_end():
+    made = make("gru", n_hidden=6)
+    ids = torch.ones(1, dtype=torch.uint8).expand(10**12)  # one byte of memory
+    section = saliency(made, TextRange(ids, 150, len(ids), made.vocab.bos_id), n_examples=2)
+    assert len(section["places"]) == 2

@@ -132,3 +132,5 @@ def test_a_coloured_text_is_the_text_between_escape_sequences():
     shown = coloured(block, truecolor=False)
     assert shown != text
     assert click.unstyle(shown).replace("↵", "") == text.replace("\x1b", "\ufffd")
+    (block,) = blocks_of(make("char3"), "\tthe\u00a0cat")
+    assert click.unstyle(coloured(block, truecolor=True)) == "\tthe\u00a0cat"

@@ -121,11 +121,14 @@ def wait_until(condition):
 
 
 @contextmanager
-def held_by_another_client(client, fields):
-    """Send a request and leave at the end, without reading the response."""
+def held_by_another_client(client, fields, n_buffer=None):
+    """Send a request and leave at the end, without reading the response; `n_buffer` bytes are received in advance."""
     body = json.dumps(fields)
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    with socket.create_connection(("127.0.0.1", client.port)) as connection:
+    with socket.socket() as connection:
+        if n_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, n_buffer)
+        connection.connect(("127.0.0.1", client.port))
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
         yield connection
 
@@ -153,11 +156,23 @@ def test_other_requests_are_answered_while_texts_are_sampled(client):
 
 
 def test_a_client_that_does_not_read_is_dropped():
-    fields = {"prompt": "Is", "max_tokens": 10_000, "n": 20, "stream": True, "logprobs": 10}
+    fields = {"prompt": "Is", "max_tokens": 10_000, "n": 9, "stream": True, "logprobs": 10}
     with running({"gru": small_model()}, Settings(reading_seconds=0.2)) as client:
         with held_by_another_client(client, fields):
-            wait_until(lambda: client.n_lanes == 20)
+            wait_until(lambda: client.n_lanes == 9)
             wait_until(lambda: client.n_lanes == 0)
+
+
+def test_a_client_that_reads_slowly_gets_the_whole_response():
+    fields = {"prompt": "\U0001f600" * 15_000, "max_tokens": 0, "echo": True, "n": 64}
+    with running({"gru": small_model()}, Settings(reading_seconds=1)) as client:
+        with held_by_another_client(client, fields, 1 << 16) as connection:
+            data = bytearray()
+            while not data.endswith(b'"total_tokens":960000}}'):
+                part = connection.recv(1 << 16)
+                assert part, f"the server has closed the connection after {len(data):,} bytes"
+                data += part
+                time.sleep(0.02)
 
 
 def test_the_characters_of_a_text_to_score_are_bytes_for_a_model_of_bytes():
@@ -165,6 +180,15 @@ def test_the_characters_of_a_text_to_score_are_bytes_for_a_model_of_bytes():
         assert client.post("/v1/score", {"text": "abcde"})[0] == 200
         status, body = client.post("/v1/score", {"text": "\u00e4\u00f6\u00fc"})
         assert status == 400 and body["error"]["message"].startswith("the request is for 6 characters, at most 5")
+
+
+def test_the_likeliest_characters_that_are_reported_count_like_sampled_ones():
+    with running({"gru": small_model()}, Settings(max_chars_in_progress=1000)) as client:
+        client.complete("Is", max_tokens=166, logprobs=5)
+        client.complete("Is", max_tokens=90, logprobs=9, echo=True)
+        for fields, n in (({"max_tokens": 167}, 1004), ({"max_tokens": 166, "echo": True}, 1008)):
+            status, body = client.post("/v1/completions", {"prompt": "Is", "logprobs": 5} | fields)
+            assert status == 400 and f"the request is for {n:,} characters" in body["error"]["message"]
 
 
 @pytest.mark.parametrize("limit", [{"max_lanes": 8}, {"max_chars_in_progress": 8 * 300}])
@@ -192,5 +216,14 @@ def test_a_request_that_takes_too_long_is_ended():
         assert (status, body["error"]["code"]) == (504, "timeout")
         status, events = client.post("/v1/completions", options | {"stream": True})
         assert status == 200 and events[-1]["error"]["code"] == "timeout"
+        status, lines = client.post("/v1/score", {"text": "Is " * 30_000})
+        assert status == 200 and lines[-1]["error"]["code"] == "timeout"
         assert client.n_lanes == 0
         assert client.complete("Is", max_tokens=5)["usage"]["completion_tokens"] == 5
+
+
+def test_a_model_with_a_window_and_without_a_numpy_engine_is_served():
+    model = small_model("char3")
+    model.model.double()
+    with running({"char3": model}) as client:
+        assert client.complete("Is", max_tokens=20, n=3)["usage"]["completion_tokens"] == 60

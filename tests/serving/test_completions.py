@@ -145,6 +145,8 @@ def test_unknown_characters_are_read_as_unknown_or_skipped_or_refused(client, mo
     assert skipped["choices"][0]["text"] == models["gru"].sample("Is", 20, seed=1, temperature=1)
     status, body = client.post("/v1/completions", {"prompt": "I\u00e9s", "unknown": "error"})
     assert status == 400 and "characters outside the model's vocabulary: '\u00e9'" in body["error"]["message"]
+    marked = client.complete("\ufeffIs", unknown="error", seed=1, max_tokens=20)
+    assert marked["choices"][0]["text"] == models["gru"].sample("\ufeffIs", 20, seed=1, temperature=1)
 
 
 def test_a_score_has_the_lines_of_charlm_score(tmp_path, capsys, exit_code, models, client):
@@ -170,3 +172,5 @@ def test_a_model_whose_logits_are_not_finite_is_an_error_of_the_server():
             assert "logits are not finite" in body["error"]["message"]
         status, events = client.post("/v1/completions", {"prompt": "Is", "stream": True})
         assert "logits are not finite" in events[-1]["error"]["message"]
+        status, lines = client.post("/v1/score", {"text": "Is"})
+        assert status == 200 and "logits are not finite" in lines[-1]["error"]["message"]

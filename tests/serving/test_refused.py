@@ -2,6 +2,7 @@
 
 import base64
 import socket
+from contextlib import suppress
 
 import pytest
 from servers import running, small_model
@@ -221,6 +222,20 @@ def test_a_connection_that_stays_silent_is_closed():
             connection.sendall(b"GET /hea")
             while part := connection.recv(65536):
                 assert b"HTTP" not in part
+
+
+def test_a_connection_whose_body_is_not_needed_and_does_not_end_is_closed():
+    with running({"gru": small_model()}, Settings(header_seconds=0.2)) as client:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=0.05) as connection:
+            connection.sendall(b"POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+            answer, n_sent = b"", 0
+            with suppress(ConnectionError):  # the server has closed it
+                while n_sent < 100:
+                    with suppress(TimeoutError):
+                        answer += connection.recv(65536)
+                    connection.sendall(b"x")
+                    n_sent += 1
+        assert answer.startswith(b"HTTP/1.1 405 ") and n_sent < 100
 
 
 def test_what_is_no_http_is_refused(small):

@@ -1,7 +1,10 @@
 """The page of a server, in a browser: it runs the model itself, or the server does."""
 
 import pytest
-from servers import TEXT
+from servers import TEXT, running, small_model
+from test_batch import wait_until
+
+from charlm.serving import Settings
 
 POLICY = "default-src 'none'; style-src 'sha256-"
 
@@ -74,11 +77,35 @@ def test_a_text_that_the_server_writes_can_be_stopped(client, open_page):
     assert page.evaluate("() => view.items.length") == 20
 
 
+def test_a_text_that_is_begun_anew_ends_the_request_before(client, models, open_page):
+    page, _ = open_page(f"{client.url}/?model=lstm-ngram")
+    page.fill("#length", "20000")
+    page.click("#write")
+    page.wait_for_function("() => view.items.length > 20")
+    page.fill("#length", "20")
+    page.fill("#seed", "18446744073709551615")
+    finish(page, "#write")
+    text = models["lstm-ngram"].sample("", 20, seed=2**64 - 1, temperature=0.7)
+    assert shown_text(page) == text
+    wait_until(lambda: client.n_lanes == 0)
+    assert page.evaluate("() => remote.text") == text
+    finish(page, "#continue")
+    assert shown_text(page) == text + models["lstm-ngram"].sample(text, 20, seed=0, temperature=0.7)
+
+
 def test_an_error_of_the_server_is_shown(client, open_page):
     page, _ = open_page(f"{client.url}/?model=transformer")
     page.evaluate("() => { remote.name = 'gone'; }")
     finish(page, "#write")
     assert "no model 'gone'; there are: gru" in page.inner_text("#status")
+
+
+def test_an_error_while_a_text_is_measured_is_shown(open_page):
+    with running({"ngram": small_model("ngram")}, Settings(seconds=0.01)) as client:
+        page, _ = open_page(client.url)
+        page.fill("#input", TEXT * 100)
+        finish(page, "#measure")
+        assert "not done within 0.01 seconds" in page.inner_text("#status")
 
 
 def test_another_model_is_chosen_by_the_menu(client, models, open_page):
@@ -93,10 +120,6 @@ def test_another_model_is_chosen_by_the_menu(client, models, open_page):
 
 
 def test_a_page_needs_the_key_as_a_password(open_page):
-    from servers import running, small_model
-
-    from charlm.serving import Settings
-
     with running({"ngram": small_model("ngram")}, Settings(api_keys=(b"key",))) as client:
         page, _ = open_page(client.url, http_credentials={"username": "any", "password": "key"})
         page.fill("#length", "30")

@@ -60,7 +60,7 @@ function largestIndices(numbers, n) {
 }
 
 function setUnit(item, index) {
-  item.value = view.colour === "unit" ? hiddens[index][unit] : undefined;
+  item.value = item.activation = view.colour === "unit" ? hiddens[index][unit] : undefined;
 }
 
 function* reading(ids, kind) {
@@ -94,7 +94,7 @@ function seed() {
 function options() {
   const n = byId("length").valueAsNumber, given = seed();
   if (given === null) return void status("The seed must be a whole number from 0 to 18446744073709551615.");
-  if (!(n >= 1 && n <= MAX_READ)) return void status(`The number of characters must be from 1 to ${MAX_READ}.`);
+  if (!(Number.isInteger(n) && n >= 1 && n <= MAX_READ)) return void status(`The number of characters must be a whole number from 1 to ${MAX_READ}.`);
   return { seed: given, n, temperature: byId("temperature").valueAsNumber, topP: byId("top-p").valueAsNumber };
 }
 
@@ -139,6 +139,7 @@ function input() {
 }
 
 function start(items, note) {
+  remote?.stop();
   job = { items, note, began: performance.now(), n: 0 };
   byId("text").setAttribute("aria-busy", "true");
   status("…");

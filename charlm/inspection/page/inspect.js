@@ -63,10 +63,10 @@ const SECTIONS = {
     }
     const names = Map.groupBy ? Map.groupBy(properties, (score) => score.unit) : new Map(properties.map((score) => [score.unit, [score]]));
     for (const [unit, scores] of names) option(select, `unit ${unit}: ${scores.map((score) => score.name).join(", ")}`, unit);
-    const values = () => activations[select.value] ?? [];
-    view.append(codepoints.map((point, i) => ({ symbol: symbolOf(point), value: values()[i] })));
+    view.append(codepoints.map((point) => ({ symbol: symbolOf(point) })));
     const show = () => {
-      view.items.forEach((item, i) => { item.value = values()[i]; });
+      const values = activations[select.value] ?? [], largest = values.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
+      values.forEach((value, i) => Object.assign(view.items[i], { activation: value, value: value / largest }));
       view.repaint("unit");
       if (view.selected >= 0) view.describe(view.items[view.selected]);
     };

@@ -16,7 +16,7 @@ class Remote {
 
   // Write on after the text so far, with the random numbers of the next seed.
   async *continuing(options) {
-    yield* this.complete(this.text, 0, options, options.seed + BigInt(++this.nContinued));
+    yield* this.complete(this.text, 0, options, BigInt.asUintN(64, options.seed + BigInt(++this.nContinued)));
   }
 
   async *reading(text) {
@@ -24,8 +24,9 @@ class Remote {
     this.nContinued = 0;
     if (!text) return;
     for await (const lines of this.lines("v1/score", { text }, "")) {
-      yield lines.map((line) => JSON.parse(line)).filter((row) => "char" in row)
-        .map(({ char, ...rest }) => ({ symbol: char, kind: "", ...rest }));
+      const rows = lines.map((line) => JSON.parse(line));
+      yield rows.filter((row) => "char" in row).map(({ char, ...rest }) => ({ symbol: char, kind: "", ...rest }));
+      if (rows.at(-1)?.error) throw new Error(rows.at(-1).error.message);
     }
   }
 

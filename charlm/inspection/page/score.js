@@ -20,12 +20,15 @@ function show(model) {
 
 byId("title").textContent = data.title;
 const n = data.models[0].totals.n_chars, nShown = data.codepoints.length;
-byId("summary").textContent = n.toLocaleString("en") + " characters"
+byId("summary").textContent = n.toLocaleString("en") + ` ${data.unit}s`
   + (nShown < n ? `, the first ${nShown.toLocaleString("en")} of them below` : "");
+byId("per-symbol").textContent = `bits per ${data.unit}`;
+if (data.unit === "byte") byId("per-byte").remove(); // the same number
 for (const { totals } of data.models) {
   const row = element("tr");
   row.append(element("td", "", totals.model));
-  for (const value of [totals.bits_per_char.toFixed(4), totals.bits_per_byte.toFixed(4), percent(totals.accuracy)]) {
+  const bits = [totals.bits_per_char, ...(data.unit === "byte" ? [] : [totals.bits_per_byte])];
+  for (const value of [...bits.map((each) => each.toFixed(4)), percent(totals.accuracy)]) {
     row.append(element("td", "number", value));
   }
   byId("totals").append(row);

@@ -1,8 +1,8 @@
 // A text with one span a character: colours, a selected character, and what was likely in its place.
 //
-// An item is {symbol, kind, bits, rank, likely: [[symbol, probability], ...], value}; only the symbol must be there.
-// `kind` is a class for the style, `value` the activation of a unit, from -1 to 1. Texts are set as text nodes, so that
-// markup in them has no effect.
+// An item is {symbol, kind, bits, rank, likely: [[symbol, probability], ...], activation, value}; only the symbol must be
+// there. `kind` is a class for the style, `activation` that of a unit, `value` the strength of its colour, from -1 to 1.
+// Texts are set as text nodes, so that markup in them has no effect.
 "use strict";
 
 const NAMES = { " ": "space", "\n": "line break", "\t": "tab" };
@@ -133,7 +133,7 @@ class TextView {
     if (item.bits !== undefined) {
       lines.push(element("p", "faint", `${item.bits.toFixed(2)} bits; rank ${item.rank}`));
     }
-    if (item.value !== undefined) lines.push(element("p", "faint", `activation ${item.value.toFixed(2)}`));
+    if (item.activation !== undefined) lines.push(element("p", "faint", `activation ${item.activation.toFixed(2)}`));
     if (item.likely) {
       const list = element("ol", "likely");
       list.setAttribute("aria-label", "The most probable characters in this place");
