@@ -14,8 +14,10 @@ from charlm.generation.language_model import LanguageModel
 from charlm.messages import say
 from charlm.options.arguments import checked_name, checked_path, checked_text
 from charlm.recipe import Recipe
+from charlm.recipes.files import MAX_FILE_CHARS
 from charlm.storage import runs
 from charlm.storage.kept_counts import known_vocab
+from charlm.storage.schema import MAX_ENTRIES
 from charlm.storage.transfer import resolve_recipe
 from charlm.training import distributed, launch, session
 from charlm.training.setup import choose_device, fill_defaults
@@ -59,7 +61,9 @@ def read_corpus(options: Recipe, text: str | None = None, run: Path | None = Non
     assert split is not None  # see `fill_defaults`
     if options.bytes and (options.lower or options.min_count > 1):
         raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
-    name = " + ".join(options.corpus) if text is None else "text in memory"
+    if (n := len(options.corpus)) > MAX_ENTRIES or sum(map(len, options.corpus)) > MAX_FILE_CHARS // 2:
+        raise UsageError(f"corpus has {n:,} names, more than a checkpoint can store; name a folder, or join the files")
+    name = named_texts.joined_names(options.corpus) if text is None else "text in memory"
     data = named_texts.open_texts(options.corpus) if text is None else text.encode("utf-8", "surrogatepass")
     known = known_vocab(options, run)
     corpus = make_corpus(data, name, split, options.bytes, options.lower, options.min_count, known=known)

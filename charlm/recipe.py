@@ -200,6 +200,8 @@ def _typed(name: str, value: Any, annotation: str) -> Any:
         return checked_number(name, value)
     kind = annotation.partition("[")[0].removesuffix(" | None")
     is_valid = type(value).__name__ == kind and value != ""
+    if kind == "str" and is_valid and any("\ud800" <= char <= "\udfff" for char in value):
+        raise UsageError(f"{name} is {shown(value)}, which is not UTF-8; rename it")
     if kind != "dict" and is_valid:
         return value
     if is_valid and all(isinstance(key, str) for key in value):

@@ -130,6 +130,19 @@ def test_a_text_can_be_a_path_and_a_recipe_a_name_or_an_object(tmp_path):
     assert charlm.train("human-numbers:100", made, seed=2).metadata.recipe["seed"] == 2
 
 
+def test_a_model_of_many_files_is_loaded_and_too_many_names_are_refused(tmp_path):
+    files = [tmp_path / f"{i:05}{'x' * 80}.py" for i in range(1000)]
+    for i, file in enumerate(files):
+        file.write_text(spell(i))
+    model = charlm.train(files, folder=tmp_path / "run", model="ngram")
+    loaded = charlm.load(tmp_path / "run")
+    assert loaded.metadata == model.metadata and loaded.metadata.corpus["name"].endswith(" + 990 more")
+    assert loaded.metadata.recipe["corpus"] == [str(file) for file in files]
+    for names in (["a"] * 10_001, ["a" * 4000] * 200):
+        with pytest.raises(UsageError, match="names, more than a checkpoint can store; name a folder"):
+            charlm.train(names)
+
+
 def test_without_a_recipe_the_size_of_the_text_decides_what_is_not_given():
     named = charlm.train("human-numbers:100", DEFAULT_RECIPE, **TINY).metadata.recipe
     chosen = charlm.train("human-numbers:100", **TINY).metadata.recipe

@@ -107,6 +107,7 @@ def test_every_step_of_the_lesson_has_a_recipe():
         ({"corpus": ""}, "corpus must be a string, not empty"),
         ({"model": ""}, "model must be a string, not empty"),
         ({"corpus": [1]}, "corpus must be a string, not empty, got 1"),
+        ({"corpus": ["\udcff.txt"]}, r"corpus is '\udcff.txt', which is not UTF-8; rename it"),
         ({"drop_epochs": ["1"]}, "drop_epochs must be a number, got '1'"),
         ({"drop_epochs": [True]}, "drop_epochs must be a number, got True"),
         ({"options": [1]}, "options must be a table of named options, got [1]"),

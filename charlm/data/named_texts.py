@@ -29,12 +29,14 @@ __all__ = [
     "all_texts",
     "cache_folder",
     "default_split",
+    "joined_names",
     "open_texts",
     "search_path",
     "text_files",
 ]
 
 MAX_NAME = 255  # characters; file systems allow no longer names
+MAX_JOINED = 10  # names in that of a text; a checkpoint limits its length
 DEFAULT_TEXT, FALLBACK_TEXT = "nietzsche", "python-docs"
 
 
@@ -76,6 +78,12 @@ def default_split(sources: Sequence[str]) -> str:
     """Return the split of a single named text, else the standard split."""
     text = all_texts().get(sources[0].partition(":")[0]) if len(sources) == 1 else None
     return STANDARD if text is None or _has_text(Path(sources[0])) else text.split
+
+
+def joined_names(sources: Sequence[str]) -> str:
+    """Return the name of a text of several sources, for messages and checkpoints: the first ones, and how many more."""
+    more = len(sources) - MAX_JOINED
+    return " + ".join([*sources[:MAX_JOINED], *([f"{more:,} more"] if more > 0 else [])])
 
 
 def open_texts(sources: Sequence[str], texts: Mapping[str, NamedText] | None = None) -> ByteStream:

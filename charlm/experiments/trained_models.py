@@ -90,7 +90,7 @@ def read_text(
     names = sources_of(trained, sources)
     text = make_corpus(
         named_texts.open_texts(names) if stream is None else stream,
-        " + ".join(names),
+        named_texts.joined_names(names),
         named_texts.default_split(names) if sources else recipe["split"],
         metadata.is_bytes,
         recipe["lower"],

@@ -153,6 +153,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
             hint = did_you_mean(key, known) or f"; it has: {', '.join(known)}"
             raise UsageError(f"model {name} has no option {key!r}{hint}")
         default = known[key]
+        if isinstance(default, tuple) and isinstance(value, list):  # TOML and JSON have no tuples
+            found[key] = value = tuple(value)
         if (numbers := model_option_range(key, default)) is not None:
             found[key] = checked_number(key, value, numbers, f"model {name}: ")
         elif not isinstance(value, type(default)):

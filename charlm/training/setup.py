@@ -59,6 +59,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
     if recipe.keep_counts and not issubclass(architecture, models.CountingModel):
         raise UsageError(f"model {recipe.model} has no n-gram counts; leave out --keep-counts")
     models.check_options(recipe.model, recipe.options)
+    options = models.options_of(recipe.model) | recipe.options
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
     if n > 1 and not architecture.uses_gradients:
@@ -67,7 +68,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer processes, or a larger --batch-size")
     return recipe.replace(
         model=models.canonical(recipe.model),
-        options=models.options_of(recipe.model) | recipe.options,
+        options={name: value for name, value in options.items() if value is not None},  # TOML has no None
         split=split,
         feed=feed,
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,

@@ -4,10 +4,15 @@ import sys
 
 import pytest
 from architectures import EXAMPLE
+from torch import nn
 
-from charlm import models
+import charlm
+from charlm import models, recipes
+from charlm.data.corpus import make_corpus
 from charlm.errors import InputNotFoundError, UsageError
 from charlm.models import GRU, MODELS
+from charlm.recipe import Recipe
+from charlm.training import session
 
 SOURCE = '''"""A GRU of my own."""
 from charlm.models import GRU
@@ -43,6 +48,39 @@ def test_a_file_may_have_moved(tmp_path):
     (tmp_path / "mine.py").rename(tmp_path / "sub" / "mine.py")
     models.use("sub/mine.py:Mine")
     assert models.find("mine.py:Mine") is models.find("sub/mine.py:Mine")
+
+
+OPTIONS = """
+class Options(GRU):
+    def __init__(self, vocab_size, scale=None, kernel=(3, 5), **options):
+        super().__init__(vocab_size, **options)
+        self.kernel = kernel
+"""
+
+
+@pytest.mark.parametrize("given", [{}, {"kernel": [7, 9]}], ids=["defaults", "a list, as in TOML"])
+def test_options_that_are_tuples_or_none_are_stored_and_loaded(given, tmp_path):
+    (tmp_path / "mine.py").write_text(SOURCE + OPTIONS)
+    options = {"n_hidden": 4, "n_embed": 4} | given
+    recipe = Recipe(model="mine.py:Options", options=options, epochs=1, bptt=8, batch_size=4, device="cpu")
+    models.use(recipe.model)
+    trained = session.train(recipe, make_corpus(b"one two three " * 30, "text"), tmp_path / "run")
+    loaded = charlm.load(tmp_path / "run")
+    assert trained.model.kernel == loaded.model.kernel == tuple(given.get("kernel", (3, 5)))
+    again = recipes.load(str(tmp_path / "run" / "recipe.toml"))
+    assert models.build(again.model, 5, **again.options).kernel == loaded.model.kernel
+
+
+def test_an_embedding_of_another_kind_is_not_logged(tmp_path, monkeypatch):
+    class WithDropout(GRU):
+        def __init__(self, vocab_size, **options):
+            super().__init__(vocab_size, **options)
+            self.embed = nn.Sequential(self.embed, nn.Dropout(0.1))
+
+    monkeypatch.setitem(models.MODELS, "mine", WithDropout)
+    recipe = Recipe(model="mine", options={"n_hidden": 4}, epochs=1, bptt=8, batch_size=4, device="cpu")
+    model = session.train(recipe, make_corpus(b"one two three " * 30, "text"), tmp_path / "run")
+    assert model.metadata.result["test_nats"] > 0
 
 
 def test_a_class_of_a_module_is_found():

@@ -9,6 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
 from tqdm import tqdm
 
 from charlm.data.vocab import Vocab
@@ -171,10 +172,11 @@ class TensorBoard(Callback):
         self._writer.flush()
 
     def on_fit_end(self, state: TrainState) -> None:
-        """Write the embedding, if the model has one, and close the file."""
-        if hasattr(state.model, "embed"):
-            labels = ["(unknown)", *map(self._label, self.vocab.codepoints.tolist())]
-            weight = state.model.embed.weight.detach().float().cpu()
+        """Write the embedding, if the model has one of the vocabulary, and close the file."""
+        embed = getattr(state.model, "embed", None)
+        labels = ["(unknown)", *map(self._label, self.vocab.codepoints.tolist())]
+        if isinstance(embed, nn.Embedding) and embed.num_embeddings == len(labels):
+            weight = embed.weight.detach().float().cpu()
             with redirect_stdout(None):  # PyTorch prints a warning if the folder exists: resumed without a step
                 self._writer.add_embedding(weight, labels, global_step=state.n_chars, tag="embedding")
         self._writer.close()
