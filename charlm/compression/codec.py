@@ -16,6 +16,8 @@ import numpy as np
 
 from charlm.compression.coding import BlockCoder
 from charlm.compression.file_format import (
+    FORMAT,
+    LANES_FORMAT,
     Block,
     Header,
     Reader,
@@ -26,7 +28,7 @@ from charlm.compression.file_format import (
     max_block_chars,
 )
 from charlm.compression.models import CodingModel
-from charlm.compression.predictors import fingerprint, one_thread
+from charlm.compression.predictors import Predictor, fingerprint, one_thread
 from charlm.compression.range_coder import Decoder, Encoder, WrongBitsError
 from charlm.data.vocab import Codepoints, code_points, to_text
 from charlm.errors import CharlmError
@@ -71,7 +73,10 @@ def compress(
     report, crc = Report(), 0
     with one_thread():
         predictor = model.predictor(n_lanes)
-        write(header_bytes(Header(model.sha256, n_lanes, model.dynamic, fingerprint(predictor), _versions())))
+    with one_thread():
+        file_format = FORMAT if n_lanes == 1 or predictor.n_context is None else LANES_FORMAT
+        arithmetic = fingerprint(predictor)
+        write(header_bytes(Header(model.sha256, n_lanes, model.dynamic, arithmetic, _versions(), file_format)))
         coder = BlockCoder(predictor)
         is_bytes = predictor.vocab.is_bytes
         for points in _cut(_decode(blocks, is_bytes), block_chars or max_block_chars(n_lanes)):
@@ -98,26 +103,35 @@ def decompress(file: BinaryIO, name: str, write: Write, find: Callable[[Header],
         DataError: the file is damaged, truncated, or of a newer format.
         CharlmError: this machine computes other probabilities than the machine that compressed the file.
     """
-    reader, report, crc = Reader(file, name), Report(), 0
+    reader = Reader(file, name)
     header = reader.header()
     model = find(header)
     with one_thread():
         predictor = model.predictor(header.blocks)
-        if fingerprint(predictor) != header.fingerprint:
-            raise _other_arithmetic(name, header, "before the first character")
-        coder = BlockCoder(predictor)
-        while (block := reader.block(max_block_chars(header.blocks))).n_chars:
-            try:
-                points = coder.code(Decoder(block.payload), block.n_chars)
-                data = _to_bytes(points, predictor.vocab.is_bytes)
-            except (WrongBitsError, UnicodeEncodeError):
-                raise _other_arithmetic(name, header, f"after byte {report.n_bytes:,}") from None
-            crc = zlib.crc32(data, crc)
-            if crc != block.crc:
-                raise _other_arithmetic(name, header, f"after byte {report.n_bytes:,}")
-            write(data)
-            _add(report, len(data), block.n_chars, len(block.payload))
-        reader.check_end(block, report.n_bytes, crc)
+        with one_thread():
+            if fingerprint(predictor) == header.fingerprint:
+                return _decompress(reader, header, predictor, write)
+        if fingerprint(predictor) == header.fingerprint:  # of an earlier version: PyTorch had all threads
+            return _decompress(reader, header, predictor, write)
+    raise _other_arithmetic(name, header, "before the first character")
+
+
+def _decompress(reader: Reader, header: Header, predictor: Predictor, write: Write) -> Report:
+    """Decompress what follows the header; see `decompress`."""
+    report, crc = Report(), 0
+    coder = BlockCoder(predictor, copies=header.format != FORMAT)
+    while (block := reader.block(max_block_chars(header.blocks))).n_chars:
+        try:
+            points = coder.code(Decoder(block.payload), block.n_chars)
+            data = _to_bytes(points, predictor.vocab.is_bytes)
+        except (WrongBitsError, UnicodeEncodeError):
+            raise _other_arithmetic(reader.name, header, f"after byte {report.n_bytes:,}") from None
+        crc = zlib.crc32(data, crc)
+        if crc != block.crc:
+            raise _other_arithmetic(reader.name, header, f"after byte {report.n_bytes:,}")
+        write(data)
+        _add(report, len(data), block.n_chars, len(block.payload))
+    reader.check_end(block, report.n_bytes, crc)
     report.n_unknown, report.unknown_bits = coder.unknown.n_unknown, coder.unknown.bits
     return report
 

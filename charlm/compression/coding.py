@@ -27,10 +27,12 @@ class BlockCoder:
 
     Args:
         predictor: in its initial state.
+        copies: pass a new array to `Predictor.read` every time. Files of format 1 were written without, so the window
+            of several lanes repeats the last character; only that window depends on it.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self.predictor = predictor
+    def __init__(self, predictor: Predictor, copies: bool = True) -> None:
+        self.predictor, self.copies = predictor, copies
         self.unknown = UnknownCharacters(predictor.vocab)
         self.points_of = np.concatenate([[0], predictor.vocab.codepoints]).astype(np.uint32)
 
@@ -63,7 +65,7 @@ class BlockCoder:
             else:
                 self._code_unknown(coder, lanes, t, ids[:n], is_given=given is not None)
             self.unknown.count(weights, found)
-            self.predictor.read(ids)
+            self.predictor.read(ids.copy() if self.copies else ids)
         return lanes.reshape(-1)[:n_chars]
 
     def _code_unknown(self, coder: Coder, lanes: Codepoints, t: int, ids: NDArray[Any], is_given: bool) -> None:

@@ -6,7 +6,8 @@ r"""The format of a compressed file. Integers are little-endian.
                up to the end of this block, payload, uint32 CRC-32 of the block
     end        a block of 0 characters, whose payload is the uint64 number of decompressed bytes
 
-Nothing follows the end.
+Nothing follows the end. Format 2 differs from 1 only in the predictions of a model with a window in several lanes
+(coding.py); such files alone are written as format 2, and both are read.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from charlm.options.ranges import RANGES
 
 MAGIC = b"\x93CLM\r\n\x1a\n"
 FORMAT = 1
+LANES_FORMAT = 2  # of a model with a window in several lanes
 NO_MODEL = "none"
 LANE_CHARS = 1 << 14  # characters of a block for each lane
 MIN_BLOCK_CHARS = 1 << 17
@@ -142,9 +144,10 @@ class Reader:
         self._check(start, "its header")
         try:
             values: dict[str, Any] = json.loads(text)
-            if values["format"] != FORMAT:
+            if values["format"] not in (FORMAT, LANES_FORMAT):
                 raise DataError(
-                    f"{self.name}: has format {values['format']!r}; this charlm reads {FORMAT}; upgrade charlm"
+                    f"{self.name}: has format {values['format']!r}; this charlm reads {FORMAT} and {LANES_FORMAT}; "
+                    "upgrade charlm"
                 )
             if values.keys() != {key.name for key in fields(Header)}:
                 raise ValueError("fields missing or unexpected")

@@ -33,6 +33,7 @@ class Predictor(Protocol):
     Attributes:
         vocab: of the model.
         n_lanes: B.
+        n_context: characters in a window; None for a model that carries a state.
         lower: the model reads lower case.
         probs: of the next characters, float64, (B, V).
     """
@@ -40,6 +41,7 @@ class Predictor(Protocol):
     vocab: Vocab
     lower: bool
     n_lanes: int
+    n_context: int | None
     probs: Floats
 
     def reset(self) -> None:
@@ -95,7 +97,7 @@ class AdaptivePredictor(Predictor):
         counts: they are reset.
     """
 
-    lower = False
+    lower, n_context = False, None
 
     def __init__(self, n_lanes: int, counts: AdaptiveNGram) -> None:
         self.vocab, self.n_lanes, self.counts = Vocab.of_bytes(), n_lanes, counts
@@ -136,7 +138,10 @@ def fingerprint(predictor: Predictor) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread: the number of threads may change the order of additions, and so the rounding."""
+    """Compute with one thread: the number of threads may change the order of additions, and so the rounding.
+
+    PyTorch has one thread if it is imported already. So the code that imports it needs a context of its own.
+    """
     with threadpool_limits(limits=1):
         if "torch" not in sys.modules:
             yield

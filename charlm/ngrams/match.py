@@ -27,7 +27,7 @@ N_PRIOR = 2.0  # k
 MAX_PREDICTIONS = 1000  # in a class; beyond it both counts are halved, so that c adapts to the text
 MAX_FOUND = 32  # longest length that is determined for a new match, in bytes
 HASH = 0x9E3779B97F4A7C15  # odd, 2^64 / golden ratio
-N_SLOTS = 1 << 20  # of the hash table
+N_SLOTS, PAGE_SLOTS = 1 << 20, 1 << 10  # of the hash table, of a page
 MAX_TEXT = 1 << 22  # bytes
 
 
@@ -47,7 +47,8 @@ class MatchModel:
 
     def _drop_text(self) -> None:
         self.text = bytearray()
-        self.slots = array("i", [0]) * N_SLOTS  # position after the last occurrence of a context
+        # Positions after the last occurrence of a context, in pages that exist once a position is stored there.
+        self.pages: list[array[int] | None] = [None] * (N_SLOTS // PAGE_SLOTS)
         self.length, self.position = 0, 0  # of the match (0: there is none); of the predicted byte
 
     def mix(self, probs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,11 +88,13 @@ class MatchModel:
         """Without a match, look up the last occurrence of the context; then store the position of this one."""
         text, n = self.text, len(self.text)
         context = text[-self.n_context :]
-        slot = int.from_bytes(context, "little") * HASH >> 32 & N_SLOTS - 1
+        page, slot = divmod(int.from_bytes(context, "little") * HASH >> 32 & N_SLOTS - 1, PAGE_SLOTS)
+        if (positions := self.pages[page]) is None:
+            positions = self.pages[page] = array("i", [0]) * PAGE_SLOTS
         if not self.length:
-            self.position = self.slots[slot]
+            self.position = positions[slot]
             if text.startswith(context, max(self.position - self.n_context, 0), self.position):
                 self.length, limit = self.n_context, min(MAX_FOUND, self.position)
                 while self.length < limit and text[self.position - 1 - self.length] == text[n - 1 - self.length]:
                     self.length += 1
-        self.slots[slot] = n
+        positions[slot] = n

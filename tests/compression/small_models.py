@@ -11,7 +11,7 @@ SIZES = {"n_embed": 8, "n_hidden": 12, "n_layers": 1, "head_size": 4, "window_si
 TEXT = "Supposing that Truth is a woman, what then?\nIs there not ground for suspecting that all philosophers, "
 
 
-def write_model(folder, name="gru", is_bytes=False, lower=False, **options):
+def write_model(folder, name="gru", is_bytes=False, lower=False, n_context=None, **options):
     """Write a checkpoint with random weights, or with counts of `TEXT`, and return its path."""
     torch.manual_seed(1)
     vocab = Vocab.of_bytes() if is_bytes else Vocab(map(ord, sorted(set(TEXT.lower() if lower else TEXT))))
@@ -23,8 +23,8 @@ def write_model(folder, name="gru", is_bytes=False, lower=False, **options):
         model.fit_counts(torch.from_numpy(vocab.encode(TEXT * 3)), torch.from_numpy(vocab.char_classes))
     recipe = {"lower": lower}
     metadata = Metadata(
-        name, model.config, len(vocab), vocab.codepoints.tolist(), is_bytes, model.n_context, recipe=recipe
+        name, model.config, len(vocab), vocab.codepoints.tolist(), is_bytes, n_context or model.n_context, recipe=recipe
     )
-    path = folder / f"{name}{is_bytes:d}{lower:d}.safetensors"
+    path = folder / f"{name}{is_bytes:d}{lower:d}{n_context}.safetensors"
     LanguageModel(model, metadata).save(path)
     return path

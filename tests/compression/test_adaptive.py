@@ -1,6 +1,7 @@
 """Models that learn as they read: counts that begin with nothing, and dynamic counts of a trained model."""
 
 import math
+import resource
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_the_text_of_a_match_model_is_dropped_at_its_limit():
         match.mix(np.full(256, 1 / 256))
         match.read(byte)
         assert len(match.text) < 1000
+
+
+def test_a_short_text_in_many_parts_takes_little_memory():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    file, _ = compressed(b"abc", adaptive_model(), 1024)
+    assert restored(file, adaptive_model()) == b"abc"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
 
 
 @pytest.mark.parametrize("name", ["ngram", "word-ngram"])

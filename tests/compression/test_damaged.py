@@ -59,7 +59,7 @@ def with_header(file, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "upgrade charlm"),
+        ({"format": 3}, "upgrade charlm"),
         ({"blocks": 0}, "header is damaged"),
         ({"blocks": 10**9}, "header is damaged"),
         ({"dynamic": -1}, "header is damaged"),

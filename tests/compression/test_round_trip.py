@@ -2,6 +2,10 @@
 
 import io
 import math
+import os
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +14,9 @@ from hypothesis import strategies as st
 from small_models import TEXT
 
 from charlm.compression import compress, decompress, load_model
+from charlm.compression.coding import BlockCoder
+from charlm.compression.file_format import Block, Header, block_bytes, end_bytes, header_bytes
+from charlm.compression.predictors import fingerprint
 from charlm.compression.quantization import BITS, quantized, softmax
 from charlm.compression.range_coder import Decoder, Encoder
 from charlm.generation.language_model import LanguageModel
@@ -23,6 +30,7 @@ MODELS = [
     {"name": "min-gru"},
     {"name": "transformer"},
     {"name": "ngram"},
+    {"name": "ngram", "n_context": 4},
     {"name": "word-ngram"},
     {"name": "lstm-ngram"},
 ]
@@ -94,6 +102,77 @@ def test_the_payload_is_the_bits_of_the_evaluation(checkpoint, options):
     assert abs(report.payload_bytes - n_bytes) < 0.001 * n_bytes + 100
     assert report.n_unknown == 0
     assert len(file) < report.payload_bytes + 400
+
+
+@pytest.mark.parametrize("n_context", [None, 4])
+def test_parts_in_lockstep_are_predicted_from_the_characters_before(checkpoint, n_context):
+    model, data = load_model(checkpoint(name="ngram", n_context=n_context)), TEXT.encode() * 30
+    one, four = (compressed(data, model, n_lanes)[1].payload_bytes for n_lanes in (1, 4))
+    assert four < one + 100 < 0.3 * len(data)
+
+
+def test_a_file_of_format_1_whose_windows_repeat_the_last_character_is_restored(checkpoint):
+    model, data = load_model(checkpoint(name="ngram", n_context=4)), TEXT.encode()
+    predictor, encoder = model.predictor(3), Encoder()
+    header = header_bytes(Header(model.sha256, 3, 0, fingerprint(predictor), {}))
+    BlockCoder(predictor, copies=False).code(encoder, len(data), np.frombuffer(data, np.uint8))
+    crc = zlib.crc32(data)
+    file = header + block_bytes(Block(len(data), crc, encoder.payload())) + end_bytes(len(data), crc)
+    assert restored(file, model) == data
+    assert compressed(data, model, 3)[1].payload_bytes < 0.7 * len(encoder.payload())
+
+
+IMPORTS = """
+import io
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from charlm.compression import compress, decompress, load_model
+from charlm.compression.coding import BlockCoder
+from charlm.compression.file_format import Block, Header, block_bytes, end_bytes, header_bytes
+from charlm.compression.predictors import fingerprint, one_thread
+from charlm.compression.range_coder import Encoder
+
+assert "torch" not in sys.modules
+model, data = load_model(Path(sys.argv[1])), b"Is there not ground"
+"""
+ONE_THREAD = """
+threads = []
+compress([data], lambda part: threads.append(sys.modules["torch"].get_num_threads()), model)
+print(set(threads), sys.modules["torch"].get_num_threads())
+"""
+ALL_THREADS = """
+with one_thread():
+    predictor, encoder, crc = model.predictor(1), Encoder(), zlib.crc32(data)
+    header = header_bytes(Header(model.sha256, 1, 0, fingerprint(predictor), {}))
+    BlockCoder(predictor).code(encoder, len(data), np.frombuffer(data, np.uint8))
+file = header + block_bytes(Block(len(data), crc, encoder.payload())) + end_bytes(len(data), crc)
+Path("old.clm").write_bytes(file)
+"""
+RESTORED = """
+parts = []
+decompress(io.BytesIO(Path("old.clm").read_bytes()), "old.clm", parts.append, lambda header: model)
+print(b"".join(parts) == data)
+"""
+
+
+def in_new_process(code, path, folder):
+    """Return what a program prints that has not imported PyTorch, which has two threads."""
+    line, environment = [sys.executable, "-c", IMPORTS + code, path], os.environ | {"OMP_NUM_THREADS": "2"}
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_model_that_imports_pytorch_computes_in_one_thread(checkpoint, tmp_path):
+    assert in_new_process(ONE_THREAD, checkpoint(name="min-gru"), tmp_path) == "{1} 2\n"
+
+
+def test_a_file_that_was_written_with_all_threads_is_restored(checkpoint, tmp_path):
+    path = checkpoint(name="transformer", n_embed=256, head_size=32)  # its sums depend on the threads
+    in_new_process(ALL_THREADS, path, tmp_path)
+    assert in_new_process(RESTORED, path, tmp_path) == "True\n"
 
 
 def test_unknown_characters_are_learned(small):
