@@ -66,9 +66,9 @@ class DynamicConfig:
     segment_len: int = SEGMENT_LEN
 
     def __post_init__(self) -> None:
-        """Check every value."""
+        """Check every value, and convert it to int or float."""
         for name in ("rate", "decay", "segment_len"):
-            checked_number(name, getattr(self, name))
+            object.__setattr__(self, name, checked_number(name, getattr(self, name)))  # the class is frozen
 
 
 @contextmanager

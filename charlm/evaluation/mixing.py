@@ -9,7 +9,8 @@ Shapes: N characters, n decisions of all their paths, K contexts, V vocab_size.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,7 @@ def mixed_nll(
     vocab: Vocab,
     n_context: int | None = None,
     config: DynamicConfig | None = None,
+    max_chars: int = MAX_CHARS,
 ) -> NDArray[np.float64]:
     """Predict each character of a range once, by a mixer that learned from all characters before it.
 
@@ -61,6 +63,7 @@ def mixed_nll(
         vocab: of the model.
         n_context: characters in a window; None for a model that carries its state.
         config: options of the network's dynamic evaluation from `begin` on; None keeps its weights.
+        max_chars: characters that are read; of a longer training part, the last ones.
 
     Returns:
         -ln p(character), nats, (characters,).
@@ -75,28 +78,30 @@ def mixed_nll(
         raise UsageError("--dynamic mix is for a network, and this model has only counts; use --dynamic rms")
     if (n_symbols := len(vocab.codepoints)) > MAX_SYMBOLS:
         raise UsageError(f"--dynamic mix is for at most {MAX_SYMBOLS} symbols, got {n_symbols:,}; use --dynamic rms")
-    if n_new > MAX_CHARS:
-        raise DataError(f"--dynamic mix is for at most {MAX_CHARS:,} characters, got {n_new:,}; use --dynamic rms")
-    known = train_ids[max(0, len(train_ids) + n_new - MAX_CHARS) :]
+    if n_new > max_chars:
+        raise DataError(f"--dynamic mix is for at most {max_chars:,} characters, got {n_new:,}; use --dynamic rms")
+    first = max(0, len(train_ids) + n_new - max_chars)
+    known = train_ids[first:]
     ids = torch.cat([known.cpu(), text.ids[begin : text.stop].cpu()]).numpy().astype(np.int64)
 
-    def chunks() -> Iterator[tuple[int, Tensor]]:
-        for position, logits in training_logits(model, train_ids, text.bos_id, vocab, n_context):
-            if (position := position - len(train_ids) + len(known)) >= 0:
+    def chunks() -> Generator[tuple[int, Tensor]]:
+        for position, logits in training_logits(model, train_ids, text.bos_id, vocab, n_context, first):
+            if position >= first:
+                yield position - first, logits
+        with closing(_logits(model, replace(text, first=begin), n_context, config)) as new:
+            for position, logits in _positioned(new, len(known)):
+                if config is not None and not logits.isfinite().all():
+                    raise CharlmError(f"the weights diverged at --rate {config.rate:g}; use a lower --rate")
                 yield position, logits
-        new = _logits(model, replace(text, first=begin), n_context, config)
-        for position, logits in _positioned(new, len(known)):
-            if config is not None and not logits.isfinite().all():
-                raise CharlmError(f"the weights diverged at --rate {config.rate:g}; use a lower --rate")
-            yield position, logits
 
     tree = SymbolTree(ids[: len(known)], len(vocab))
-    return mixed_text_nll(tree, ids, chunks(), vocab, len(known))[-text.n_chars :]
+    with closing(chunks()) as read:
+        return mixed_text_nll(tree, ids, read, vocab, len(known))[-text.n_chars :]
 
 
 def _logits(
     model: CharModel, text: TextRange, n_context: int | None, config: DynamicConfig | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor]]:
     if config is None:
         with eval_mode(model):
             yield from scored_logits(model, text, n_context)
@@ -106,11 +111,20 @@ def _logits(
 
 
 def training_logits(
-    model: CharModel, ids: Tensor, bos_id: int, vocab: Vocab, n_context: int | None
+    model: CharModel, ids: Tensor, bos_id: int, vocab: Vocab, n_context: int | None, first: int = 0
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield positions and logits of the training part, by cross-fitted counts if the model has counts."""
+    """Yield positions and logits of the training part, by cross-fitted counts if the model has counts.
+
+    Args:
+        model: a network.
+        ids: the training part, (characters,).
+        bos_id: index before its first character.
+        vocab: of the model.
+        n_context: characters in a window; None for a model that carries its state.
+        first: position of the first character to predict, for a model without counts.
+    """
     if not isinstance(model, CountingModel):
-        yield from _positioned(_logits(model, TextRange(ids, 0, len(ids), bos_id), n_context), 0)
+        yield from _positioned(_logits(model, TextRange(ids, first, len(ids), bos_id), n_context), first)
         return
     with eval_mode(model), keeping_counts(model):
         fit_counts(model, ids, *symbol_kinds(vocab))

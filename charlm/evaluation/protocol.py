@@ -26,7 +26,8 @@ from charlm.models.counting import initial_state
 WARMUP_CHARS = 1024  # characters read before the first one that is scored
 LANE_CHUNK = 128  # characters of each lane in one forward pass
 SINGLE_STREAM_CHUNK = 1024  # the same with one lane; longer, since a cache model sorts its history in every call
-WINDOWS_CHUNK = 2048  # windows in one forward pass
+WINDOWS_CHUNK = 2048  # windows in one forward pass; long windows are fewer, for at most `WINDOWS_CHARS` characters
+WINDOWS_CHARS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,8 @@ def scored_logits(
     """
     n_read = text.n_chars if max_chars is None else min(max_chars, text.n_chars)
     if n_context is not None:
-        yield from _windowed_logits(model, text, n_read, n_context, chunk_len or WINDOWS_CHUNK)
+        chunk_len = chunk_len or min(WINDOWS_CHUNK, max(1, WINDOWS_CHARS // n_context))
+        yield from _windowed_logits(model, text, n_read, n_context, chunk_len)
     else:
         chunk_len = chunk_len or (SINGLE_STREAM_CHUNK if n_lanes == 1 else LANE_CHUNK)
         yield from _stateful_logits(model, text, -(-n_read // n_lanes), n_lanes, warmup_chars, chunk_len)

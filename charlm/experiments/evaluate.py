@@ -84,8 +84,9 @@ def evaluate_models(
     elif dynamic is not None:
         if not dynamic.is_complete:
             _check_held_out(models, corpus, text, "--rate and --decay")
-        limit = report["nats_per_char"] + math.log(models[0].model.model.vocab_size)
-        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limit, announce)
+        uniform = math.log(models[0].model.model.vocab_size)
+        limits = [row["nats_per_char"] + uniform for row in report.get("mixture", [report])]
+        report["dynamic"] = _evaluate_dynamic(models, text, used, dynamic, limits, announce)
     for row in (report, *report.get("mixture", ()), *([report["dynamic"]] if dynamic is not None else [])):
         row["bits_per_byte"] = row["bits_per_char"] / report["bytes_per_char"]
     return report
@@ -157,16 +158,16 @@ def _evaluate_dynamic(
     text: TextRange,
     weights: list[float],
     options: DynamicOptions,
-    limit: float,
+    limits: Sequence[float],
     announce: Announce,
 ) -> dict[str, Any]:
     """Return the result of dynamic evaluation: each model is adapted separately; their probabilities are mixed.
 
     Raises:
-        CharlmError: the loss of a model is above `limit`, nats per character: its weights diverged.
+        CharlmError: the loss of a model is above its limit, nats per character: its weights diverged.
     """
     configs, nats = [], []
-    for trained in models:
+    for trained, limit in zip(models, limits, strict=True):
         model, config = trained.model, dynamic_config(trained, options, announce)
         row = dynamic_nll(model.model, text, config, model.metadata.n_context)
         if not row.mean() <= limit:  # also NaN

@@ -88,6 +88,8 @@ def sample_items(
     uniform = uniform_stream(secrets.randbits(63) if seed is None else seed)
     longest, stepper, found = model.metadata.longest_line, model.stepper(), dict[str, None]()
     max_item = MAX_ITEM if longest is None else min(MAX_ITEM, max_line(longest))
+    if len(ids) > max_item:
+        raise UsageError(f"--prime has {len(ids)} characters, and a line at most {max_item}; give a shorter --prime")
     for _ in range(MAX_DRAWS * n_items):
         stepper.reset()
         drawn = generate_ids(stepper, [end] * (n_context or 1) + ids, uniform, params, n_context)

@@ -19,6 +19,8 @@ from charlm.models.base import State
 from charlm.models.counting import HasCacheModel
 from charlm.storage.weights import weights_of
 
+CHUNK_CHARS = 4096  # of a prompt in one forward pass, to limit memory; as long as the longest window
+
 
 class TorchStepper(Stepper):
     """A model as a `Stepper`, by its own forward pass.
@@ -48,9 +50,11 @@ class TorchStepper(Stepper):
     @torch.inference_mode()
     def read(self, chars: Sequence[Any]) -> NDArray[Any]:
         """Read characters and return the logits of the next one, float32, (V,) or (B, V); see `Stepper.read`."""
-        rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in chars], axis=1)  # (B, T)
-        batch = torch.from_numpy(rows).to(self.model.device, torch.long)
-        logits, self.state = self.model(batch, self.state, only_last=True)
+        for begin in range(0, len(chars), CHUNK_CHARS):
+            part = chars[begin : begin + CHUNK_CHARS]
+            rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in part], axis=1)  # (B, T)
+            batch = torch.from_numpy(rows).to(self.model.device, torch.long)
+            logits, self.state = self.model(batch, self.state, only_last=True)
         last: NDArray[Any] = logits[:, -1].float().cpu().numpy()  # (B, V)
         return last[0] if self.n_texts is None else last
 

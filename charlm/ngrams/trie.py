@@ -93,7 +93,7 @@ class Trie:
                 counts = np.bincount(suffixes[k][nodes < 0], minlength=len(added[k - 1].keys))
                 counted.append(Level(added[k - 1].keys, counts.astype(np.int32)))
         node = 0
-        for k, (level, char) in enumerate(zip(counted, ids.tolist(), strict=False), 1):
+        for k, (level, char) in enumerate(zip(counted, ids[: len(counted)].tolist(), strict=False), 1):
             node = int(level.keys.searchsorted(node * self.vocab_size + char))
             level.counts[node] += k > n_known  # the beginning of the text precedes its first k symbols
         return [*counted, added[-1]]

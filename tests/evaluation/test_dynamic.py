@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 from contextlib import nullcontext
+from fractions import Fraction
 
 import pytest
 import torch
@@ -269,6 +270,12 @@ def test_a_model_that_has_nothing_cannot_learn(ids):
     ):
         with pytest.raises(UsageError, match="this one has neither"):
             attempt()
+
+
+def test_any_kind_of_number_is_an_option(ids):
+    model, text, half = small("gru"), TextRange(ids, 0, 90), Fraction(1, 2)
+    config = DynamicConfig(half, half)
+    assert evaluate_dynamic(model, text, config) == evaluate_dynamic(model, text, DynamicConfig(0.5, 0.5))
 
 
 @pytest.mark.parametrize(

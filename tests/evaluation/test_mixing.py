@@ -108,10 +108,22 @@ def test_the_training_part_is_predicted_from_the_characters_before(name, first):
         assert (likeliest == IDS[1:])[48:].mean() > 0.9
 
 
+def test_of_a_long_training_part_the_network_reads_the_end_alone():
+    model, ids, n_read = network("gru"), torch.from_numpy(np.tile(IDS, 10)), []
+    model.register_forward_hook(lambda module, args, result: n_read.append(args[0].numel()))
+    for train_ids in (ids, ids[-1500:]):
+        nats = mixed_nll(model, train_ids, TextRange(ids, 0, 80), 0, VOCAB, max_chars=100)
+        assert len(nats) == 80 and sum(n_read) == 1024 + 20 + 80
+        n_read.clear()
+
+
 def test_a_network_that_diverges_is_an_error_with_its_remedy():
-    text = TextRange(torch.from_numpy(IDS), 160, 240)
-    with pytest.raises(CharlmError, match="diverged at --rate 1e\\+38; use a lower --rate"):
-        mixed_nll(network("gru"), text.ids[:160], text, 160, VOCAB, None, DynamicConfig(1e38, 0))
+    model, text = network("gru"), TextRange(torch.from_numpy(IDS), 160, 240)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CharlmError, match="diverged at --rate 1e\\+38; use a lower --rate") as caught:
+        mixed_nll(model, text.ids[:160], text, 160, VOCAB, None, DynamicConfig(1e38, 0))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()) and model.training
+    assert torch.is_grad_enabled() and caught.tb is not None  # the error's frames still exist
 
 
 def test_counting_models_and_large_vocabularies_are_refused():

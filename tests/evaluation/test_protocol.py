@@ -73,6 +73,13 @@ def test_the_result_does_not_depend_on_the_chunk_length(ids, name, n_context):
         assert evaluate(model, text, n_context, chunk_len=chunk_len).nats == pytest.approx(whole.nats, rel=1e-12)
 
 
+def test_long_windows_are_read_in_small_batches(fixed_probs):
+    model, sizes = fixed_probs(PROBS), []
+    model.register_forward_hook(lambda module, args, result: sizes.append(args[0].numel()))
+    evaluate(model, TextRange(torch.randint(V, (1000,)), 0, 1000), n_context=4096)
+    assert sum(sizes) == 1000 * 4096 and max(sizes) <= 1 << 20
+
+
 @pytest.mark.parametrize("n_context", [None, 4])
 def test_only_earlier_characters_affect_a_prediction(ids, n_context):
     model = build("gru", V, **SIZES)

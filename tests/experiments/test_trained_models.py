@@ -1,6 +1,7 @@
 """Settings of dynamic evaluation and mixtures: chosen on the validation part of a model's training text."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,17 @@ def test_the_report_covers_the_test_part_by_default(trained):
     assert report["part"] == "test"
     assert report["nats_per_char"] == pytest.approx(trained.model.metadata.result["test_nats"], rel=1e-9)
     assert report["bits_per_char"] == pytest.approx(report["nats_per_char"] / math.log(2))
+
+
+def test_a_bad_model_of_a_mixture_is_not_one_that_diverged(trained):
+    bad = replace(trained.model, model=deepcopy(trained.model.model))
+    with torch.no_grad():
+        for parameter in bad.model.head.parameters():
+            parameter.mul_(-50)
+    models = [trained, TrainedModel(trained.path, bad)]
+    report = evaluate_models(models, (), None, [0.9, 0.1], DynamicOptions("sgd", rate=0.0, decay=0.0), print)
+    assert report["mixture"][1]["nats_per_char"] > report["nats_per_char"] + math.log(bad.model.vocab_size)
+    assert report["dynamic"]["nats_per_char"] == pytest.approx(report["nats_per_char"])
 
 
 def test_a_model_trained_on_standard_input_needs_a_named_text(trained):

@@ -49,5 +49,7 @@ def test_texts_without_items_are_refused():
     with pytest.raises(DataError, match="wrapped prose"):
         check_items(prose, "book.txt")
     check_items(["x" * n for n in rng.integers(10, 73, 50)], "titles.txt")
+    with pytest.raises(UsageError, match="--prime has 201 characters, and a line at most 200; give a shorter --prime"):
+        sample_items(model_of("a\nb\n" * 50)[0], 3, "a" * 201)
     with pytest.raises(UsageError, match="without a line break"):
         sample_items(model_of("a\nb\n" * 50)[0], 3, "a\n")

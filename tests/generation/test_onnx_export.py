@@ -121,6 +121,14 @@ def test_an_export_that_is_impossible_or_wrong_is_one_line(is_exportable, messag
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
 
 
+def test_logits_that_are_not_finite_are_refused():
+    model = make("rnn")
+    with torch.no_grad():
+        model.model.embed.weight.fill_(torch.nan)
+    with pytest.raises(UsageError, match="its logits would differ by nan"):
+        onnx_model(model)
+
+
 def test_the_metadata_hold_options_vocabulary_and_text():
     session = ort.InferenceSession(onnx_model(LanguageModel.load(runs.packaged_model())))
     about = json.loads(session.get_modelmeta().custom_metadata_map["charlm"])

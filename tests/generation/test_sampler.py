@@ -206,6 +206,16 @@ def test_every_character_is_read_once_and_one_position_is_predicted(name):
     torch.testing.assert_close(torch.cat(outputs[:6], dim=1), whole[:, len(prompt) - 1 :])
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gru", "transformer"])
+def test_a_long_prompt_is_read_in_parts(name):
+    model, prompt = small(name), torch.randint(V, (9000,)).tolist()
+    inputs, _ = recorded(model)
+    logits = TorchStepper(model).read(prompt)
+    assert sum((chars[0].tolist() for chars in inputs), []) == prompt and max(map(torch.numel, inputs)) <= 4096
+    np.testing.assert_allclose(logits, model(torch.tensor([prompt]))[0][0, -1], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "n_context"), WINDOWS)
 def test_a_window_slides_over_prompt_and_text(name, n_context):
     model, prompt = small(name), [1, 5, 2, 7, 3, 3, 8, 4]
