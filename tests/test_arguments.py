@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ VALUES = [
     *(None, True, -1, 0, 2.5, 10**30, -(10**30), 10**5000, math.nan, math.inf, 1j, np.int64(-1), np.float64("nan")),
     *("", "5", "x\0y", "\ud800", "\n", "x" * 30_000, b"x", bytearray(b"x"), Path(""), Path("no/such"), np.zeros(3)),
     *([], [5], [None], ["", "x"], (b"x",), {}, {5: 5}, {"x": None}, set(), object(), print, int, torch.int8),
-    *(torch.zeros(2), iter("ab"), range(3), ...),
+    *(torch.zeros(2), iter("ab"), range(3), Fraction(1, 3), ...),
 ]
 
 
@@ -44,6 +45,7 @@ CALLS = {
         lambda lm, /, **given: next(next(lm.generate_many(**{"n_texts": 2, "length": 2} | given)), ""),
         ["n_texts", *SAMPLING],
     ),
+    "next": (lambda lm, /, **given: lm.next(**given), ["prompt", "top", "unknown"]),
     "probs": (lambda lm, /, **given: lm.probs(**given), ["prompt", "unknown"]),
     "score": (lambda lm, /, **given: lm.score(**{"text": "one"} | given), ["text", "unknown"]),
     "bits_per_char": (lambda lm, /, **given: lm.bits_per_char(**given), ["text"]),

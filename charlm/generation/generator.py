@@ -144,7 +144,12 @@ class TextGenerator:
             prompt: the text so far.
             top: number of characters at most.
             unknown: see `preprocess`.
+
+        Raises:
+            DataError: a character of `prompt` is not in the vocabulary.
+            UsageError: `top` is out of range.
         """
+        top = checked_number("top", top)
         return dict(islice(self.probs(prompt, unknown).items(), top))
 
     def _texts(

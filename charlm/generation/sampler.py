@@ -87,11 +87,10 @@ class SamplingParams:
     cache_model: str = "prompt"
 
     def __post_init__(self) -> None:
-        """Check every value."""
-        checked_number("temperature", self.temperature)
-        for name, value in (("top_k", self.top_k), ("top_p", self.top_p), ("min_p", self.min_p)):
-            if value is not None:
-                checked_number(name, value)
+        """Check every value, and convert numbers to int or float."""
+        for name in ("temperature", "top_k", "top_p", "min_p"):
+            if name == "temperature" or getattr(self, name) is not None:
+                object.__setattr__(self, name, checked_number(name, getattr(self, name)))  # the class is frozen
         checked_choice("cache_model", self.cache_model, defaults.CACHE_MODELS)
 
     def unnormalized_probs(self, logits: Numbers) -> Numbers:
