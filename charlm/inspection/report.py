@@ -132,7 +132,7 @@ def units(model: LanguageModel, text: TextRange) -> Section:
     part = replace(text, stop=min(text.stop, text.first + N_CHARS))
     values, chars = activations(model, part), _chars(model, part)
     found = best_units(values, {name: function(chars) for name, function in PROPERTIES.items()})
-    shown = values[:N_SHOWN].astype(float).round(4)
+    shown = values[:N_SHOWN].astype(float).round(3)
     return {
         "n_chars": part.n_chars,
         "n_units": values.shape[1],
