@@ -140,6 +140,7 @@ def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
         case "adamw":
             return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
         case "sgd":
+            fused &= not recipe.unfreeze_epochs  # else a momentum for all parameters or for none
             return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=fused)
         case _:
             return torch.optim.RMSprop(parameters, rate, momentum=recipe.momentum, weight_decay=decay)

@@ -10,7 +10,7 @@ from charlm.data.corpus import make_corpus
 from charlm.data.feeds import Stream
 from charlm.errors import UsageError
 from charlm.models import MODELS, build, options_of
-from charlm.recipe import Recipe
+from charlm.recipe import OPTIMIZERS, Recipe
 from charlm.storage import weights
 from charlm.training import callbacks, session, setup
 from charlm.training.groups import layer_groups, rate_factors
@@ -108,6 +108,14 @@ def test_resuming_is_bit_exact_with_frozen_groups_and_rates_of_their_own(cycle, 
     fit(state, listed)
     for name, weight in weights.weights_of(whole.model).items():
         assert torch.equal(weight, weights.weights_of(state.model)[name]), name
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimiser_takes_groups_that_join_later(cycle, optimizer):
+    state, listed = make(cycle, unfreeze_epochs=0.5, optimizer=optimizer)
+    record = Record()
+    fit(state, [*listed[:-1], record])
+    assert record.changed[5] == ["head"] and record.changed[20] == GROUPS
 
 
 def test_invalid_groups_are_refused_with_the_names_of_the_models_groups(cycle):
