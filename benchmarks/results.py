@@ -72,6 +72,8 @@ def run(options: argparse.Namespace) -> None:
     tuning = Tuning(parse_space(SPACE), options.trials, epochs=options.trial_epochs)
     names = options.models or NAMES
     first, *others = options.texts
+    for text in others:
+        open_texts([text])  # a missing one is an error before the first training
     chosen = contest(options, text_name(first), names, first, tuning=tuning).chosen
     for text in others:
         contest(options, text_name(text), names, first_chars(text, options.text_chars, options.folder), chosen)

@@ -43,7 +43,7 @@ class OutputError(CharlmError):
 
 
 class DivergedError(CharlmError):
-    """A training whose loss is not finite, or worse than that of a uniform guess."""
+    """A training whose loss or logits are not finite, or whose loss is worse than that of a uniform guess."""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from charlm.errors import CharlmError, UsageError, did_you_mean
+from charlm.errors import DivergedError, UsageError, did_you_mean
 from charlm.generation import defaults
 from charlm.generation.line_limit import LineLimit
 from charlm.options.arguments import checked_choice
@@ -102,13 +102,13 @@ class SamplingParams:
             logits: float, (..., V).
 
         Raises:
-            CharlmError: the largest logit is not finite.
+            DivergedError: the largest logit is not finite.
         """
         probs = logits.astype(np.float32)
         probs[..., 0] = -np.inf
         largest = np.maximum.reduce(probs, axis=-1, keepdims=True)
         if not (math.isfinite(largest.item()) if largest.size == 1 else np.isfinite(largest).all()):
-            raise CharlmError(NOT_FINITE)
+            raise DivergedError(NOT_FINITE)
         if self.temperature == 0:
             best: Numbers = np.equal(np.arange(probs.shape[-1]), probs.argmax(axis=-1)[..., None])
             return best.astype(np.float64)
@@ -216,7 +216,7 @@ def generate_ids(
         the index, or those of B texts, (B,).
 
     Raises:
-        CharlmError: the model's logits are not finite.
+        DivergedError: the model's logits are not finite.
     """
     if params.cache_model == "off":
         stepper.freeze_cache()

@@ -162,6 +162,12 @@ def test_a_training_that_diverges_is_a_row_and_the_others_follow(corpus, tmp_pat
     assert {pair["first"] for pair in bench.compare_pairs(rows, len(corpus.part("test")))} <= {"ngram", "gru"}
 
 
+def test_a_training_whose_sample_has_no_finite_logits_has_diverged(corpus, tmp_path):
+    chosen = {"gru": entries("gru")["gru"].replace(optimizer="sgd", learning_rate=1e28)}
+    [row] = run_benchmark(chosen, 1, corpus, tmp_path)
+    assert row["outcome"] == "diverged"
+
+
 def test_a_run_with_another_recipe_or_text_is_refused(corpus, tmp_path):
     run_benchmark(entries("rnn"), 1, corpus, tmp_path)
     with pytest.raises(OutputError, match="another recipe; choose another --name"):

@@ -185,3 +185,6 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
     assert "**Missing**: defaults, nietzsche, python-docs, bible-kjv, dict-gcide, 10-minutes." in page
     assert "**A smaller budget** than that of the page of record: 1,500 parameters instead of 1,000,000, 1," in page
     assert json.loads((tmp_path / "B" / "dogs" / "results.json").read_text("utf-8"))["tuning"] == ""
+    command = [sys.executable, str(SCRIPT), "run", "C", "--texts", "cats.txt", "gone.txt", "--models", "rnn"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 66 and "gone.txt" in refused.stderr and not (tmp_path / "C").exists()
