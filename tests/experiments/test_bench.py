@@ -214,6 +214,7 @@ def test_options_of_an_entry_follow_a_colon_and_are_part_of_its_name():
     [
         ("lstm:n_layer=2", "no option 'n_layer'; did you mean 'n_layers'"),
         ("lstm:n_layers=0", "n_layers must be at least 1"),
+        ("lstm:n_hidden=64", "lstm:n_hidden=64: --parameters chooses n_hidden; leave out one of the two"),
         ("lstm:seed=3", "seed is the same for all entries"),
         ("grue:n_layers=2", "did you mean 'gru'"),
         ("lstm:n_layers=2,dropout", "lstm:n_layers=2,dropout: after the colon stand KEY=VALUE, separated by commas"),
@@ -238,6 +239,13 @@ def test_an_entry_that_cannot_be_trained_is_refused_before_the_first_training(na
     with pytest.raises(UsageError, match=message):
         bench.run_contest(contest, tmp_path / "x", announced.append)
     assert len(announced) == 1  # the plan
+
+
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    contest = bench.Contest(["rnn"], QUICK | {"corpus": [str(tmp_path / "cats.txt")]}, 1)
+    with pytest.raises(OutputError, match="cats.txt: cannot be created: .*; choose another --name"):
+        bench.run_contest(contest, tmp_path / "cats.txt", lambda message: None)
 
 
 def test_epochs_of_the_command_replace_the_minutes_of_a_recipe(tmp_path):

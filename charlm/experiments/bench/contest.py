@@ -98,7 +98,10 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
     if contest.n_chars is not None:
         changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}
     recipes = entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be created: {error.strerror}; choose another --name") from None
     with exclusive_lock(folder):
         known = Results.load(folder) if (folder / FILE).exists() else None
         parts = {} if known is None else {str(folder / FILE): known}

@@ -140,6 +140,8 @@ def entries(
                 f"no model or recipe {name.base!r}{did_you_mean(name.base, known)}; `charlm models` lists them"
             )
         entry = entry.replace(**name.keys, options=models.check_options(entry.model, {**entry.options, **name.options}))
+        if n_parameters is not None and (option := size_option(entry.model)) in name.options:
+            raise UsageError(f"{text}: --parameters chooses {option}; leave out one of the two")
         label = name.label
         if folder_name(label) in map(folder_name, chosen):
             raise UsageError(f"{text}: there is an entry {label!r} already; rename the file")
