@@ -48,7 +48,7 @@ COMMANDS = {  # name: (module:function, description)
     "compress": ("compress:compress", "Compress a file, losslessly, by the probabilities of a model."),
     "decompress": ("compress:decompress", "Restore a compressed file."),
     "serve": ("serve:serve", "Serve models over HTTP, by OpenAI's completions protocol; a page."),
-    "export": ("export:export", "Copy a checkpoint, optionally at half the size."),
+    "export": ("export:export", "Copy a checkpoint, or write a page, an ONNX file, a folder for hubs."),
 }
 
 
