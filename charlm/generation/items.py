@@ -94,7 +94,7 @@ def sample_items(
         stepper.reset()
         drawn = generate_ids(stepper, [end] * (n_context or 1) + ids, uniform, params, n_context)
         item = list(ids)
-        for index in islice(drawn, max_item + 1):
+        for index in islice(drawn, max_item + 1 - len(ids)):
             if index == end:
                 break
             item.append(index)

@@ -77,6 +77,8 @@ def test_items_beyond_the_limit_are_drawn_again():
     words = [*WORDS[:40], "a\nbb\nab\nba\nabb"] * 3
     items = sample_items(model_of(words, 8), 4, seed=1, temperature=1.0)
     assert max(map(len, items)) <= max_line(8)
+    items = sample_items(model_of(words, 115), 4, "ab" * 30, seed=2, temperature=1.0)
+    assert max(map(len, items)) <= max_line(115)
 
 
 def test_the_longest_line_is_that_of_the_training_part_and_none_without_line_breaks():
