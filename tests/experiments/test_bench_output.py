@@ -242,7 +242,8 @@ def test_a_file_that_is_not_of_a_benchmark_is_refused(content, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"part": "best"}, {"chosen": {"gru": {"dropout": "x"}}}, {"rows": [{"entry": "gru"}, 3]}, {"entries": 1}],
+    [{"part": "best"}, {"chosen": {"gru": {"dropout": "x"}}}, {"rows": [{"entry": "gru"}, 3]}, {"entries": 1}]
+    + [{"entries": {}}, {"rows": [{"entry": "gru", "model": "gru", "seed": 0}]}],
 )
 def test_a_damaged_file_is_refused(results, changes, tmp_path):
     (tmp_path / "results.json").write_text(json.dumps(json.loads(results.to_json()) | changes))

@@ -22,7 +22,7 @@ from charlm.experiments.bench.entry import SHARED_KEYS, entries, is_ngram, share
 from charlm.experiments.bench.merging import merge
 from charlm.experiments.bench.results import FILE, Results
 from charlm.experiments.bench.rows import compared_part, run_benchmark
-from charlm.experiments.bench.space import check_space, dimensions_of, rounded_values, with_values
+from charlm.experiments.bench.space import check_names, check_space, dimensions_of, rounded_values, with_values
 from charlm.experiments.bench.tuning import Tuning, read_trials, shown_values, tune
 from charlm.experiments.compare import task
 from charlm.experiments.curves import budget
@@ -89,13 +89,19 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
     recipes = entries(contest.names, changes, None, 0)  # with their own sizes, which need no text
     if contest.tuning is not None and not contest.is_part:
         check_space(contest.tuning.space, list(recipes.values()), contest.n_parameters)
+    if contest.tuning is not None:
+        check_names(contest.names, contest.tuning.space)
     common, corpus = read_recipe_text(choices)
     if not corpus.has_held_out:
         raise UsageError(f"split {corpus.split} has no held-out part to compare models on; use another --split")
     if contest.tuning is not None and not len(corpus.part("valid")):
         raise UsageError(f"split {corpus.split} has no validation part to tune on; use another --split")
+    if contest.tuning is not None and compared_part(corpus) == "valid":
+        announce(f"split {corpus.split} has no test part: models are tuned and compared on the same text")
     changes |= {key: getattr(common, key) for key in SHARED_KEYS}  # recipes have other defaults
     if contest.n_chars is not None:
+        if (n_train := len(corpus.part("train"))) > 2 * contest.n_chars:
+            announce(f"--chars {contest.n_chars} is less than one epoch, {n_train:,} characters, which are trained")
         changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}
     recipes = entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
     try:

@@ -98,6 +98,12 @@ class Results:
             self.first_seed + self.n_seeds,
             [math.fsum(values.values()) for values in self.chosen.values()],
         )
+        for row in self.rows:
+            if row.get("model") is not None:  # a training
+                _ = self.entries[row["entry"]]["model"], row["seed"] + 0
+                if row.get("outcome") != DIVERGED:
+                    math.fsum([row["n_parameters"], row["n_chars"], row["seconds"]])
+                    math.fsum([nats + n_chars + seconds for n_chars, seconds, nats in row.get("curve", ())])
         _ = [(trial["entry"], trial["trial"], trial["is_final"], trial["seconds"]) for trial in self.trials]
 
     def save(self, folder: Path) -> None:

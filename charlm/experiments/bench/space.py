@@ -8,7 +8,7 @@ from typing import Any
 
 from charlm import models
 from charlm.errors import UsageError, did_you_mean, shown
-from charlm.experiments.bench.entry import is_ngram, size_option
+from charlm.experiments.bench.entry import EntryName, is_ngram, size_option
 from charlm.options.ranges import RANGES, Range, checked_number, model_option_range
 from charlm.recipe import Recipe
 
@@ -128,6 +128,18 @@ def check_space(space: Sequence[Dimension], entries: Sequence[Recipe], n_paramet
                 f"--tune {dimension.name}: it is between layers, and the models have one layer; take head_dropout, or "
                 "more layers, as gru:n_layers=2"
             )
+
+
+def check_names(names: Sequence[str], space: Sequence[Dimension]) -> None:
+    """Check that no entry has an option in its name that the tuning would replace.
+
+    Raises:
+        UsageError: one has.
+    """
+    for name in map(EntryName.parse, names):
+        for dimension in space:
+            if dimension.name in {**name.keys, **name.options}:
+                raise UsageError(f"{name.text}: --tune chooses {dimension.name}; leave out one of the two")
 
 
 def rounded_values(recipe: Recipe, values: Mapping[str, float]) -> dict[str, Any]:
