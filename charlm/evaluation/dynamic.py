@@ -22,16 +22,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from charlm.data.feeds import Stream, Windows
-from charlm.errors import UsageError
+from charlm.errors import CharlmError, UsageError
 from charlm.evaluation.metrics import nats_per_char
-from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, scored_logits
+from charlm.evaluation.protocol import TextRange, eval_mode, evaluate, feed_logits, scored_logits
 from charlm.models.base import CharModel
 from charlm.models.counting import counting_parts, fit_counts, free_training_cache, keeping_counts, training_span
 from charlm.options.ranges import checked_number
@@ -147,6 +147,11 @@ def _step_sizes(parameters: Sequence[Tensor], config: DynamicConfig) -> tuple[li
     return [r + EPSILON * mean for r in config.rms], [(config.decay * r / mean).clamp(max=1.0) for r in config.rms]
 
 
+def diverged(config: DynamicConfig) -> CharlmError:
+    """Return the error of weights that diverged."""
+    return CharlmError(f"the weights diverged at --rate {config.rate:g}; use a lower --rate")
+
+
 def count_interval(n_chars: int) -> int:
     """Return the number of characters, at least, between two updates of n-gram counts on a text of `n_chars`."""
     return max(MIN_COUNT_INTERVAL, n_chars // MAX_COUNT_UPDATES)
@@ -208,11 +213,15 @@ def adapt(model: CharModel, text: TextRange, config: DynamicConfig, n_context: i
         n_context: characters in a window; None for a model that carries its state.
 
     Raises:
+        CharlmError: the weights diverged.
         UsageError: the model has neither weights nor counts.
     """
     with _with_gradients(model):
         for _ in read_and_adapt(model, text, config, n_context):
             pass
+    end = replace(text, first=max(text.first, text.stop - config.segment_len))
+    if end.n_chars and not math.isfinite(evaluate(model, end, n_context).nats):
+        raise diverged(config)
 
 
 def dynamic_nll(model: CharModel, text: TextRange, config: DynamicConfig, n_context: int | None = None) -> Tensor:

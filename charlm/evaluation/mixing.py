@@ -22,9 +22,9 @@ from tqdm import tqdm
 
 from charlm.data.feeds import Stream
 from charlm.data.vocab import Vocab
-from charlm.errors import CharlmError, DataError, UsageError
+from charlm.errors import DataError, UsageError
 from charlm.evaluation.context_mixer import ContextMixer
-from charlm.evaluation.dynamic import DynamicConfig, read_and_adapt, restored
+from charlm.evaluation.dynamic import DynamicConfig, diverged, read_and_adapt, restored
 from charlm.evaluation.protocol import TextRange, eval_mode, feed_logits, scored_logits
 from charlm.messages import no_bars
 from charlm.models.base import CharModel
@@ -91,7 +91,7 @@ def mixed_nll(
         with closing(_logits(model, replace(text, first=begin), n_context, config)) as new:
             for position, logits in _positioned(new, len(known)):
                 if config is not None and not logits.isfinite().all():
-                    raise CharlmError(f"the weights diverged at --rate {config.rate:g}; use a lower --rate")
+                    raise diverged(config)
                 yield position, logits
 
     tree = SymbolTree(ids[: len(known)], len(vocab))

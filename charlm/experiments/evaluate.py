@@ -13,7 +13,7 @@ import torch
 from charlm.data.corpus import Corpus
 from charlm.data.feeds import to_device_if_fits
 from charlm.errors import CharlmError, UsageError
-from charlm.evaluation.dynamic import DEFAULT_DECAY, dynamic_nll
+from charlm.evaluation.dynamic import DEFAULT_DECAY, diverged, dynamic_nll
 from charlm.evaluation.metrics import EvalResult
 from charlm.evaluation.mixing import mixed_nll
 from charlm.evaluation.protocol import TextRange, evaluate
@@ -171,7 +171,7 @@ def _evaluate_dynamic(
         model, config = trained.model, dynamic_config(trained, options, announce)
         row = dynamic_nll(model.model, text, config, model.metadata.n_context)
         if not row.mean() <= limit:  # also NaN
-            raise CharlmError(f"{trained.path}: the weights diverged at --rate {config.rate:g}; use a lower --rate")
+            raise CharlmError(f"{trained.path}: {diverged(config)}")
         configs.append(config)
         nats.append(row)
 

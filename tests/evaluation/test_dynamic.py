@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from charlm.errors import UsageError
+from charlm.errors import CharlmError, UsageError
 from charlm.evaluation import dynamic
 from charlm.evaluation.dynamic import DynamicConfig, adapt, dynamic_nll, gradient_rms
 from charlm.evaluation.metrics import EvalResult
@@ -191,6 +191,11 @@ def test_diverged_weights_give_infinite_nats(ids):
     rms = [torch.full_like(parameter, 1e-300) for parameter in model.parameters()]
     config = DynamicConfig(1e38, 0.0, rms, segment_len=8)
     assert evaluate_dynamic(model, TextRange(ids, 0, 90), config).nats == math.inf
+
+
+def test_weights_that_diverge_on_a_prompt_are_an_error_with_its_remedy(ids):
+    with pytest.raises(CharlmError, match="the weights diverged at --rate 1e\\+38; use a lower --rate"):
+        adapt(build("gru", V, n_embed=4, n_hidden=8), TextRange(ids, 0, 90), DynamicConfig(1e38, 0.0))
 
 
 @given(st.lists(st.floats(0, 9), min_size=12, max_size=12), st.integers(0, 3), st.integers(0, 2))
