@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import subprocess
+import zlib
 from pathlib import Path
 
 from charlm.errors import DataError, InputNotFoundError
@@ -24,12 +25,12 @@ def _listing(package: str, root: Path) -> Path:
     return root / "var/lib/dpkg/info" / f"{package}.list"
 
 
-def _files(package: str, folder: str, root: Path) -> list[Path]:
-    """Return the files of a package below a folder in order of name.
+def _files(package: str, folder: str, root: Path, pattern: str = "*") -> list[Path]:
+    """Return the files of a package below a folder whose names match a pattern, in order of name.
 
     Raises:
         InputNotFoundError: the package is not installed.
-        DataError: it has no file there.
+        DataError: it has no such file there.
     """
     try:
         listed = _listing(package, root).read_text("utf-8").splitlines()
@@ -38,9 +39,9 @@ def _files(package: str, folder: str, root: Path) -> list[Path]:
             f"{package}: the Debian package is not installed; install it: apt-get install {package}"
         ) from None
     paths = [root / line.lstrip("/") for line in listed if line.startswith(f"/{folder}/")]
-    if files := sorted(path for path in paths if path.is_file() and not path.is_symlink()):
+    if files := sorted(path for path in paths if path.match(pattern) and path.is_file() and not path.is_symlink()):
         return files
-    raise DataError(f"{package}: the Debian package has no files in /{folder}; install another version of it")
+    raise DataError(f"{package}: the Debian package has no /{folder}/{pattern}; install another version of it")
 
 
 def _read(path: Path) -> bytes:
@@ -52,7 +53,7 @@ def _read(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if path.suffix in (".gz", ".dz") else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputNotFoundError(f"{path}: cannot be read: {error}") from None
 
 
@@ -62,7 +63,7 @@ def bible_kjv(root: Path = ROOT) -> str:
     Raises:
         InputNotFoundError: the package is not installed, or its program fails.
     """
-    program = next(path for path in _files("bible-kjv", "usr/bin", root) if path.name == "bible")
+    program = _files("bible-kjv", "usr/bin", root, "bible")[0]
     try:
         line = [str(program), f"-l{WIDTH}", ALL_VERSES]
         printed = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, check=True, text=True).stdout
@@ -74,8 +75,7 @@ def bible_kjv(root: Path = ROOT) -> str:
 
 def dict_gcide(root: Path = ROOT) -> str:
     """Return the dictionary; a byte that is not UTF-8 becomes U+FFFD."""
-    path = next(path for path in _files("dict-gcide", "usr/share/dictd", root) if path.suffix == ".dz")
-    return _read(path).decode("utf-8", "replace")
+    return _read(_files("dict-gcide", "usr/share/dictd", root, "*.dz")[0]).decode("utf-8", "replace")
 
 
 def fortunes(root: Path = ROOT) -> str:
@@ -86,5 +86,4 @@ def fortunes(root: Path = ROOT) -> str:
 
 def miscfiles(root: Path = ROOT) -> str:
     """Return the list of words of Webster's Second International Dictionary, one a line."""
-    path = next(path for path in _files("miscfiles", "usr/share/dict", root) if path.name == "web2")
-    return _read(path).decode("utf-8", "replace")
+    return _read(_files("miscfiles", "usr/share/dict", root, "web2")[0]).decode("utf-8", "replace")

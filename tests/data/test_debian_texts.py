@@ -50,8 +50,9 @@ def test_the_dictionary_is_unpacked_and_bytes_that_are_not_utf8_are_replaced(ins
     assert debian_texts.dict_gcide(install("dict-gcide", files)) == "\u00e6on\n\ufffd\n"
 
 
-def test_a_damaged_file_of_a_package_is_named(install):
-    root = install("dict-gcide", {"usr/share/dictd/gcide.dict.dz": gzip.compress(b"x" * 99)[:-3]})
+@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: data[:10] + b"\x07" + data[11:]])
+def test_a_damaged_file_of_a_package_is_named(damage, install):
+    root = install("dict-gcide", {"usr/share/dictd/gcide.dict.dz": damage(gzip.compress(bytes(range(99))))})
     with pytest.raises(InputNotFoundError, match="gcide.dict.dz: cannot be read"):
         debian_texts.dict_gcide(root)
 
@@ -72,9 +73,18 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path):
             read(tmp_path)
 
 
-def test_a_package_without_its_texts_is_refused(install):
-    with pytest.raises(DataError, match="fortunes: the Debian package has no files in /usr/share/games/fortunes"):
-        debian_texts.fortunes(install("fortunes", {"usr/share/doc/fortunes/copyright": b"x"}))
+@pytest.mark.parametrize(
+    ("read", "package", "file", "missing"),
+    [
+        (debian_texts.bible_kjv, "bible-kjv", "usr/bin/randverse", "/usr/bin/bible"),
+        (debian_texts.dict_gcide, "dict-gcide", "usr/share/dictd/gcide.index", r"/usr/share/dictd/\*.dz"),
+        (debian_texts.fortunes, "fortunes", "usr/share/doc/copyright", r"/usr/share/games/fortunes/\*"),
+        (debian_texts.miscfiles, "miscfiles", "usr/share/dict/propernames", "/usr/share/dict/web2"),
+    ],
+)
+def test_a_package_without_its_texts_is_refused(read, package, file, missing, install):
+    with pytest.raises(DataError, match=f"{package}: the Debian package has no {missing};"):
+        read(install(package, {file: b"x"}))
 
 
 @pytest.mark.parametrize("name", PACKAGES)
