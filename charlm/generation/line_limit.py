@@ -5,7 +5,8 @@ has no data. With L the length of the longest line, a line of l characters so fa
 
     l < L, or w is neither a blank nor a line break, and l < 1.3 L
 
-and with a line break otherwise. A prompt that ends in a line longer than L counts as L characters.
+and with a line break otherwise. A prompt that ends in a line longer than L counts as L characters. In a model of bytes,
+the limit of continuation bytes of UTF-8 is 3 higher, so that no character is cut.
 
 This is a rule of sampling alone. The model's probabilities, and so its bits per character, do not change.
 
@@ -22,6 +23,7 @@ import numpy as np
 from charlm.data.vocab import BLANK, Vocab
 
 MAX_LINE = 1.3  # times the longest line
+N_CONTINUATION = 3  # bytes of a character after its first, at most
 
 
 def max_line(longest_line: int) -> int:
@@ -42,6 +44,8 @@ class LineLimit:
     def __init__(self, vocab: Vocab, longest_line: int, context_ids: Sequence[int], n_texts: int | None = None) -> None:
         self.line_break = vocab.bos_id
         limits = np.where(vocab.char_classes >= BLANK, longest_line, max_line(longest_line))
+        if vocab.is_bytes:
+            limits[1:] += N_CONTINUATION * (vocab.codepoints & 0xC0 == 0x80)
         self.limits: list[int] = limits.tolist()  # length of the line from which each symbol is replaced
         length = list(context_ids)[::-1].index(self.line_break) if self.line_break in context_ids else len(context_ids)
         self.lengths = [min(length, longest_line)] * (n_texts or 1)

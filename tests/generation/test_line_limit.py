@@ -68,6 +68,20 @@ def test_a_model_that_writes_no_line_breaks_samples_lines_within_the_limit(n_tex
         assert text[:n_same] == other[:n_same] and text[n_same] == "\n" != other[n_same]
 
 
+@pytest.mark.parametrize("n_texts", [1, 2])
+def test_no_character_of_several_bytes_is_cut(n_texts):
+    vocab, longest = Vocab.of_bytes(), 31
+    text = "\n" + "".join(np.random.default_rng(0).choice(list("日本語文字を書く"), 3000)) + "\n日"
+    model = build("ngram", len(vocab), order=4)
+    model.fit_counts(torch.from_numpy(vocab.encode(text)), torch.from_numpy(vocab.char_classes))
+    symbols, corpus = vocab.codepoints.tolist(), {"longest_line": longest}
+    metadata = Metadata("ngram", model.config, len(vocab), symbols, True, None, corpus=corpus)
+    for chars in LanguageModel(model, metadata).generate_many(n_texts, "日", 400, seed=1, temperature=0.3):
+        lines = "".join(chars).removesuffix("\ufffd").split("\n")  # the text may end within a character
+        assert len(lines) > 5 and "\ufffd" not in "".join(lines)
+        assert max(len(line.encode()) for line in lines) < max_line(longest) + 3
+
+
 def test_the_limit_changes_no_probability():
     text = "abab bb a baab " * 5
     assert model_of(WORDS, 20).bits_per_char(text) == model_of(WORDS, None).bits_per_char(text)
