@@ -88,6 +88,9 @@ def evaluate(
         max_chars: predict about this many characters only, the first ones of each lane; None for all.
         warmup_chars: characters read before the range without scoring them.
         chunk_len: characters of a lane (or windows) in one forward pass; None takes the default.
+
+    Raises:
+        ValueError: the range is empty.
     """
     if text.n_chars < 1:
         raise ValueError(f"nothing to predict: first is {text.first}, stop is {text.stop}")
