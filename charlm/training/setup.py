@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,16 +60,15 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
     if recipe.keep_counts and not issubclass(architecture, models.CountingModel):
         raise UsageError(f"model {recipe.model} has no n-gram counts; leave out --keep-counts")
     models.check_options(recipe.model, recipe.options)
-    options = models.options_of(recipe.model) | recipe.options
     batch_size = recipe.batch_size or (512 if feed == "windows" else 32)
     n = distributed.world_size()
     if n > 1 and not architecture.uses_gradients:
         raise UsageError(f"model {recipe.model} has no gradients and runs in one process; start it without torchrun")
     if n > batch_size:
         raise UsageError(f"{n} processes for a batch of {batch_size}; take fewer processes, or a larger --batch-size")
-    return recipe.replace(
+    filled = recipe.replace(
         model=models.canonical(recipe.model),
-        options={name: value for name, value in options.items() if value is not None},  # TOML has no None
+        options=models.options_of(recipe.model) | recipe.options,
         split=split,
         feed=feed,
         learning_rate=recipe.learning_rate or architecture.default_learning_rate,
@@ -76,6 +76,7 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         batch_size=batch_size,
         bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
     )
+    return replace(filled, options={key: value for key, value in filled.options.items() if value is not None})
 
 
 def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:

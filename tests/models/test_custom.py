@@ -58,7 +58,9 @@ class Options(GRU):
 """
 
 
-@pytest.mark.parametrize("given", [{}, {"kernel": [7, 9]}], ids=["defaults", "a list, as in TOML"])
+@pytest.mark.parametrize(
+    "given", [{}, {"scale": None}, {"kernel": [7, 9]}], ids=["defaults", "None", "a list, as in TOML"]
+)
 def test_options_that_are_tuples_or_none_are_stored_and_loaded(given, tmp_path):
     (tmp_path / "mine.py").write_text(SOURCE + OPTIONS)
     options = {"n_hidden": 4, "n_embed": 4} | given
