@@ -311,12 +311,14 @@ def test_the_untrained_model_is_a_candidate_of_early_stopping(make_run):
         ((3.0, 2.5, 2.0), 3, "improving"),
         ((3.0, 2.0, 2.001), 2, "converged"),
         ((2.0,), 1, "improving"),
+        ((3.0, 2.0, 4.0, 2.0, 3.5, 3.0), 2, "overfitted"),
     ],
 )
-def test_the_curve_tells_overfitting(make_run, nats, best, outcome):
+def test_the_curve_tells_overfitting_by_at_most_three_epochs(make_run, nats, best, outcome):
     curve = ValidationCurve()
     fit(make_run(n_epochs=len(nats)), [validate(*nats), curve])
     assert (curve.best_epoch, curve.outcome) == (best, outcome)
+    assert len(curve.nats) == len(curve.epochs) <= 3
 
 
 @pytest.mark.parametrize(("step", "epochs"), [(3, [1]), (7, [1]), (10, [1, 2])])

@@ -159,10 +159,12 @@ class Validate(Callback):
 
 
 class ValidationCurve(Callback):
-    """Keep the validation losses at the ends of the epochs, to tell overfitting. Place it after `Validate`.
+    """Keep the validation losses of three epochs, to tell overfitting. Place it after `Validate`.
+
+    They are the epoch with the lowest loss and the last two, so that a checkpoint after many short epochs stays small.
 
     Attributes:
-        nats: `valid_nats` of each validated epoch.
+        nats: `valid_nats` of these epochs.
         epochs: the numbers of these epochs, from 1, also of one that was stopped within; 0 is the untrained model.
     """
 
@@ -177,6 +179,8 @@ class ValidationCurve(Callback):
         if "valid_nats" in state.logs:
             self.nats.append(state.logs["valid_nats"])
             self.epochs.append(state.n_begun)
+            kept = sorted({self.nats.index(min(self.nats)), *range(len(self.nats))[-2:]})
+            self.nats, self.epochs = [self.nats[i] for i in kept], [self.epochs[i] for i in kept]
 
     on_fit_start = on_epoch_end
 
