@@ -21,7 +21,7 @@ Two cores: each process takes half of the models, and `merge` makes one file of 
 
     python benchmarks/results.py run A --text-chars 600000 --models gru lstm mogrifier transformer min-lstm word-ngram &
     python benchmarks/results.py run B --text-chars 600000 --models rnn lstm-ngram awd-lstm min-gru mamba2 &
-    python benchmarks/results.py merge docs/results/nietzsche.json A/nietzsche B/nietzsche
+    python benchmarks/results.py merge docs/results/nietzsche.json A/nietzsche B/nietzsche --note "two at once"
 
 `run` continues from the results.json of each folder alone. Without the other files of an earlier run, copy them:
 
@@ -249,6 +249,7 @@ def main() -> None:
     merges = commands.add_parser("merge", help="one results.json of several with other models or seeds")
     merges.add_argument("out", type=Path)
     merges.add_argument("parts", type=Path, nargs="+", help="results.json files, or their folders")
+    merges.add_argument("--note", help="added to the machine, such as how many trainings ran at once")
     commands.add_parser("page", help="write the page and its figures").add_argument("folder", type=Path)
     options = parser.parse_args()
     try:
@@ -256,6 +257,8 @@ def main() -> None:
             run(options)
         elif options.command == "merge":
             merged = merge({str(path): Results.load(path) for path in options.parts}, [BASELINE, *NAMES])
+            if options.note:
+                merged.machine = "; ".join(dict.fromkeys([*merged.machine.split("; "), options.note]))
             options.out.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(options.out, merged.to_json().encode())
         else:

@@ -1,6 +1,7 @@
 """Merging: models or seeds of one benchmark from several files, and a benchmark that continues from its file alone."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -174,7 +175,7 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
     run = "--texts cats.txt dogs.txt --text-chars 1500 --parameters 1500 --chars 1600 --seeds 1 --trials 1"
     script(f"run A {run} --models rnn")
     for text in ("cats", "dogs"):
-        script(f"merge merged/{text}.json A/{text}")
+        script(f"merge merged/{text}.json A/{text} --note alone")
         (tmp_path / "B" / text).mkdir(parents=True)
         shutil.copy(tmp_path / "merged" / f"{text}.json", tmp_path / "B" / text / "results.json")
     said = script(f"run B {run} --models rnn")
@@ -182,6 +183,7 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
     script("page merged")
     page = (tmp_path / "merged.md").read_text("utf-8")
     assert "test part of dogs, first 1,500 characters, standard (150 characters)" in page
+    assert re.search(r"Machine: .*; alone\.", page)
     assert "**Missing**: defaults, nietzsche, python-docs, bible-kjv, dict-gcide, 10-minutes." in page
     assert "**A smaller budget** than that of the page of record: 1,500 parameters instead of 1,000,000, 1," in page
     assert json.loads((tmp_path / "B" / "dogs" / "results.json").read_text("utf-8"))["tuning"] == ""
