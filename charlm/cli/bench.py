@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from charlm.experiments.bench import Results
 
 TEXT = ("corpus", "split", "bytes", "lower", "min_count")
+FORMS = ("markdown", "latex", "csv")
 NEEDS = {"trials": "--tune", "trial_minutes": "--tune", "rows": "--reproduce"}  # options that change another one
-WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "corpus", "as_json"}}  # options beside them
+WITH = {"--from": {*FORMS, "as_json"}, "--reproduce": {"rows", "device", "corpus", "as_json"}}  # options beside them
 
 
 @click.command(
@@ -94,9 +95,9 @@ WITH = {"--from": {"form", "as_json"}, "--reproduce": {"rows", "device", "corpus
     "text where that has moved.",
 )
 @option("--rows", type=Number("rows"), default=3, show_default=True, help="Rows of --reproduce.")
-@option("--markdown", "form", flag_value="markdown", help="Print the tables in Markdown.")
-@option("--latex", "form", flag_value="latex", help="Print the tables in LaTeX, with booktabs.")
-@option("--csv", "form", flag_value="csv", help="Print one line a training as CSV.")
+@option("--markdown", is_flag=True, help="Print the tables in Markdown.")
+@option("--latex", is_flag=True, help="Print the tables in LaTeX, with booktabs.")
+@option("--csv", is_flag=True, help="Print one line a training as CSV.")
 @folder_option
 @json_option
 def bench(
@@ -111,7 +112,6 @@ def bench(
     source: Path | None,
     reproduce: Path | None,
     rows: int,
-    form: str | None,
     folder: Path,
     as_json: bool,
     **given: Any,
@@ -119,8 +119,11 @@ def bench(
     """See the command's help."""
     if [bool(model), source is not None, reproduce is not None].count(True) != 1:
         raise UsageError("name models to train, or give --from FOLDER, or --reproduce FILE: one of the three")
-    if form and as_json:
-        raise UsageError(f"--{form} and --json are both given; leave out one of them")
+    forms = [name for name in FORMS if given.pop(name)]
+    if len(forms) + as_json > 1:
+        first, second, *_ = [*forms, "json"]
+        raise UsageError(f"--{first} and --{second} are both given; leave out one of them")
+    form = forms[0] if forms else None
     _check_options(click.get_current_context())
 
     from charlm.experiments import bench as b
@@ -160,7 +163,7 @@ def _check_options(context: click.Context) -> None:
         UsageError: there is one.
     """
     given = {
-        f"--{context.params['form']}" if param.name == "form" else param.opts[0]: param.name
+        param.opts[0]: param.name
         for param in context.command.params
         if context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
     }

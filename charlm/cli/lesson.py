@@ -17,7 +17,8 @@ from charlm.recipe import Recipe
 
 @click.command(
     help="Train the lesson's models on the lesson's own protocols and print their results with the published ones; "
-    "then train the same architectures under the one protocol. The time of each step is estimated first."
+    "then train the same architectures under the one protocol. The time of each step is estimated first. "
+    "The same command keeps the steps that are finished."
 )
 @click.option(
     "--steps",
@@ -99,5 +100,5 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _announce(name: str) -> None:
-    print(f"training {name}", file=sys.stderr)
+def _announce(message: str) -> None:
+    print(message, file=sys.stderr)

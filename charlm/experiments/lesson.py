@@ -7,8 +7,11 @@ with the one protocol of this project nor across these two protocols.
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,16 @@ import torch
 
 from charlm import models, recipes
 from charlm.api import read_corpus
-from charlm.errors import Interrupted, UsageError, did_you_mean
+from charlm.data.corpus import Corpus
+from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
 from charlm.options.splits import STANDARD
 from charlm.recipe import Recipe
-from charlm.storage import runs
+from charlm.storage import checkpoint, runs
 from charlm.training.callbacks import Progress
 from charlm.training.loop import Callback, TrainState, fit
+from charlm.training.result import DIVERGED
 from charlm.training.session import train
+from charlm.training.setup import choose_device, fill_defaults
 from charlm.training.trainer import Trainer
 
 
@@ -153,7 +159,7 @@ def train_ladder(recipes: dict[str, Recipe], folder: Path, announce: Callable[[s
     Args:
         recipes: by step.
         folder: folder of the runs.
-        announce: called with each run's name before it starts.
+        announce: called with a message before each run.
 
     Yields:
         one row a step: step, published_nats, nats, seconds.
@@ -176,7 +182,7 @@ def train_protocol(
     Args:
         recipes: by model.
         folder: folder of the runs.
-        announce: called with each run's name before it starts.
+        announce: called with a message before each run.
 
     Yields:
         one row a model: protocol (its name), and the run's result.
@@ -188,16 +194,36 @@ def train_protocol(
 def _train_all(
     recipes: dict[str, Recipe], folder: Path, prefix: str, announce: Callable[[str], None]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Train each recipe in a run of its own, and yield its name and the run's result.
+    """Train each recipe in a run of its own, and yield its name and the run's result; finished runs are reused.
 
     Raises:
         KeyboardInterrupt: a training was interrupted.
     """
     for name, choices in recipes.items():
-        run = runs.new_run(f"{prefix}-{name}", folder)
         corpus = read_corpus(choices)
-        announce(run.name)
+        if (finished := _finished(f"{prefix}-{name}", folder, choices, corpus)) is not None:
+            announce(f"{finished[0]} is finished; its result is kept")
+            yield name, finished[1]
+            continue
+        run = runs.new_run(f"{prefix}-{name}", folder)
+        announce(f"training {run.name}")
         result = train(choices, corpus, run, [Progress()]).metadata.result
         if result["interrupted"]:
+            path = shlex.quote(str(run))
+            announce(f"`charlm train --resume {path}` finishes this step; the same command keeps finished steps")
             raise Interrupted(result["signal"])
         yield name, result
+
+
+def _finished(name: str, folder: Path, choices: Recipe, corpus: Corpus) -> tuple[str, dict[str, Any]] | None:
+    """Return the name and the result of the newest finished run with a recipe and a text; None without one."""
+    expected = fill_defaults(choices, choose_device(choices.device))
+    for run in reversed(runs.all_runs(folder)):
+        if not re.fullmatch(rf"{re.escape(name)}(-\d+)?", run.name) or not runs.is_finished(run):
+            continue
+        with suppress(CharlmError):  # damaged: train again
+            metadata, _ = checkpoint.read(runs.find_checkpoint(str(run)))
+            is_same = metadata.corpus["sha256"] == corpus.sha256 and metadata.result.get("outcome") != DIVERGED
+            if is_same and Recipe().replace(**metadata.recipe) == expected:
+                return run.name, metadata.result
+    return None

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_COSINES = 1 << 20  # in memory at once
+
 Numbers = NDArray[Any]
 
 
@@ -38,12 +40,15 @@ def principal_components(embed: Numbers, n_components: int = 2) -> tuple[Numbers
     return np.pad(coordinates * np.where(largest < 0, -1, 1), ((0, 0), (0, n_missing))), np.pad(shares, (0, n_missing))
 
 
-def neighbours(embed: Numbers, n_neighbours: int = 5) -> tuple[NDArray[np.int64], Numbers]:
+def neighbours(
+    embed: Numbers, n_neighbours: int = 5, n_cosines: int = MAX_COSINES
+) -> tuple[NDArray[np.int64], Numbers]:
     """Return the vectors with the largest cosine to each vector, the nearest first.
 
     Args:
         embed: one vector a row, float, (V, E).
         n_neighbours: N, at most V - 1.
+        n_cosines: that are in memory at once, at least V.
 
     Returns:
         rows: of the neighbours, (V, N).
@@ -52,7 +57,11 @@ def neighbours(embed: Numbers, n_neighbours: int = 5) -> tuple[NDArray[np.int64]
     vectors = np.asarray(embed, np.float64)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(norms > 0, norms, 1)
-    cosines = unit @ unit.T
-    np.fill_diagonal(cosines, -np.inf)
-    rows = np.argsort(-cosines, axis=1, kind="stable")[:, :n_neighbours]
-    return rows, np.take_along_axis(cosines, rows, axis=1)
+    n_rows, found = max(1, n_cosines // len(unit)), []
+    for first in range(0, len(unit), n_rows):
+        cosines = unit[first : first + n_rows] @ unit.T
+        np.fill_diagonal(cosines[:, first:], -np.inf)
+        rows = np.argsort(-cosines, axis=1, kind="stable")[:, :n_neighbours].copy()
+        found.append((rows, np.take_along_axis(cosines, rows, axis=1)))
+    all_rows, all_cosines = zip(*found, strict=True)
+    return np.concatenate(all_rows), np.concatenate(all_cosines)

@@ -203,9 +203,14 @@ def _shares_by_lag(values: Sequence[Any]) -> list[float]:
 
 
 def flow(model: LanguageModel, text: TextRange, n_places: int = N_PLACES) -> Section:
-    """Return the norms of the gradient by lag and by layer."""
+    """Return the norms of the gradient by lag and by layer; None for one that is not finite."""
     found = gradient_flow(model.model, text, n_places=n_places)
-    return {"lags": list(found.lags), "norms": found.norms.tolist()}
+    if not np.isfinite(found.norms).any():
+        raise UsageError(f"{model.metadata.model}: no gradient norm is finite")
+    return {
+        "lags": list(found.lags),
+        "norms": [[norm if math.isfinite(norm) else None for norm in row] for row in found.norms.tolist()],
+    }
 
 
 def experts(model: LanguageModel, text: TextRange) -> Section:

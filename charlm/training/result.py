@@ -11,7 +11,7 @@ from charlm.evaluation.metrics import nats_to_bits
 from charlm.recipe import Recipe
 from charlm.training import callbacks
 from charlm.training.timer import peak_memory
-from charlm.training.trainer import Trainer
+from charlm.training.trainer import FINAL_CHARS, Trainer
 
 DIVERGED = "diverged"  # an outcome, as those of `ValidationCurve`
 WORSE_THAN_UNIFORM = 1.1  # times its loss: diverged; an untrained network is less than 1.1 times worse
@@ -34,13 +34,22 @@ def training_result(trainer: Trainer) -> dict[str, Any]:
             result |= {"best_epoch": curve.best_epoch, "last_epoch": curve.epochs[-1], "outcome": curve.outcome}
     if not state.interrupted:
         result |= trainer.final_scores()
-        if state.model.uses_gradients:
-            limit = WORSE_THAN_UNIFORM * math.log(len(trainer.corpus.vocab))
-            if not min(_held_out_nats(result), float(state.sum_nats) / max(1, state.n_chars)) <= limit:  # also NaN
-                result["outcome"] = DIVERGED
+        if state.model.uses_gradients and _has_diverged(trainer, result):
+            result["outcome"] = DIVERGED
     if (peak := peak_memory()) is not None:
         result["peak_bytes"] = peak
     return result
+
+
+def _has_diverged(trainer: Trainer, result: dict[str, Any]) -> bool:
+    """Return whether the model is worse than a uniform guess on the held-out part and on the training part.
+
+    A model that is worse on the held-out part alone was trained on another kind of text.
+    """
+    limit = WORSE_THAN_UNIFORM * math.log(len(trainer.corpus.vocab))
+    if _held_out_nats(result) <= limit:  # never NaN
+        return False
+    return "train_nats" in result or not trainer.score("train", max_chars=FINAL_CHARS).nats_per_char <= limit
 
 
 def check_not_diverged(result: dict[str, Any], recipe: Recipe, vocab_size: int, folder: Path | None) -> None:

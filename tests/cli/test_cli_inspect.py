@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from charlm.inspection.inspect_page import inspect_page
+
 TRAIN = "train --corpus text.txt --device cpu"
 RUNS = {
     "counts": "--model ngram",
@@ -63,6 +65,21 @@ def test_the_page_shows_the_activation_of_a_unit(call, tmp_path, open_page):
     page.keyboard.press("Home")
     unit = sections(call, "net")["units"]["activations"][page.input_value("#unit")]
     assert page.inner_text("#units-details p") == f"activation {unit[0]:.2f}"
+
+
+def test_a_curve_of_one_point_is_a_dot_and_norms_that_are_not_finite_are_left_out(tmp_path, open_page):
+    sections = {
+        "curves": {"train": [[100, 2.5]], "valid": []},
+        "gradient_flow": {"lags": [1, 2], "norms": [[0.5], [None]]},
+        "embedding": {"omitted": "a"},
+    }
+    (tmp_path / "a.html").write_text(inspect_page("a", "b", sections), "utf-8")
+    page, events = open_page(tmp_path / "a.html")
+    assert len(events) == 1
+    for chart in ("curves", "flow"):
+        dot = page.query_selector(f"#{chart}-chart .line")
+        style = dot.evaluate("(line) => [getComputedStyle(line).strokeWidth, getComputedStyle(line).strokeLinecap]")
+        assert style == ["8px", "round"] and dot.get_attribute("d").endswith("h0")
 
 
 def test_two_outputs_at_once_are_refused(exit_code, home, capsys):

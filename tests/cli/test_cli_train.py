@@ -153,6 +153,32 @@ def test_the_lesson_estimates_the_time_of_each_step_and_quick_is_marked(call):
     assert "gru* " in out and "char3 " in out
 
 
+def test_finished_steps_of_the_lesson_are_kept_unless_recipe_or_text_differ(call):
+    line = "lesson --steps {} --corpus {} --epochs {} --no-protocol --json"
+    [first] = json.loads(call(line.format("char3", "human-numbers:100", 1))[0])
+    out, err = call(line.format("char3,multi", "human-numbers:100", 1))
+    assert json.loads(out)[0] == first
+    assert "lesson-char3 is finished; its result is kept\nchar3: published" in err and "training lesson-multi\n" in err
+    for text, epochs, run in [("human-numbers:100", 2, "lesson-char3-2"), ("human-numbers:99", 1, "lesson-char3-3")]:
+        assert f"training {run}\n" in call(line.format("char3", text, epochs))[1]
+    assert "lesson-char3-2 is finished" in call(line.format("char3", "human-numbers:100", 2))[1]
+    best = RUNS / "lesson-char3-2" / "best.safetensors"
+    best.write_bytes(best.read_bytes()[:-1])
+    assert "training lesson-char3-4\n" in call(line.format("char3", "human-numbers:100", 2))[1]
+
+
+def test_an_interrupted_step_of_the_lesson_is_resumed_and_then_kept(call, tmp_path):
+    line = [*shlex.split("-m charlm lesson --steps multi --corpus human-numbers:30 --epochs"), "40000"]
+    path = os.pathsep.join([str(Path(charlm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, *line], stderr=subprocess.PIPE, env=environment, text=True) as lesson:
+        next(row for row in lesson.stderr if row.startswith("epoch 1/"))
+        lesson.send_signal(signal.SIGINT)
+        *_, remedy, last = lesson.communicate()[1].splitlines()
+    assert (lesson.returncode, last) == (130, "charlm: interrupted")
+    assert remedy.startswith("`charlm train --resume checkpoints/lesson-multi` finishes this step; ")
+
+
 def test_the_lesson_and_the_one_protocol_as_json(call):
     out, _ = call("lesson --steps char3 --corpus human-numbers:100 --epochs 1 --protocol --json")
     report = json.loads(out)

@@ -170,7 +170,7 @@ def test_a_training_whose_sample_has_no_finite_logits_has_diverged(corpus, tmp_p
 
 def test_a_run_with_another_recipe_or_text_is_refused(corpus, tmp_path):
     run_benchmark(entries("rnn"), 1, corpus, tmp_path)
-    with pytest.raises(OutputError, match="another recipe; choose another --name"):
+    with pytest.raises(OutputError, match=r"another recipe \(epochs 1 and not 2\); choose another --name"):
         run_benchmark(entries("rnn", epochs=2), 1, corpus, tmp_path)
     with pytest.raises(OutputError, match="another text; choose another --name"):
         run_benchmark(entries("rnn"), 1, make_corpus(TEXT + b"!", "cats"), tmp_path)
@@ -239,6 +239,15 @@ def test_an_entry_that_cannot_be_trained_is_refused_before_the_first_training(na
     with pytest.raises(UsageError, match=message):
         bench.run_contest(contest, tmp_path / "x", announced.append)
     assert len(announced) == 1  # the plan
+
+
+def test_the_plan_of_models_that_only_count_has_no_budget(tmp_path):
+    (tmp_path / "cats.txt").write_bytes(TEXT)
+    contest = bench.Contest(["ngram", "word-ngram"], {"corpus": [str(tmp_path / "cats.txt")]}, sample_seconds=0.01)
+    announced = []
+    bench.run_contest(contest, tmp_path / "x", announced.append)
+    plan = f"1,664 characters of training text; ngram, word-ngram: counted once; folder {tmp_path / 'x'}"
+    assert announced[0] == f"cats.txt, standard, {plan}"
 
 
 def test_a_folder_that_cannot_be_created_is_named(tmp_path):

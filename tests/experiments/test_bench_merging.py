@@ -109,7 +109,9 @@ def test_another_recipe_of_an_entry_is_refused_before_the_tuning_of_others(make,
     earlier, announced = Results.load(rnn), []
     earlier.entries["rnn"]["clip"] = 1.0
     earlier.save(tmp_path)
-    with pytest.raises(OutputError, match="rnn has another recipe"):
+    with pytest.raises(
+        OutputError, match=r"rnn has another recipe than in .* \(clip None and not 1.0\); choose another --name"
+    ):
         make("gru", "rnn", earlier=tmp_path, announce=announced.append)
     assert not [message for message in announced if "trial 1" in message]
 
@@ -120,7 +122,8 @@ def test_another_recipe_of_an_entry_is_refused_before_the_tuning_of_others(make,
         ("n_parameters", 2000, r"b: is of another benchmark than a \(n_parameters 2000 and not 1500\)"),
         ("sha256", "0", r"b: is of another benchmark than a \(sha256 '0' and not"),
         ("tuning", "", r"b: is of another benchmark than a \(tuning '' and not"),
-        ("rnn", {"learning_rate": 0.5}, "b: rnn has another recipe than in a"),
+        ("rnn", {"learning_rate": 0.5}, r"b: rnn has another recipe than in a \(learning_rate 0.5 and not 0\.\d+\)"),
+        ("rnn", {"options": {"n_hidden": 9}}, r"than in a \(n_hidden 9 and not \d+\)"),
         ("rnn, seed 1", {"test_nats": 9.0}, "b: rnn, seed 1, has another loss than in a"),
     ],
 )

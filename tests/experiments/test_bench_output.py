@@ -269,6 +269,8 @@ def test_without_matplotlib_tables_are_written_and_the_extra_is_named(results, t
         ("bench", "name models to train, or give --from FOLDER, or --reproduce FILE"),
         ("bench gru --from x", "one of the three"),
         ("bench gru --csv --json", "--csv and --json are both given"),
+        ("bench gru --csv --markdown", "--markdown and --csv are both given; leave out one of them"),
+        ("bench --from x --latex --csv", "--latex and --csv are both given; leave out one of them"),
         ("bench gru --trial-minutes 1", "--trial-minutes needs --tune"),
         ("bench gru --trials 3", "--trials needs --tune"),
         ("bench gru --rows 3", "--rows needs --reproduce"),

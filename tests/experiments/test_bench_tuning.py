@@ -19,7 +19,7 @@ from charlm.evaluation.metrics import EvalResult
 from charlm.experiments.bench import Contest, Results, Tuning, parse_space, run_contest, tune
 from charlm.experiments.bench.entry import entries
 from charlm.experiments.bench.search import N_SOBOL, Search, Trial, has_optuna
-from charlm.experiments.bench.space import Dimension, dimensions_of, with_values
+from charlm.experiments.bench.space import Dimension, check_space, dimensions_of, with_values
 from charlm.experiments.bench.tuning import TRIALS, Watch, read_trials
 from charlm.recipe import Recipe
 from charlm.training.callbacks import Validate
@@ -116,6 +116,12 @@ def test_dropout_between_layers_is_not_tuned_where_there_is_one_layer():
         for model, options in (("gru", {}), ("gru", {"n_layers": 2}), ("transformer", {}))
     ]
     assert names == [["head_dropout"], ["dropout", "head_dropout"], ["dropout"]]
+
+
+def test_dropout_is_tuned_together_with_the_number_of_layers():
+    space = parse_space("n_layers=1..2,dropout=0..0.5")
+    assert [each.name for each in dimensions_of(Recipe(model="gru"), space)] == ["n_layers", "dropout"]
+    check_space(space, [Recipe(model="gru")], None)
 
 
 def test_values_go_to_the_recipe_or_to_the_model_and_integers_are_rounded():

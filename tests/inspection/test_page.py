@@ -10,6 +10,7 @@ from charlm.data.vocab import Vocab
 from charlm.errors import UsageError
 from charlm.generation.language_model import LanguageModel
 from charlm.generation.numpy_generator import load_numpy
+from charlm.inspection.embedding import principal_components
 from charlm.inspection.page import MAX_FLOAT16_COST, float16_cost, model_page
 from charlm.models import MODELS, build
 from charlm.storage import runs
@@ -229,6 +230,31 @@ def test_an_embedding_of_one_number_is_a_line_on_the_map(tmp_path, open_page):
         "#embedding text", "all => all.map((one) => [one.x.baseVal[0].value, one.y.baseVal[0].value])"
     )
     assert len({x for x, _ in places}) > 10 and {y for _, y in places} == {320}
+
+
+def test_the_map_is_described_by_the_characters_at_its_ends(tmp_path, open_page):
+    model = make("rnn")
+    page, _ = open_page(write(model, tmp_path))
+    label = page.get_attribute("#embedding", "aria-label")
+    names = {" ": "space", "\n": "line break"}
+    coordinates, _ = principal_components(model.stepper().layers.inputs.embed[1:])
+    leftmost = [model.vocab.symbols[i] for i in np.argsort(coordinates[:, 0], kind="stable")[:10]]
+    assert f"From the left: {' '.join(names.get(symbol, symbol) for symbol in leftmost)}. From the right: " in label
+    assert label.startswith(f"Map of the embedding: {len(model.vocab) - 1} characters. ")
+
+
+def test_a_text_that_is_begun_anew_has_one_loop_of_work(tmp_path, open_page):
+    page, _ = open_page(write(make("gru", {"n_hidden": 64}), tmp_path))
+    page.fill("#length", "20000")
+    script = """(names) => new Promise((done) => {
+      names.forEach((name) => byId(name).click());
+      let n = 0;
+      channel.port1.addEventListener("message", ({ data }) => (data === "marker" ? done(n) : n++));
+      channel.port2.postMessage("marker");
+    })"""
+    for names in (["write"] * 3, ["stop", "write", "write"]):
+        assert page.evaluate(script, names) == 1  # message before the marker
+        page.click("#stop")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

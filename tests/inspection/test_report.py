@@ -66,6 +66,20 @@ def test_only_finite_losses_with_their_characters_are_on_the_curves():
     assert [[n for n, _ in found[part]] for part in ("train", "valid")] == [[8], []]
 
 
+@pytest.mark.parametrize(("growth", "n_finite"), [(10, 5), (1e30, 0)])
+def test_gradient_norms_that_are_not_finite_are_left_out(growth, n_finite):
+    made = make("rnn", n_hidden=6)
+    with torch.no_grad():
+        for name, weight in made.model.layers.named_parameters():
+            weight.copy_(growth * torch.eye(6) if name == "weight_hh_l0" else torch.zeros_like(weight))
+    section = report(made, text_range(made, 150), n_examples=2, n_places=1)["gradient_flow"]
+    assert json.dumps(section, allow_nan=False)
+    if n_finite:
+        assert [layer is not None for [layer] in section["norms"]] == [True] * n_finite + [False] * (7 - n_finite)
+    else:
+        assert section == {"omitted": "rnn: no gradient norm is finite"}
+
+
 def test_an_embedding_of_one_number_has_one_axis():
     section = embedding(make("gru", n_embed=1))
     assert {y for _, y in section["coordinates"]} == {0} and section["variance_shares"] == [1, 0]

@@ -1,5 +1,7 @@
 """Properties of texts, areas under the ROC curve, and the units of a model."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +117,15 @@ def test_principal_components_keep_distances_and_neighbours_are_by_angle():
     rows, cosines = neighbours(np.array([[1.0, 0], [2, 0.1], [-1, 0], [0, 0]]), 2)
     assert rows[0].tolist() == [1, 3]
     np.testing.assert_allclose(cosines[0], [2 / np.hypot(2, 0.1), 0])
+
+
+def test_neighbours_need_little_memory_and_are_those_of_all_cosines_at_once():
+    embed = np.random.default_rng(0).integers(-2, 3, (1000, 3))  # with equal vectors and zero vectors
+    tracemalloc.start()
+    rows, cosines = neighbours(embed, 4, n_cosines=10_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6  # bytes; all cosines are 8e6
+    expected_rows, expected_cosines = neighbours(embed, 4, n_cosines=len(embed) ** 2)
+    np.testing.assert_allclose(cosines, expected_cosines, atol=1e-12)
+    assert (rows != np.arange(1000)[:, None]).all() and rows.shape == expected_rows.shape

@@ -75,6 +75,29 @@ def test_a_best_model_that_could_not_be_written_is_written_before_the_last_one(t
     assert resumed.metadata.counters["step"] == counters[0]["step"]
 
 
+class Explode(Callback):
+    """Multiply the weights in the last steps."""
+
+    def on_batch_start(self, state):
+        if state.progress > 0.8:
+            with torch.no_grad():
+                for weight in state.model.parameters():
+                    weight.mul_(50)
+
+
+@pytest.mark.parametrize("split", ["all", "standard"])
+def test_a_training_that_diverges_at_its_end_is_an_error(split, tmp_path):
+    corpus = make_corpus(b"one two three four five. " * 40, "few", split)
+    with pytest.raises(DivergedError, match="worse than a uniform guess"):
+        session.train(RECIPE.replace(epochs=1, learning_rate=1e-3), corpus, tmp_path / "run", [Explode()])
+
+
+def test_a_training_is_no_divergence_if_only_the_held_out_text_is_of_another_kind(tmp_path):
+    corpus = make_corpus(b"abcdefgh" * 200 + b"abcdefgh"[::-1] * 50, "turned")
+    result = session.train(RECIPE.replace(epochs=30), corpus, tmp_path / "run").metadata.result
+    assert result["outcome"] != "diverged"
+
+
 def test_a_training_of_which_every_step_was_skipped_is_an_error(tmp_path):
     class Poison(Callback):
         def on_batch_start(self, state):

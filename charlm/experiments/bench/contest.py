@@ -112,7 +112,7 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
         known = Results.load(folder) if (folder / FILE).exists() else None
         parts = {} if known is None else {str(folder / FILE): known}
         parts["this command"] = results = _begin(contest, recipes, common, corpus)
-        announce(f"{_plan(contest, results, corpus)}; folder {folder}")
+        announce(f"{_plan(contest, recipes, results, corpus)}; folder {folder}")
 
         def choose(name: str, values: Mapping[str, float]) -> None:
             """Give an entry the values of its hyper-parameters."""
@@ -215,16 +215,17 @@ def _begin(contest: Contest, recipes: Mapping[str, Recipe], common: Recipe, corp
     )
 
 
-def _plan(contest: Contest, results: Results, corpus: Corpus) -> str:
+def _plan(contest: Contest, recipes: Mapping[str, Recipe], results: Results, corpus: Corpus) -> str:
     """Return in words what is trained on what."""
     names = ", ".join(dict.fromkeys(contest.names))
+    text = f"{results.task}, {len(corpus.part('train')):,} characters of training text"
+    if all(is_ngram(recipe.model) for recipe in recipes.values()):
+        return f"{text}; {names}: counted once"
     size = "" if results.n_parameters is None else f", about {results.n_parameters:,} parameters"
     n_trials = 0 if contest.tuning is None else contest.tuning.n_trials
     trials = f"{n_trials} trial{'s' * (n_trials > 1)} and " if n_trials else ""
-    return (
-        f"{results.task}, {len(corpus.part('train')):,} characters of training text; {names}: {results.budget}{size}; "
-        f"{trials}{results.n_seeds} seed{'s' * (results.n_seeds > 1)} each"
-    )
+    seeds = f"{results.n_seeds} seed{'s' * (results.n_seeds > 1)} each"
+    return f"{text}; {names}: {results.budget}{size}; {trials}{seeds}"
 
 
 def _budget(recipe: Recipe, n_train: int) -> str:

@@ -161,6 +161,13 @@ def is_ngram(model: str | None) -> bool:
     return model is not None and not models.find(model).uses_gradients
 
 
+def differences(recipe: Recipe, other: Recipe) -> str:
+    """Return the keys and the options of the model in which two recipes differ, with both values, for a message."""
+    values, others = ({**vars(each), **each.options, "options": None} for each in (recipe, other))
+    names = [name for name in {**values, **others} if values.get(name) != others.get(name)]
+    return ", ".join(f"{name} {values.get(name)!r} and not {others.get(name)!r}" for name in names)
+
+
 def size_option(model: str) -> str | None:
     """Return the option of a model that `match_parameters` chooses: `n_hidden`, or else `n_embed`, if it has one."""
     known = models.options_of(model)

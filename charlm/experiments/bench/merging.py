@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from charlm.errors import DataError
-from charlm.experiments.bench.entry import is_ngram
+from charlm.experiments.bench.entry import differences, is_ngram
 from charlm.experiments.bench.results import Results
 from charlm.recipe import Recipe
 
@@ -41,8 +41,10 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
                 raise DataError(f"{file}: is of another benchmark than {first} ({values})")
         for name, recipe in part.entries.items():
             recipe = recipe | {"seed": first_seed}
-            if _comparable(recipes.setdefault(name, recipe)) != _comparable(recipe):
-                raise DataError(f"{file}: {name} has another recipe than in {_before(file, parts)}")
+            one, other = map(_comparable, (recipe, recipes.setdefault(name, recipe)))
+            if one != other:
+                keys = differences(one, other)
+                raise DataError(f"{file}: {name} has another recipe than in {_before(file, parts)} ({keys})")
         for row in part.rows:
             name, seed = row["entry"], row.get("seed")
             if seed is None:

@@ -25,7 +25,7 @@ from charlm import recipes
 from charlm.data.corpus import Corpus
 from charlm.errors import DivergedError, Interrupted, OutputError
 from charlm.evaluation.protocol import TextRange, eval_mode, per_char_nll
-from charlm.experiments.bench.entry import folder_name, is_ngram
+from charlm.experiments.bench.entry import differences, folder_name, is_ngram
 from charlm.experiments.bench.intervals import block_sums
 from charlm.files import atomic_write
 from charlm.generation.language_model import LanguageModel
@@ -171,8 +171,11 @@ def _is_finished(run: Path, entry: Recipe, corpus: Corpus) -> bool:
     if not run.exists():
         return False
     expected = fill_defaults(entry, choose_device(entry.device))
-    if (run / runs.RECIPE).is_file() and recipes.load(str(run / runs.RECIPE)) != expected:
-        raise OutputError(f"{run}: was trained with another recipe; choose another --name, or remove the folder")
+    if (run / runs.RECIPE).is_file() and (found := recipes.load(str(run / runs.RECIPE))) != expected:
+        keys = differences(found, expected)
+        raise OutputError(
+            f"{run}: was trained with another recipe ({keys}); choose another --name, or remove the folder"
+        )
     if not (run / ROW).is_file():
         return False
     if json.loads((run / ROW).read_text("utf-8")).get("sha256") != corpus.sha256:

@@ -82,7 +82,8 @@ def _check(name: str, low: float, high: float, bounds: Range) -> None:
 def dimensions_of(recipe: Recipe, space: Sequence[Dimension], n_parameters: int | None = None) -> list[Dimension]:
     """Return the dimensions in which a recipe is tuned: those that its model has; none if the model only counts.
 
-    Dropout between layers is tuned only if there are several, and the hidden size only if `n_parameters` is None.
+    Dropout between layers is tuned only if there are several or if their number is tuned, the hidden size only if
+    `n_parameters` is None.
 
     Raises:
         UsageError: a range is invalid for an option of the model.
@@ -91,6 +92,7 @@ def dimensions_of(recipe: Recipe, space: Sequence[Dimension], n_parameters: int 
         return []
     known, found = models.options_of(recipe.model), []
     has_one_layer = "head_dropout" in known and (known | recipe.options).get("n_layers") == 1
+    has_one_layer &= all(dimension.name != "n_layers" for dimension in space)
     size = None if n_parameters is None else size_option(recipe.model)
     for dimension in space:
         if dimension.name in TUNED_KEYS:

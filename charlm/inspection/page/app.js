@@ -16,6 +16,7 @@ const channel = new MessageChannel(); // wakes `work`; a timer would wait for 4 
 let hiddens = []; // last layer's state before each item: the prediction's input
 let unit = 0;
 let sampling = null; // of the text that is being written: {uniform, limit}; null for a text that was only read
+let isWaking = false; // a message to `work` is on its way
 let job = null; // in progress: {items, note, began, n}
 
 function encode(text) {
@@ -145,7 +146,7 @@ function start(items, note) {
   status("…");
   setButtons();
   if (remote) follow(job);
-  else work();
+  else if (!isWaking) work();
 }
 
 // Show what a server sends, until it ends or the job is stopped.
@@ -172,8 +173,9 @@ function work() {
   job.n += items.length;
   view.append(items);
   byId("text").scrollTop = byId("text").scrollHeight;
-  if (next.done) stop();
-  else channel.port2.postMessage(null);
+  if (next.done) return stop();
+  isWaking = true;
+  channel.port2.postMessage(null);
 }
 
 function stop() {
@@ -223,7 +225,10 @@ function fillIn() {
     byId(id).addEventListener("input", show);
     show();
   }
-  channel.port1.onmessage = work;
+  channel.port1.onmessage = () => {
+    isWaking = false;
+    work();
+  };
   byId("write").addEventListener("click", write);
   byId("continue").addEventListener("click", continueText);
   byId("stop").addEventListener("click", stop);
