@@ -167,7 +167,7 @@ def test_finished_steps_of_the_lesson_are_kept_unless_recipe_or_text_differ(call
     assert "training lesson-char3-4\n" in call(line.format("char3", "human-numbers:100", 2))[1]
 
 
-def test_an_interrupted_step_of_the_lesson_is_resumed_and_then_kept(call, tmp_path):
+def test_an_interrupted_step_of_the_lesson_names_the_command_that_finishes_it(call, tmp_path):
     line = [*shlex.split("-m charlm lesson --steps multi --corpus human-numbers:30 --epochs"), "40000"]
     path = os.pathsep.join([str(Path(charlm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

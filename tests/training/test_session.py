@@ -76,10 +76,10 @@ def test_a_best_model_that_could_not_be_written_is_written_before_the_last_one(t
 
 
 class Explode(Callback):
-    """Multiply the weights in the last steps."""
+    """Multiply the weights after the last step."""
 
-    def on_batch_start(self, state):
-        if state.progress > 0.8:
+    def on_batch_end(self, state):
+        if state.progress >= 1:
             with torch.no_grad():
                 for weight in state.model.parameters():
                     weight.mul_(50)
