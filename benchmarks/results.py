@@ -146,8 +146,14 @@ def page(folder: Path) -> None:
         "models.",
         f"**Missing**: {', '.join(absent)}." if absent else "",
     ]
-    for name in sorted(paths, key=lambda name: FILES.index(name) if name in FILES else len(FILES)):
-        results = Results.load(paths[name])
+    loaded = {name: Results.load(paths[name]) for name in sorted(paths, key=place)}
+    if texts := [name for name in loaded if name in TEXTS]:
+        blocks += [
+            "## All texts",
+            "Bits per character on the test parts; sizes, budgets and intervals are in the sections of the texts.",
+            overview({name: loaded[name] for name in texts}),
+        ]
+    for name, results in loaded.items():
         wanted = TEN_MINUTES if name.endswith("-minutes") else () if name == DEFAULTS else NAMES
         missing = missing_trainings(results, wanted)
         blocks += [f"## {name}", smaller_budget(results), missing]
@@ -169,6 +175,20 @@ def page(folder: Path) -> None:
     ]
     text = "\n\n".join(block.strip() for block in blocks if block) + "\n"
     atomic_write(folder.with_suffix(".md"), re.sub(r"\n{3,}", "\n\n", text).encode())
+
+
+def place(name: str) -> tuple[int, str]:
+    """Return the place of a file on the page; unknown names are the last."""
+    return (FILES.index(name) if name in FILES else len(FILES)), name
+
+
+def overview(texts: Mapping[str, Results]) -> str:
+    """Return the bits of each model on the test parts, in Markdown; ordered by the first text."""
+    found = {name: {row[0]: row[3] for row in tables_of(results)[0].cells} for name, results in texts.items()}
+    rows = dict.fromkeys(model for bits in found.values() for model in bits)
+    return markdown_table(
+        ["model", *found], [[model, *(bits.get(model, "-") for bits in found.values())] for model in rows]
+    )
 
 
 def published(path: Path = PUBLISHED) -> str:

@@ -69,6 +69,20 @@ def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(re
         assert (tmp_path / link).read_text("utf-8").startswith("<?xml")
 
 
+def test_the_page_of_record_has_one_table_of_all_texts(results, tmp_path):
+    for name in ("nietzsche", "bible-kjv"):
+        results.save(tmp_path)
+        (tmp_path / "results").mkdir(exist_ok=True)
+        (tmp_path / "results.json").rename(tmp_path / "results" / f"{name}.json")
+        results.rows = [row for row in results.rows if row["entry"] != "gru"]
+    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
+    subprocess.run([sys.executable, str(script), "page", str(tmp_path / "results")], check=True)
+    section = (tmp_path / "results.md").read_text("utf-8").split("## All texts")[1].split("\n## ")[0]
+    assert "| model | nietzsche | bible-kjv |" in section
+    assert re.search(r"\n\| gru \| \d\.\d{3} ± \d\.\d{3} \| - \|\n", section)
+    assert re.search(r"\n\| xz \| (\d\.\d{3}) \| \1 \|\n", section)
+
+
 def test_a_page_of_record_without_results_is_refused(tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "results.py"
     command = [sys.executable, str(script), "page", str(tmp_path / "results")]
