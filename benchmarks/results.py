@@ -146,7 +146,7 @@ def page(folder: Path) -> None:
         "models.",
         f"**Missing**: {', '.join(absent)}." if absent else "",
     ]
-    loaded = {name: Results.load(paths[name]) for name in sorted(paths, key=place)}
+    loaded = {name: Results.load(paths[name]) for name in sorted(paths, key=page_order)}
     if texts := [name for name in loaded if name in TEXTS]:
         blocks += [
             "## All texts",
@@ -177,8 +177,8 @@ def page(folder: Path) -> None:
     atomic_write(folder.with_suffix(".md"), re.sub(r"\n{3,}", "\n\n", text).encode())
 
 
-def place(name: str) -> tuple[int, str]:
-    """Return the place of a file on the page; unknown names are the last."""
+def page_order(name: str) -> tuple[int, str]:
+    """Return the sort key of a file on the page; unknown names are the last."""
     return (FILES.index(name) if name in FILES else len(FILES)), name
 
 

@@ -61,7 +61,8 @@ def read_corpus(options: Recipe, text: str | None = None, run: Path | None = Non
     assert split is not None  # see `fill_defaults`
     if options.bytes and (options.lower or options.min_count > 1):
         raise UsageError("--lower and --min-count need characters; leave them out, or leave out --bytes")
-    if (n := len(options.corpus)) > MAX_ENTRIES or sum(map(len, options.corpus)) > MAX_FILE_CHARS // 2:
+    max_chars = MAX_FILE_CHARS // 2  # in recipe.toml, which also has quotes and escapes
+    if (n := len(options.corpus)) > MAX_ENTRIES or sum(map(len, options.corpus)) > max_chars:
         raise UsageError(f"corpus has {n:,} names, more than a checkpoint can store; name a folder, or join the files")
     name = named_texts.joined_names(options.corpus) if text is None else "text in memory"
     data = named_texts.open_texts(options.corpus) if text is None else text.encode("utf-8", "surrogatepass")

@@ -73,7 +73,7 @@ def compress(
     report, crc = Report(), 0
     with one_thread():
         predictor = model.predictor(n_lanes)
-    with one_thread():
+    with one_thread():  # again, for PyTorch if the predictor imported it
         file_format = FORMAT if n_lanes == 1 or predictor.n_context is None else LANES_FORMAT
         arithmetic = fingerprint(predictor)
         write(header_bytes(Header(model.sha256, n_lanes, model.dynamic, arithmetic, _versions(), file_format)))
@@ -111,7 +111,7 @@ def decompress(file: BinaryIO, name: str, write: Write, find: Callable[[Header],
         with one_thread():
             if fingerprint(predictor) == header.fingerprint:
                 return _decompress(reader, header, predictor, write)
-        if fingerprint(predictor) == header.fingerprint:  # of an earlier version: PyTorch had all threads
+        if fingerprint(predictor) == header.fingerprint:  # an earlier version wrote it, with all threads of PyTorch
             return _decompress(reader, header, predictor, write)
     raise _other_arithmetic(name, header, "before the first character")
 

@@ -27,8 +27,8 @@ class BlockCoder:
 
     Args:
         predictor: in its initial state.
-        copies: pass a new array to `Predictor.read` every time. Files of format 1 were written without, so the window
-            of several lanes repeats the last character; only that window depends on it.
+        copies: pass a copy of the ids to `Predictor.read`; False restores files of format 1, in which the window of
+            several lanes repeats the last character. Other predictors do not keep the array.
     """
 
     def __init__(self, predictor: Predictor, copies: bool = True) -> None:

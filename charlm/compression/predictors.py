@@ -140,7 +140,7 @@ def fingerprint(predictor: Predictor) -> str:
 def one_thread() -> Iterator[None]:
     """Compute with one thread: the number of threads may change the order of additions, and so the rounding.
 
-    PyTorch has one thread if it is imported already. So the code that imports it needs a context of its own.
+    PyTorch is limited only if it is imported already; enter a second context after code that may import it.
     """
     with threadpool_limits(limits=1):
         if "torch" not in sys.modules:

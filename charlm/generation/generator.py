@@ -103,7 +103,7 @@ class TextGenerator:
             sampling: fields of `SamplingParams`: temperature, top_k, top_p, min_p, cache_model.
 
         Raises:
-            CharlmError: the model's logits are not finite; raised while a text is read.
+            DivergedError: the model's logits are not finite; raised while a text is read.
             DataError: a character of `prompt` is not in the vocabulary.
             UsageError: an option out of range.
         """

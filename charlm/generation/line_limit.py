@@ -45,7 +45,7 @@ class LineLimit:
         self.line_break = vocab.bos_id
         limits = np.where(vocab.char_classes >= BLANK, longest_line, max_line(longest_line))
         if vocab.is_bytes:
-            limits[1:] += N_CONTINUATION * (vocab.codepoints & 0xC0 == 0x80)
+            limits[1:] += N_CONTINUATION * ((vocab.codepoints & 0xC0) == 0x80)
         self.limits: list[int] = limits.tolist()  # length of the line from which each symbol is replaced
         length = list(context_ids)[::-1].index(self.line_break) if self.line_break in context_ids else len(context_ids)
         self.lengths = [min(length, longest_line)] * (n_texts or 1)

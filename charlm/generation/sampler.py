@@ -89,8 +89,9 @@ class SamplingParams:
     def __post_init__(self) -> None:
         """Check every value, and convert numbers to int or float."""
         for name in ("temperature", "top_k", "top_p", "min_p"):
-            if name == "temperature" or getattr(self, name) is not None:
-                object.__setattr__(self, name, checked_number(name, getattr(self, name)))  # the class is frozen
+            value = getattr(self, name)
+            if value is not None or name == "temperature":
+                object.__setattr__(self, name, checked_number(name, value))  # the class is frozen
         checked_choice("cache_model", self.cache_model, defaults.CACHE_MODELS)
 
     def unnormalized_probs(self, logits: Numbers) -> Numbers:

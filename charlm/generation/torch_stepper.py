@@ -17,9 +17,8 @@ from charlm.generation.sampler import Stepper
 from charlm.models import CharModel
 from charlm.models.base import State
 from charlm.models.counting import HasCacheModel
+from charlm.options.ranges import MAX_CONTEXT
 from charlm.storage.weights import weights_of
-
-CHUNK_CHARS = 4096  # of a prompt in one forward pass, to limit memory; as long as the longest window
 
 
 class TorchStepper(Stepper):
@@ -50,8 +49,8 @@ class TorchStepper(Stepper):
     @torch.inference_mode()
     def read(self, chars: Sequence[Any]) -> NDArray[Any]:
         """Read characters and return the logits of the next one, float32, (V,) or (B, V); see `Stepper.read`."""
-        for begin in range(0, len(chars), CHUNK_CHARS):
-            part = chars[begin : begin + CHUNK_CHARS]
+        for begin in range(0, len(chars), MAX_CONTEXT):  # to limit memory; a window is read in one forward pass
+            part = chars[begin : begin + MAX_CONTEXT]
             rows = np.stack([np.broadcast_to(char, (self.n_texts or 1,)) for char in part], axis=1)  # (B, T)
             batch = torch.from_numpy(rows).to(self.model.device, torch.long)
             logits, self.state = self.model(batch, self.state, only_last=True)

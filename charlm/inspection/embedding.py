@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_COSINES = 1 << 20  # in memory at once
+MAX_COSINES = 1 << 20  # in memory at once: 8 MiB
 
 Numbers = NDArray[Any]
 
@@ -48,7 +48,7 @@ def neighbours(
     Args:
         embed: one vector a row, float, (V, E).
         n_neighbours: N, at most V - 1.
-        n_cosines: that are in memory at once, at least V.
+        n_cosines: number of cosines in memory at once, at least V.
 
     Returns:
         rows: of the neighbours, (V, N).
@@ -61,7 +61,7 @@ def neighbours(
     for first in range(0, len(unit), n_rows):
         cosines = unit[first : first + n_rows] @ unit.T
         np.fill_diagonal(cosines[:, first:], -np.inf)
-        rows = np.argsort(-cosines, axis=1, kind="stable")[:, :n_neighbours].copy()
+        rows = np.argsort(-cosines, axis=1, kind="stable")[:, :n_neighbours].copy()  # a view would keep all columns
         found.append((rows, np.take_along_axis(cosines, rows, axis=1)))
     all_rows, all_cosines = zip(*found, strict=True)
     return np.concatenate(all_rows), np.concatenate(all_cosines)

@@ -30,7 +30,7 @@ async def completions(request: Request) -> Response:
     served = find_model(request, parsed.model)
     prompts = [preprocessed(served, "prompt", text, parsed.unknown) for text in parsed.prompts]
     n_texts, n_prompt = len(prompts) * parsed.n, sum(len(served.model.vocab.encode(prompt)) for prompt in prompts)
-    n_reported = 1 + (parsed.n_likely or 0)  # characters for each one of the response, which take memory as long
+    n_reported = 1 + (parsed.n_likely or 0)  # for each character of the response; all of them take memory
     n_prompts = parsed.n * n_prompt * (n_reported if parsed.echo else 1)
     job = open_job(request, served, n_texts, n_prompts + n_texts * parsed.max_tokens * n_reported)
     served.complete(job, prompts, parsed)

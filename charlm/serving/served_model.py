@@ -72,18 +72,18 @@ class ServedModel:
 
         Args:
             n_texts: number of its texts.
-            n_chars: their greatest possible number of characters, prompts and reported likeliest ones included.
+            n_chars: their greatest possible number of characters, including prompts and those that `logprobs` reports.
 
         Raises:
             ApiError: there would be too many texts or characters in progress.
         """
-        for unit, requested, current, limit in (
-            ("texts", n_texts, self.n_lanes, self.settings.max_lanes),
-            ("characters", n_chars, self.n_chars, self.settings.max_chars_in_progress),
+        settings = self.settings
+        for unit, requested, current, limit, remedy in (
+            ("texts", n_texts, self.n_lanes, settings.max_lanes, "ask for fewer"),
+            ("characters", n_chars, self.n_chars, settings.max_chars_in_progress, "ask for fewer, or fewer logprobs"),
         ):
             if requested > limit:
-                message = f"the request is for {requested:,} {unit}, at most {limit:,}; ask for fewer"
-                raise ApiError(400, message + " (logprobs count, too)" * (unit == "characters"))
+                raise ApiError(400, f"the request is for {requested:,} {unit}, at most {limit:,}; {remedy}")
             if current + requested > limit:
                 message = f"{self.name} has {current:,} {unit} in progress, at most {limit:,}; try again later"
                 raise ApiError(429, message, code="rate_limit_exceeded", headers={"retry-after": "1"})

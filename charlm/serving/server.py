@@ -64,10 +64,10 @@ class Protocol(H11Protocol):
             self._writing_timer.cancel()
             self._writing_timer = None
 
-    def _watch_reading(self, most: float = math.inf) -> None:
-        """Abort if more than `most` bytes are still to be read; check again later."""
+    def _watch_reading(self, max_left: float = math.inf) -> None:
+        """Abort if more than `max_left` bytes are still to be read; else check again later."""
         n_left = self.transport.get_write_buffer_size()
-        if n_left > most:
+        if n_left > max_left:
             self.transport.abort()
         else:
             seconds = self._settings.reading_seconds

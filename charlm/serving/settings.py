@@ -22,12 +22,12 @@ class Settings:
         max_tokens: characters to sample for one text.
         max_texts: texts of one request.
         max_lanes: texts of one model in progress.
-        max_chars_in_progress: their characters, prompts and the likeliest ones that `logprobs` reports included.
+        max_chars_in_progress: their characters, including prompts and those that `logprobs` reports.
         max_requests: requests in progress.
         header_seconds: time to receive the first line and the headers of a request.
         body_seconds: time to receive its body.
         seconds: time to respond to it.
-        reading_seconds: time after which a client that does not read the response, or hardly, is disconnected.
+        reading_seconds: time in which a client must read `server.MIN_READ` bytes of the response.
     """
 
     api_keys: tuple[bytes, ...] = ()

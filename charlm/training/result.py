@@ -47,9 +47,10 @@ def _has_diverged(trainer: Trainer, result: dict[str, Any]) -> bool:
     A model that is worse on the held-out part alone was trained on another kind of text.
     """
     limit = WORSE_THAN_UNIFORM * math.log(len(trainer.corpus.vocab))
-    if _held_out_nats(result) <= limit:  # never NaN
-        return False
-    return "train_nats" in result or not trainer.score("train", max_chars=FINAL_CHARS).nats_per_char <= limit
+    nats = _held_out_nats(result)
+    if "valid_nats" in result and not nats <= limit:  # also NaN
+        nats = trainer.score("train", max_chars=FINAL_CHARS).nats_per_char
+    return not nats <= limit
 
 
 def check_not_diverged(result: dict[str, Any], recipe: Recipe, vocab_size: int, folder: Path | None) -> None:

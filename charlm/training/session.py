@@ -65,8 +65,7 @@ def train(
         UsageError, DataError: invalid combinations of options, or of options and text.
         OutputError: the folder exists or cannot be written.
         CheckpointError: there is no training to resume.
-        DivergedError: the training diverged.
-        CharlmError: too many steps in a row had no finite gradient.
+        DivergedError: the training diverged, or too many steps had no finite gradient.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else []):
         has_state = resume is not None and models.find(recipe.model).uses_gradients  # else it is counted again
@@ -86,25 +85,24 @@ def _train(
     """Train in an existing folder; see `train`."""
     recipe, state, model = trainer.recipe, trainer.state, trainer.state.model
     snapshots: Snapshots = {}
-    waiting: list[str] = []  # "best", while its snapshot is not in its file
+    best_is_pending = False  # the snapshot of "best" is not yet in its file
     write_best_after = 0.0
 
     def save(name: str, state: TrainState) -> None:
         """Keep a snapshot and write it; the file of "best" waits while epochs are short, at most until "last"."""
-        nonlocal write_best_after
+        nonlocal best_is_pending, write_best_after
         metadata = trainer.language_model().metadata
         snapshots[name] = metadata, _weights_of(model)
         try:
             if name == "best":
-                waiting[:] = [name]
+                best_is_pending = True
                 if state.step == 0 or time.monotonic() < write_best_after:
                     return
                 write_best_after = time.monotonic() + SAVE_BEST_SECONDS
-            elif waiting:
+            elif best_is_pending:
                 _write_snapshot(model, snapshots["best"], partial(write, "best"))
-                waiting.clear()
             write(name, metadata)
-            waiting.clear()
+            best_is_pending = False
         except OutputError as error:  # the next save may succeed, and the previous file is intact
             _warn(f"not saved this time, training continues: {error}")
 
@@ -149,7 +147,7 @@ def _train(
         score = trainer.validate if trainer.has_valid else None
         count(state, trainer.train_ids, trainer.symbol_kinds, score, all_callbacks)
 
-    if not snapshots:  # without a validation part, and `SkipNonFinite` skipped every step
+    if not snapshots:  # no validation part, and `SkipNonFinite` skipped every step
         raise DivergedError("no step had a finite gradient; try a lower --learning-rate or --clip 1")
     name = "best" if "best" in snapshots else "last"
     metadata, weights = snapshots[name]

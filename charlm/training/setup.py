@@ -76,7 +76,8 @@ def fill_defaults(recipe: Recipe, device: torch.device) -> Recipe:
         batch_size=batch_size,
         bf16=recipe.bf16 and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False),
     )
-    return replace(filled, options={key: value for key, value in filled.options.items() if value is not None})
+    given = {key: value for key, value in filled.options.items() if value is not None}  # TOML has no null
+    return replace(filled, options=given)
 
 
 def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
@@ -101,10 +102,11 @@ def make_feeds(recipe: Recipe, ids: Tensor) -> tuple[Feed, Feed | None]:
 
     if recipe.split != "random20":
         return rows(), None
-    train, held_out = random_split(n := rows().n_rows, HELD_OUT, recipe.seed)
+    n_rows = rows().n_rows
+    train, held_out = random_split(n_rows, HELD_OUT, recipe.seed)
     if not len(held_out):
         raise DataError(
-            f"the text has {n} {recipe.feed}, too few to hold out a fifth of them (split random20); "
+            f"the text has {n_rows} {recipe.feed}, too few to hold out a fifth of them (split random20); "
             "take another --split, or a longer text"
         )
     return rows(train), rows(held_out)
@@ -141,7 +143,7 @@ def make_optimizer(recipe: Recipe, model: torch.nn.Module) -> torch.optim.Optimi
         case "adamw":
             return torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
         case "sgd":
-            fused &= not recipe.unfreeze_epochs  # else a momentum for all parameters or for none
+            fused &= not recipe.unfreeze_epochs  # fused: momentum of all parameters or of none
             return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, fused=fused)
         case _:
             return torch.optim.RMSprop(parameters, rate, momentum=recipe.momentum, weight_decay=decay)

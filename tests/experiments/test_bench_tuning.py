@@ -88,14 +88,14 @@ def test_an_option_in_the_name_of_an_entry_is_not_tuned(tmp_path):
         run_contest(contest, tmp_path, print)
 
 
-def test_what_differs_from_the_protocol_is_said_before_the_training(tmp_path):
+def test_differences_from_the_protocol_are_announced_before_the_training(tmp_path):
     (tmp_path / "cats.txt").write_bytes(TEXT)
     changes, said = QUICK | {"corpus": [str(tmp_path / "cats.txt")], "split": "tail20"}, []
     tuning = Tuning([RATES], 1, by_optuna=False)
     contest = Contest(["rnn"], changes, 1, 1500, n_chars=800, tuning=tuning, sample_seconds=0.01)
     run_contest(contest, tmp_path / "x", said.append)
     assert said[0] == "split tail20 has no test part: models are tuned and compared on the same text"
-    assert said[1] == "--chars 800 is less than one epoch, 1,664 characters, which are trained"
+    assert said[1] == "--chars 800 is less than one epoch; each training has one epoch, 1,664 characters"
 
 
 def test_a_tuning_without_a_network_or_a_validation_part_is_refused(tmp_path):

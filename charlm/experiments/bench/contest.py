@@ -31,7 +31,7 @@ from charlm.files import exclusive_lock
 from charlm.recipe import Recipe
 from charlm.training.trainer import FINAL_CHARS, Trainer
 
-LEAD = ("warmup_epochs", "hold_epochs")  # which together must be shorter than the training
+BEFORE_DECAY = ("warmup_epochs", "hold_epochs")  # together they must be shorter than the training
 
 
 @dataclass(frozen=True)
@@ -81,29 +81,7 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
         OutputError: the folder is of another benchmark, or another process works there.
         KeyboardInterrupt: the user interrupted it; what is finished is kept.
     """
-    changes = shared_keys(contest.names, dict(contest.changes), announce)
-    if "epochs" in changes:
-        changes.setdefault("minutes", None)  # of a recipe
-    choices = Recipe().replace(**changes)
-    choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
-    recipes = entries(contest.names, changes, None, 0)  # with their own sizes, which need no text
-    if contest.tuning is not None and not contest.is_part:
-        check_space(contest.tuning.space, list(recipes.values()), contest.n_parameters)
-    if contest.tuning is not None:
-        check_names(contest.names, contest.tuning.space)
-    common, corpus = read_recipe_text(choices)
-    if not corpus.has_held_out:
-        raise UsageError(f"split {corpus.split} has no held-out part to compare models on; use another --split")
-    if contest.tuning is not None and not len(corpus.part("valid")):
-        raise UsageError(f"split {corpus.split} has no validation part to tune on; use another --split")
-    if contest.tuning is not None and compared_part(corpus) == "valid":
-        announce(f"split {corpus.split} has no test part: models are tuned and compared on the same text")
-    changes |= {key: getattr(common, key) for key in SHARED_KEYS}  # recipes have other defaults
-    if contest.n_chars is not None:
-        if (n_train := len(corpus.part("train"))) > 2 * contest.n_chars:
-            announce(f"--chars {contest.n_chars} is less than one epoch, {n_train:,} characters, which are trained")
-        changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}
-    recipes = entries(contest.names, changes, contest.n_parameters, len(corpus.vocab))
+    recipes, common, corpus = _read(contest, announce)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -141,7 +119,7 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
         results = _merged(parts, list(recipes))
         machines = results.machine
         if known is not None:
-            results.machine = known.machine  # until something is trained here
+            results.machine = known.machine  # nothing has been trained on this one yet
         results.save(folder)
         trained = {
             (row["entry"], recipes[row["entry"]].seed if is_ngram(row["model"]) else row["seed"])
@@ -153,6 +131,35 @@ def run_contest(contest: Contest, folder: Path, announce: Callable[[str], None])
             results.rows.append(row)
             results.save(folder)
     return results
+
+
+def _read(contest: Contest, announce: Callable[[str], None]) -> tuple[dict[str, Recipe], Recipe, Corpus]:
+    """Check the options, read the text, and return the recipes of the entries, that of the text, and the text."""
+    changes = shared_keys(contest.names, dict(contest.changes), announce)
+    if "epochs" in changes:
+        changes.setdefault("minutes", None)  # instead of the minutes of a recipe
+    choices = Recipe().replace(**changes)
+    choices.replace(seed=choices.seed + contest.n_seeds - 1)  # the last seed is checked before the first training
+    recipes = entries(contest.names, changes, None, 0)  # with their own sizes, which need no text
+    if contest.tuning is not None and not contest.is_part:
+        check_space(contest.tuning.space, list(recipes.values()), contest.n_parameters)
+    if contest.tuning is not None:
+        check_names(contest.names, contest.tuning.space)
+    common, corpus = read_recipe_text(choices)
+    if not corpus.has_held_out:
+        raise UsageError(f"split {corpus.split} has no held-out part to compare models on; use another --split")
+    if contest.tuning is not None and not len(corpus.part("valid")):
+        raise UsageError(f"split {corpus.split} has no validation part to tune on; use another --split")
+    if contest.tuning is not None and compared_part(corpus) == "valid":
+        announce(f"split {corpus.split} has no test part: models are tuned and compared on the same text")
+    changes |= {key: getattr(common, key) for key in SHARED_KEYS}  # recipes have other defaults
+    if contest.n_chars is not None:
+        if (n_train := len(corpus.part("train"))) > 2 * contest.n_chars:
+            announce(
+                f"--chars {contest.n_chars} is less than one epoch; each training has one epoch, {n_train:,} characters"
+            )
+        changes |= {"epochs": epochs_of(contest.n_chars, corpus), "minutes": None}
+    return entries(contest.names, changes, contest.n_parameters, len(corpus.vocab)), common, corpus
 
 
 def _merged(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
@@ -170,7 +177,7 @@ def _merged(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
 def _check_trainings(
     name: str, recipe: Recipe, tuning: Tuning | None, n_parameters: int | None, corpus: Corpus
 ) -> None:
-    """Make the trainings of an entry without a step, so that one that cannot be made is refused before all others.
+    """Check that an entry and its trials can be trained, by making their trainings without a step.
 
     Raises:
         CharlmError: the recipe, or that of a trial, is invalid for the model or the text.
@@ -178,7 +185,7 @@ def _check_trainings(
     made = {name: recipe}
     if tuning is not None:
         space = dimensions_of(recipe, tuning.space, n_parameters)
-        longest = {each.name: each.high for each in space if each.name in LEAD}
+        longest = {each.name: each.high for each in space if each.name in BEFORE_DECAY}
         made = {f"{name}, trials": with_values(tuning.trial_entry(recipe), longest), name: with_values(recipe, longest)}
     for shown, each in made.items():
         try:

@@ -47,9 +47,11 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
                 raise DataError(f"{file}: {name} has another recipe than in {_before(file, parts)} ({keys})")
         for row in part.rows:
             name, seed = row["entry"], row.get("seed")
-            if seed is None:
-                rows[name, seed] = row
-            elif not _has_losses_of(rows.setdefault((name, None if is_ngram(row["model"]) else seed), row), row):
+            if seed is None:  # a baseline
+                rows[name, None] = row
+                continue
+            kept = rows.setdefault((name, None if is_ngram(row["model"]) else seed), row)
+            if not _has_losses_of(kept, row):
                 raise DataError(f"{file}: {name}, seed {seed}, has another loss than in {_before(file, parts)}")
     trials = [trial for part in parts.values() for trial in part.trials]
     return replace(

@@ -45,8 +45,8 @@ def reproduce(
 
     Yields:
         entry, seed, recorded and reproduced bits per character (None if the training diverged); `interval`, the 95 %
-        prediction interval over the entry's seeds, and `is_within`, whether the new number lies in it; both None for a
-        network with one seed.
+        prediction interval over the entry's seeds, None for a network with one seed; `is_within`, whether the new
+        number lies in it: None without an interval, False if the training diverged.
 
     Raises:
         InputNotFoundError: the text is not there.
@@ -67,8 +67,13 @@ def reproduce(
             raise InputNotFoundError(f"{error}; --corpus names the text of {path}") from None
         if corpus.sha256 != results.sha256:
             raise DataError(f"{corpus.name}: is not the text of {path} (SHA-256 differs); name that with --corpus")
-        name, recorded, new = f"{row['entry']}, seed {row['seed']}", nats_to_bits(row[key]), None
+        interval = prediction_interval([nats_to_bits(r[key]) for r in rows if r["entry"] == row["entry"]])
+        name, recorded = f"{row['entry']}, seed {row['seed']}", nats_to_bits(row[key])
+        if is_ngram(recipe.model):
+            interval = recorded - TOLERANCE, recorded + TOLERANCE
         announce(name)
+        new: float | None = None
+        is_within: bool | None = False
         try:
             result = train(recipe, corpus, None, [Progress()]).metadata.result
         except DivergedError as error:
@@ -77,12 +82,8 @@ def reproduce(
             if result["interrupted"]:
                 raise Interrupted(result["signal"])
             new = nats_to_bits(result[key])
+            is_within = None if interval is None else interval[0] <= new <= interval[1]
             announce(f"{name}: {recorded:.3f} bits recorded, {new:.3f} reproduced")
-        interval = prediction_interval([nats_to_bits(r[key]) for r in rows if r["entry"] == row["entry"]])
-        if is_ngram(recipe.model):
-            interval = recorded - TOLERANCE, recorded + TOLERANCE
-        is_within = None if interval is None else new is not None and interval[0] <= new <= interval[1]
-        is_within = False if new is None else is_within
         yield {
             "entry": row["entry"],
             "seed": row["seed"],

@@ -1,11 +1,11 @@
 """Tuning: each entry's hyper-parameters by the same number of trials, on the validation part.
 
-A trial trains with the budget of the entry, or for some minutes or epochs (in minutes, warm-up, hold and drops keep
-their fractions of the training); its loss is the lowest validation loss at
-the end of an epoch or of the training. Values that are best in a short training need not be best in a long one: after
-trials with another budget, the best one and trial 0, which has the entry's own values, are repeated with the entry's
-budget. The better of these two final trials is chosen. The test part is cut off. Trials are appended to a file as they
-end; a contest that was killed reads them again.
+A trial trains with the budget of the entry, or for some minutes or epochs; in minutes, warm-up, hold and drops keep
+their fractions of the training. Its loss is the lowest validation loss at the end of an epoch or of the training.
+Values that are best in a short training need not be best in a long one: after trials with another budget, the best one
+and trial 0, which has the entry's own values, are repeated with the entry's budget. The better of these two final
+trials is chosen. The test part is cut off. Trials are appended to a file as they end; a contest that was killed reads
+them again.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Tuning:
         return self.minutes is not None or self.epochs is not None
 
     def trial_entry(self, entry: Recipe) -> Recipe:
-        """Return an entry with the budget of a trial; lengths of its schedule need a number of epochs."""
+        """Return an entry with the budget of a trial; a schedule in epochs keeps its number of epochs."""
         if not self.has_budget:
             return entry
         is_in_epochs = entry.warmup_epochs or entry.hold_epochs or entry.drop_epochs

@@ -16,7 +16,7 @@ const channel = new MessageChannel(); // wakes `work`; a timer would wait for 4 
 let hiddens = []; // last layer's state before each item: the prediction's input
 let unit = 0;
 let sampling = null; // of the text that is being written: {uniform, limit}; null for a text that was only read
-let isWaking = false; // a message to `work` is on its way
+let isScheduled = false; // a message that calls `work` is pending
 let job = null; // in progress: {items, note, began, n}
 
 function encode(text) {
@@ -146,7 +146,7 @@ function start(items, note) {
   status("…");
   setButtons();
   if (remote) follow(job);
-  else if (!isWaking) work();
+  else if (!isScheduled) work();
 }
 
 // Show what a server sends, until it ends or the job is stopped.
@@ -174,7 +174,7 @@ function work() {
   view.append(items);
   byId("text").scrollTop = byId("text").scrollHeight;
   if (next.done) return stop();
-  isWaking = true;
+  isScheduled = true;
   channel.port2.postMessage(null);
 }
 
@@ -226,7 +226,7 @@ function fillIn() {
     show();
   }
   channel.port1.onmessage = () => {
-    isWaking = false;
+    isScheduled = false;
     work();
   };
   byId("write").addEventListener("click", write);

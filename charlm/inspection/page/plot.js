@@ -50,7 +50,8 @@ function drawLines(svg, lines, labels, options = {}) {
   svg.append(svgElement("text", { class: "label", x: 14, y: (HEIGHT - BOTTOM + TOP) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(HEIGHT - BOTTOM + TOP) / 2})` }, labels.y));
   const ends = kept.map((line, k) => {
     const path = line.points.map((point, i) => `${i ? "L" : "M"}${x.at(point[0]).toFixed(1)} ${y.at(point[1]).toFixed(1)}`).join("");
-    svg.append(svgElement("path", { class: `line c${k % 6}`, d: line.points.length > 1 ? path : path + "h0" })); // h0: a dot
+    const isDot = line.points.length === 1; // a line of length 0, of which the round ends are drawn
+    svg.append(svgElement("path", { class: `line c${k % 6}${isDot ? " dot" : ""}`, d: isDot ? `${path}h0` : path }));
     return { k, name: line.name, y: y.at(line.points.at(-1)[1]), x: x.at(line.points.at(-1)[0]) };
   });
   ends.sort((a, b) => a.y - b.y).forEach((end, i) => {
