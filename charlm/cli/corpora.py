@@ -31,9 +31,10 @@ def corpora(context: click.Context, as_json: bool) -> None:
 
 
 @corpora.command(
+    short_help="Add a text under a name.",
     help="Add a text under a name: an https URL, a file, or three files for training, validation and test part. The "
     "text is copied into a folder of the user, and its SHA-256 is checked whenever it is read. A zip archive of one "
-    "file and a file of gzip are unpacked."
+    "file and a file of gzip are unpacked.",
 )
 @click.argument("name", type=Name())
 @click.argument("source", nargs=-1, required=True, type=Name())

@@ -19,22 +19,21 @@ from charlm.errors import CheckpointError, UsageError
 @json_option
 def models(name: str | None, as_json: bool) -> None:
     """See the command's help."""
-    import sys
-
     from charlm.models import MODELS, find, options_of, use
+    from charlm.models.base import documentation
     from charlm.models.custom import installed
 
     use(name or "")
     if as_json:
         print(json.dumps({n: options_of(n) for n in ([name] if name else MODELS)}))
     elif name is not None:
-        print((sys.modules[find(name).__module__].__doc__ or "").strip())
+        print(documentation(find(name)))
         print("\nOptions:")
         for option, default in options_of(name).items():
             flag = "--" + option.replace("_", "-")
             print(f"  {flag if flag in MODEL_FLAGS else f'-o {option}='}  [default: {default}]")
     else:
-        rows = [(n, (sys.modules[cls.__module__].__doc__ or "").splitlines()[0]) for n, cls in MODELS.items()]
+        rows = [(n, documentation(cls).partition("\n")[0]) for n, cls in MODELS.items()]
         _list(rows + [(n, f"of an installed package: {point.value}") for n, point in installed().items()])
 
 

@@ -25,6 +25,15 @@ class GroupedOption(click.Option):
 class GroupedCommand(click.Command):
     """Command whose help page lists its options under the headings `GROUPS`; plain options are under the last one."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; a text without its option is refused with that option as the remedy."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "unexpected extra argument" in error.message and "corpus" in {param.name for param in self.params}:
+                error.message += "; a text is named by --corpus"
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, one section a group."""
         for group in GROUPS:

@@ -19,6 +19,7 @@ from charlm.errors import OutputError
 from charlm.messages import escaped, printable, say
 
 ESCAPE = "charlm.escape"  # name of the error handler of encodings
+CURSOR_UP = "\x1b[A"
 KEPT_ERRORS = ("ignore", "replace", "backslashreplace", "xmlcharrefreplace", "namereplace")  # chosen by the user
 
 
@@ -142,8 +143,9 @@ class _Log(_Stream):
     def write(self, text: str) -> int:
         """Write a text, with control characters escaped: of carriage returns, all but one at its beginning."""
         start = text[: text.startswith("\r")]
+        is_bar_move = not text.replace(CURSOR_UP, "")  # by tqdm, back from a bar below another one
         with suppress(OSError, ValueError):
-            self._stream.write(start + printable(text[len(start) :]))
+            self._stream.write(text if is_bar_move else start + printable(text[len(start) :]))
         return len(text)
 
     def flush(self) -> None:

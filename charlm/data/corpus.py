@@ -185,4 +185,4 @@ def _warn_of_utf16(stream: ByteStream, name: str) -> None:
 def _check_length(n: int, min_chars: int, name: str) -> None:
     if n < min_chars:
         what = "is empty" if n == 0 else f"has only {n} characters"
-        raise DataError(f"{name}: the text {what}; at least {min_chars} are needed")
+        raise DataError(f"{name}: the text {what}; the minimum is {min_chars}")

@@ -65,7 +65,7 @@ def figure(path: Path, width: float, height: float, n_columns: int = 1, more: Se
         from cycler import cycler
         from matplotlib.figure import Figure
     except ImportError:
-        raise CharlmError("no plot: matplotlib is not installed; install the extra `plot`") from None
+        raise CharlmError("no plot: matplotlib is not installed; pip install 'charlm-torch[plot]'") from None
     with matplotlib.rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}):
         drawing = Figure(figsize=(width, height), layout="constrained")
         yield drawing.subplots(1, n_columns, sharey=True)

@@ -5,6 +5,8 @@ Shapes: B batch_size, T characters, V vocab_size, E n_embed, H n_hidden, L n_lay
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping
 from itertools import chain
 from types import MappingProxyType
@@ -14,6 +16,12 @@ import torch
 from torch import Tensor, nn
 
 State = Any  # a tensor, a tuple of tensors, or None
+
+
+def documentation(model: type) -> str:
+    """Return the docstring of a model's file, else that of its class, else its name."""
+    file = sys.modules.get(model.__module__)
+    return inspect.cleandoc((file and file.__doc__) or model.__doc__ or model.__name__)
 
 
 def detach(state: State) -> State:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.models import CountingModel
-from charlm.models.base import CharModel
+from charlm.models.base import CharModel, documentation
 from charlm.options.splits import PARTS
 from charlm.recipe import Recipe
 from charlm.training import distributed
@@ -96,8 +95,8 @@ def _against_overfitting(recipe: Recipe) -> str:
 
 
 def description(model: CharModel) -> str:
-    """Return the first line of the documentation of a model's file."""
-    return (sys.modules[type(model).__module__].__doc__ or type(model).__name__).strip().splitlines()[0]
+    """Return the first line of a model's documentation."""
+    return documentation(type(model)).partition("\n")[0]
 
 
 def wrapped(text: str) -> str:

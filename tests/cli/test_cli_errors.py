@@ -90,6 +90,8 @@ ERRORS = [
     (f"{TRAIN} --split 0/1/1", 2, "split 0/1/1 has no training part"),
     ("train --corpus text8", 66, "text8: not on this machine, and its SHA-256 is not known; add it"),
     ("corpora add", 2, "NAME"),
+    ("train good.txt", 2, "(good.txt); a text is named by --corpus; see `charlm train --help`"),
+    ("lr-find good.txt", 2, "(good.txt); a text is named by --corpus"),
     ("corpora remove names", 2, "remove"),
     ("bench gru --corpus nothere.txt --name ../x", 2, "--name '../x': must be the name of one folder"),
     (f"bench gru --corpus nothere.txt --seed {2**64 - 1} --seeds 2", 2, f"below 2^64, got {2**64}"),

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 from dataclasses import fields
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_models_are_listed_with_their_options(call):
     assert first_column(call("models")) == list(models.MODELS)
     assert json.loads(call("models --json")) == {name: models.options_of(name) for name in models.MODELS}
     assert json.loads(call("models gru --json")) == {"gru": models.options_of("gru")}
+
+
+def test_a_model_whose_file_has_no_docstring_is_listed_by_that_of_its_class(call, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", types.ModuleType("mine"))
+    mine = type("Mine", (models.RNN,), {"__module__": "mine", "__doc__": "RNN of my own.\n\n    More."})
+    monkeypatch.setitem(models.MODELS, "mine", mine)
+    assert call("models").splitlines()[-1].split(None, 1) == ["mine", "RNN of my own."]
+    assert call("models mine").startswith("RNN of my own.\n\nMore.\n\nOptions:")
 
 
 @pytest.mark.parametrize("name", list(models.MODELS))

@@ -19,6 +19,7 @@ import pytest
 
 import charlm
 from charlm.cli import main
+from charlm.cli.streams import standard_streams
 from charlm.messages import printable, say
 from charlm.storage import checkpoint
 
@@ -145,6 +146,13 @@ def test_control_characters_of_files_are_escaped_on_a_terminal(home, monkeypatch
     for line in ("sample '\x1b[2J'", "info made --model '\x1b[2J'", "train --corpus '\x1b[2Ja\rb'", "'\x1b[2J'"):
         code, shown = on_terminal(line, monkeypatch, "stderr")
         assert code in (2, 66) and "b[2J" in shown and not set(CONTROLS) & set(shown)
+
+
+def test_a_progress_bar_below_another_one_moves_the_cursor_back(monkeypatch, capsys):
+    with standard_streams(raw=False):
+        sys.stderr.write("\x1b[A")
+        sys.stderr.write("a\x1b[A")
+    assert capsys.readouterr().err == "\x1b[Aa\\u001b[A"
 
 
 def test_a_sample_is_raw_in_a_pipe_and_escaped_on_a_terminal(home, monkeypatch, capsys):

@@ -131,7 +131,8 @@ def test_the_same_benchmark_again_trains_only_missing_runs(corpus, tmp_path):
     first = run_benchmark(chosen, 1, corpus, tmp_path, announced.append)
     (tmp_path / "ngram-0" / "row.json").unlink()  # as if interrupted
     second = run_benchmark(chosen, 2, corpus, tmp_path, announced.append)
-    assert announced == ["ngram-0", "rnn-0", "ngram-0", "rnn-1"]
+    lines = ["ngram-0: training 1 of 2", "rnn-0: training 2 of 2", "ngram-0: training 1 of 3", "rnn-1: training 3 of 3"]
+    assert announced == lines
     assert second[1] == first[1]
 
 

@@ -119,9 +119,9 @@ def test_another_recipe_of_an_entry_is_refused_before_the_tuning_of_others(make,
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("n_parameters", 2000, r"b: is of another benchmark than a \(n_parameters 2000 and not 1500\)"),
-        ("sha256", "0", r"b: is of another benchmark than a \(sha256 '0' and not"),
-        ("tuning", "", r"b: is of another benchmark than a \(tuning '' and not"),
+        ("n_parameters", 2000, r"a and b are different benchmarks \(n_parameters 1500 and 2000\)"),
+        ("sha256", "0", r"a and b are different benchmarks \(sha256 '.+' and '0'\)"),
+        ("tuning", "", r"a and b are different benchmarks \(tuning '.+' and ''\)"),
         ("rnn", {"learning_rate": 0.5}, r"b: rnn has another recipe than in a \(learning_rate 0.5 and not 0\.\d+\)"),
         ("rnn", {"options": {"n_hidden": 9}}, r"than in a \(n_hidden 9 and not \d+\)"),
         ("rnn, seed 1", {"test_nats": 9.0}, "b: rnn, seed 1, has another loss than in a"),
@@ -162,8 +162,8 @@ def test_results_of_another_benchmark_are_left_as_they_are(rnn, exit_code, capsy
     before = (rnn / "results.json").read_bytes()
     assert exit_code(f"bench gru --corpus {rnn.parent}/cats --epochs 9 --checkpoints {rnn.parent} --name x") == 74
     message = capsys.readouterr().err
-    assert "this command: is of another benchmark than" in message
-    assert "9 epochs' and not '1,664 characters, 1 epoch'); choose another --name" in message
+    assert "and this command are different benchmarks" in message
+    assert "1 epoch' and '14,976 characters, 9 epochs'); choose another --name" in message
     assert (rnn / "results.json").read_bytes() == before
 
 

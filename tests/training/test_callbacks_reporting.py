@@ -1,7 +1,11 @@
 """Loggers: JSON Lines, TensorBoard events, lines on stderr."""
 
+import io
 import json
 import math
+import re
+import signal
+import sys
 
 import pytest
 import torch
@@ -26,7 +30,7 @@ from charlm.training.callbacks import (
     Validate,
     write_final_scores,
 )
-from charlm.training.loop import fit
+from charlm.training.loop import Callback, fit
 
 VOCAB = Vocab(map(ord, " ab"))
 DEFAULTS = Recipe(model="rnn")
@@ -157,5 +161,40 @@ def test_without_a_terminal_progress_is_one_line_per_epoch_on_stderr(make_run, c
     out, err = capsys.readouterr()
     assert out == ""
     first, second = err.splitlines()
-    assert first.startswith("epoch 1/2: train ") and "valid 2.000 (in lanes) bits/char" in first
-    assert second.startswith("epoch 2/2: train ") and "valid 1.000 (in lanes) bits/char" in second
+    assert first.startswith("epoch 1/2: train ") and "valid ~2.000 bits/char, " in first
+    assert second.startswith("epoch 2/2: train ") and "valid ~1.000 bits/char, " in second
+
+
+class Terminal(io.StringIO):
+    """A stream that counts as a terminal."""
+
+    def isatty(self):
+        """Return True."""
+        return True
+
+
+def test_on_a_terminal_of_80_columns_the_bar_shows_progress_beside_time_and_losses(make_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    fit(make_run(n_epochs=100), [TrainingStats(every=1), validate(*[math.log(4)] * 100), Progress()])
+    frames = re.split("[\r\n]", sys.stderr.getvalue())
+    bars = [frame for frame in frames if frame.startswith("training") and "valid" in frame]
+    assert bars and all(len(bar) <= 80 for bar in bars)
+    assert all(
+        re.search(r"\|.{8,}\| \d\d:\d\d left, epoch \d+/100: train \d\.\d{3} valid ~2\.000 *$", bar) for bar in bars
+    )
+
+
+class Interrupt(Callback):
+    """Stop the training within its second epoch, as a signal does."""
+
+    def on_batch_end(self, state):
+        """Stop after ten steps."""
+        state.stop = signal.SIGINT if state.step == 10 else False
+
+
+def test_an_interrupted_epoch_is_not_reported_with_the_validation_of_the_epoch_before(make_run, capsys):
+    fit(make_run(n_epochs=3), [TrainingStats(every=3), validate(1.0), Interrupt(), Progress()])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("epoch 1/3: train ")

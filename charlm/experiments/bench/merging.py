@@ -37,8 +37,8 @@ def merge(parts: Mapping[str, Results], order: Sequence[str] = ()) -> Results:
     for file, part in parts.items():
         for key in SAME:
             if getattr(part, key) != getattr(results, key):
-                values = f"{key} {getattr(part, key)!r} and not {getattr(results, key)!r}"
-                raise DataError(f"{file}: is of another benchmark than {first} ({values})")
+                values = f"{key} {getattr(results, key)!r} and {getattr(part, key)!r}"
+                raise DataError(f"{first} and {file} are different benchmarks ({values})")
         for name, recipe in part.entries.items():
             recipe = recipe | {"seed": first_seed}
             one, other = map(_comparable, (recipe, recipes.setdefault(name, recipe)))

@@ -60,7 +60,7 @@ def run_benchmark(
         n_seeds: seeds per entry, counted up from the recipe's; an n-gram model is run once.
         corpus: the text, with a held-out part.
         folder: folder of the runs.
-        announce: called with each run's name before it starts.
+        announce: called with each run's name and number before it starts.
         sample_seconds: seconds for which the sampling speed of each model is measured.
         left_out: entry and seed of trainings that are left out.
 
@@ -76,22 +76,22 @@ def run_benchmark(
     """
     for entry in entries.values():
         checked_number("seed", entry.seed + n_seeds - 1)
-    for i in range(n_seeds):
-        for name, entry in entries.items():
-            if i > 0 and is_ngram(entry.model):
-                continue
-            entry = entry.replace(seed=entry.seed + i)
-            if (name, entry.seed) in left_out:
-                continue
-            run = folder / f"{folder_name(name)}-{entry.seed}"
-            if _is_finished(run, entry, corpus):
-                yield json.loads((run / ROW).read_text("utf-8"))
-                continue
-            resumes = not is_ngram(entry.model) and (run / runs.LAST).is_file()
-            if not resumes and (run / runs.RECIPE).is_file():  # the run was killed before its first checkpoint
-                shutil.rmtree(run, ignore_errors=True)
-            announce(run.name)
-            yield _train_row(name, entry, corpus, run, announce, resumes, sample_seconds)
+    planned = [
+        (name, entry.replace(seed=entry.seed + i))
+        for i in range(n_seeds)
+        for name, entry in entries.items()
+        if (i == 0 or not is_ngram(entry.model)) and (name, entry.seed + i) not in left_out
+    ]
+    for number, (name, entry) in enumerate(planned, 1):
+        run = folder / f"{folder_name(name)}-{entry.seed}"
+        if _is_finished(run, entry, corpus):
+            yield json.loads((run / ROW).read_text("utf-8"))
+            continue
+        resumes = not is_ngram(entry.model) and (run / runs.LAST).is_file()
+        if not resumes and (run / runs.RECIPE).is_file():  # the run was killed before its first checkpoint
+            shutil.rmtree(run, ignore_errors=True)
+        announce(f"{run.name}: training {number} of {len(planned)}")
+        yield _train_row(name, entry, corpus, run, announce, resumes, sample_seconds)
 
 
 def _train_row(

@@ -48,12 +48,14 @@ class Progress(Callback):
         """Update the bar when there are new values."""
         self._note(state)
         if "train_nats" in state.logs:
-            self._bar.set_description_str(self._summary(state), refresh=False)
+            self._bar.set_description_str(self._short_summary(state), refresh=False)
             self._bar.update(state.progress - self._bar.n)
 
     def on_epoch_end(self, state: TrainState) -> None:
-        """Report the epoch."""
+        """Report the epoch, unless a signal stopped it before its end was validated."""
         self._note(state)
+        if state.interrupted and "valid_nats" not in state.logs:
+            return
         if self._bar.disable:
             print(self._summary(state), file=sys.stderr, flush=True)
         else:
@@ -73,13 +75,15 @@ class Progress(Callback):
             self._speed = state.logs["chars_per_second"]
 
     def _summary(self, state: TrainState) -> str:
+        measured = f"{self._short_summary(state)} bits/char" if self._train or self._valid else f"epoch {state.n_begun}"
+        return f"{measured}, {self._speed:,.0f} chars/s" if self._train else measured  # else a model that only counts
+
+    def _short_summary(self, state: TrainState) -> str:
+        """Return the epoch and the losses in bits; ~ marks a validation in parallel lanes, which is nearly exact."""
         total = f"/{state.n_epochs}" if state.n_epochs != float("inf") else ""
-        epoch = f"epoch {state.n_begun}{total}"
         train = f" train {nats_to_bits(self._train):.3f}" if self._train else ""
-        valid = f" valid {nats_to_bits(self._valid):.3f} (in lanes)" if self._valid else ""
-        if not train:  # a model that only counts
-            return epoch + (f":{valid} bits/char" if valid else "")
-        return f"{epoch}:{train}{valid} bits/char, {self._speed:,.0f} chars/s"
+        valid = f" valid ~{nats_to_bits(self._valid):.3f}" if self._valid else ""
+        return f"epoch {state.n_begun}{total}:{train}{valid}"
 
 
 class JSONLinesLogger(Callback):
