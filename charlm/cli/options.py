@@ -31,7 +31,7 @@ class GroupedCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             if "unexpected extra argument" in error.message and "corpus" in {param.name for param in self.params}:
-                error.message += "; a text is named by --corpus"
+                raise click.UsageError(f"{error.message}; a text is named by --corpus", ctx) from None
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
