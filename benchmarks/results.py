@@ -250,7 +250,7 @@ def missing_trainings(results: Results, names: Sequence[str]) -> str:
     return f"**Missing trainings**: {'; '.join(listed)}." if found else ""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the three commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -271,7 +271,7 @@ def main() -> None:
     merges.add_argument("parts", type=Path, nargs="+", help="results.json files, or their folders")
     merges.add_argument("--note", help="added to the machine, such as how many trainings ran at once")
     commands.add_parser("page", help="write the page and its figures").add_argument("folder", type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
         if options.command == "run":
             run(options)
@@ -284,10 +284,10 @@ def main() -> None:
         else:
             page(options.folder)
     except CharlmError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        print(f"results.py: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted; the same command continues", file=sys.stderr)
+        print("results.py: interrupted; the same command continues", file=sys.stderr)
         sys.exit(130)
 
 

@@ -3,10 +3,7 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,6 @@ from charlm.experiments.bench.merging import merge
 from charlm.experiments.bench.tables import caption
 
 TEXT = "the cat sat on the mat, and the dog sat on the log. " * 40
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "results.py"
 LOSSES = ("entry", "seed", "outcome", "valid_nats", "test_nats")
 
 
@@ -167,13 +163,15 @@ def test_results_of_another_benchmark_are_left_as_they_are(rnn, exit_code, capsy
     assert (rnn / "results.json").read_bytes() == before
 
 
-def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
+def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path, page_of_record, monkeypatch, capsys):
     (tmp_path / "cats.txt").write_text(TEXT)
     (tmp_path / "dogs.txt").write_text(TEXT.replace("cat", "cow"))
 
     def script(line):
-        command = [sys.executable, str(SCRIPT), *line.split()]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+        page_of_record(line.split())
+        return capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
 
     run = "--texts cats.txt dogs.txt --text-chars 1500 --parameters 1500 --chars 1600 --seeds 1 --trials 1"
     script(f"run A {run} --models rnn")
@@ -190,6 +188,6 @@ def test_the_page_of_record_is_run_in_parts_merged_and_continued(tmp_path):
     assert "**Missing**: defaults, nietzsche, python-docs, bible-kjv, dict-gcide, 10-minutes." in page
     assert "**A smaller budget** than that of the page of record: 1,500 parameters instead of 1,000,000, 1," in page
     assert json.loads((tmp_path / "B" / "dogs" / "results.json").read_text("utf-8"))["tuning"] == ""
-    command = [sys.executable, str(SCRIPT), "run", "C", "--texts", "cats.txt", "gone.txt", "--models", "rnn"]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert refused.returncode == 66 and "gone.txt" in refused.stderr and not (tmp_path / "C").exists()
+    with pytest.raises(SystemExit) as refused:
+        script("run C --texts cats.txt gone.txt --models rnn")
+    assert refused.value.code == 66 and "gone.txt" in capsys.readouterr().err and not (tmp_path / "C").exists()

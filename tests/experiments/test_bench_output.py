@@ -5,9 +5,7 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from io import StringIO
-from pathlib import Path
 
 import pytest
 
@@ -56,12 +54,11 @@ def test_tables_and_figures_are_made_again_from_the_one_file(folder, tmp_path, e
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(results, tmp_path):
+def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(results, tmp_path, page_of_record):
     results.rows = [row for row in results.rows if (row["entry"], row.get("seed")) != ("gru", 1)]
     results.save(tmp_path / "results")
     (tmp_path / "results" / "results.json").rename(tmp_path / "results" / "cats.json")
-    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
-    subprocess.run([sys.executable, str(script), "page", str(tmp_path / "results")], check=True)
+    page_of_record(["page", str(tmp_path / "results")])
     page = (tmp_path / "results.md").read_text("utf-8")
     assert "## cats" in page and "; seed 1 of rnn, gru, " in page
     assert "| rnn:n_layers=2 |" in page and "95 % intervals" in page
@@ -69,35 +66,33 @@ def test_the_page_of_record_is_made_from_results_alone_and_names_missing_rows(re
         assert (tmp_path / link).read_text("utf-8").startswith("<?xml")
 
 
-def test_the_page_of_record_has_one_table_of_all_texts(results, tmp_path):
+def test_the_page_of_record_has_one_table_of_all_texts(results, tmp_path, page_of_record):
     for name in ("nietzsche", "bible-kjv"):
         results.save(tmp_path)
         (tmp_path / "results").mkdir(exist_ok=True)
         (tmp_path / "results.json").rename(tmp_path / "results" / f"{name}.json")
         results.rows = [row for row in results.rows if row["entry"] != "gru"]
-    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
-    subprocess.run([sys.executable, str(script), "page", str(tmp_path / "results")], check=True)
+    page_of_record(["page", str(tmp_path / "results")])
     section = (tmp_path / "results.md").read_text("utf-8").split("## All texts")[1].split("\n## ")[0]
     assert "| model | nietzsche | bible-kjv |" in section
     assert re.search(r"\n\| gru \| \d\.\d{3} ± \d\.\d{3} \| - \|\n", section)
     assert re.search(r"\n\| xz \| (\d\.\d{3}) \| \1 \|\n", section)
 
 
-def test_a_page_of_record_without_results_is_refused(tmp_path):
-    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
-    command = [sys.executable, str(script), "page", str(tmp_path / "results")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 66 and "results: has no .json files" in done.stderr
+def test_a_page_of_record_without_results_is_refused(tmp_path, page_of_record, capsys):
+    with pytest.raises(SystemExit) as refused:
+        page_of_record(["page", str(tmp_path / "results")])
+    assert refused.value.code == 66 and "results: has no .json files" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_of_record_writes_the_table_of_the_readme(results, tmp_path):
+def test_the_page_of_record_writes_the_table_of_the_readme(results, tmp_path, page_of_record, monkeypatch):
     results.save(tmp_path / "docs" / "results")
     (tmp_path / "docs" / "results" / "results.json").rename(tmp_path / "docs" / "results" / "defaults.json")
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results -->\n| old |\n| --- |\n\nafter\n")
-    script = Path(__file__).parents[2] / "benchmarks" / "results.py"
-    subprocess.run([sys.executable, str(script), "page", "results"], check=True, cwd=tmp_path / "docs")
+    monkeypatch.chdir(tmp_path / "docs")
+    page_of_record(["page", "results"])
     before, opening, head, line, *rows, blank, after = readme.read_text("utf-8").splitlines()
     assert (before, opening, blank, after) == ("before", "<!-- results -->", "", "after")
     assert "seconds" in head and set(line) <= set("| -")
