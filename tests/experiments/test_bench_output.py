@@ -267,7 +267,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_without_matplotlib_tables_are_written_and_the_extra_is_named(results, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    with pytest.raises(CharlmError, match="extra `plot`"):
+    with pytest.raises(CharlmError, match=r"matplotlib is not installed; pip install .*\[plot\]"):
         reports.write_report(results, tmp_path)
     assert (tmp_path / "table.md").is_file()
 
