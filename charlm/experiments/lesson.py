@@ -25,9 +25,9 @@ from charlm.errors import CharlmError, Interrupted, UsageError, did_you_mean
 from charlm.options.splits import STANDARD
 from charlm.recipe import Recipe
 from charlm.storage import checkpoint, runs
+from charlm.storage.runs import DIVERGED
 from charlm.training.callbacks import Progress
 from charlm.training.loop import Callback, TrainState, fit
-from charlm.training.result import DIVERGED
 from charlm.training.session import train
 from charlm.training.setup import choose_device, fill_defaults
 from charlm.training.trainer import Trainer

@@ -16,6 +16,7 @@ FOLDER = Path("checkpoints")
 RECIPE, BEST, LAST = "recipe.toml", "best.safetensors", "last.safetensors"
 HUB, HUB_CONFIG = "model.safetensors", "config.json"  # in a folder for model hubs
 START = "start.safetensors"  # the model that a training began with, while its counts are needed
+DIVERGED = "diverged"  # outcome of a training that ended worse than a uniform guess
 MAX_NAME_BYTES = 255  # of a file system
 _UNSAVED = re.compile(  # files that a training writes before its first save
     r"\.lock|\.owner\.json|\..*\.tmp|recipe\.toml|metrics\.jsonl|start\.safetensors|events\.out\.tfevents\..*"
@@ -148,8 +149,10 @@ def default_checkpoint(folder: Path = FOLDER) -> tuple[Path, str]:
         InputNotFoundError: there is none.
     """
     path = find_checkpoint(None, folder)
-    newer = itertools.takewhile(lambda run: not is_finished(run), reversed(all_runs(folder)))
-    left_out = next((f"; {run} is newer, but not finished" for run in newer if _checkpoint(run)), "")
+    newer = itertools.takewhile(lambda run: not _has_trained(run), reversed(all_runs(folder)))
+    left_out = ""
+    if (run := next(filter(_checkpoint, newer), None)) is not None:
+        left_out = f"; {run} is newer, but {'diverged' if is_finished(run) else 'not finished'}"
     if path == packaged_model():
         return path, f"the built-in model nietzsche (no finished run in {folder}){left_out}"
     return path, f"{path}, of the newest finished run{left_out}"
@@ -159,8 +162,8 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
     """Return the checkpoint of a run, its best or else its last, or of a folder for model hubs.
 
     Args:
-        name: a run, a folder, a file, or "nietzsche" for the packaged model; None for the newest finished run, else the
-            packaged model.
+        name: a run, a folder, a file, or "nietzsche" for the packaged model; None for the newest finished run that
+            did not diverge, else the packaged model.
         folder: folder of the runs.
 
     Raises:
@@ -170,7 +173,7 @@ def find_checkpoint(name: str | None = None, folder: Path = FOLDER) -> Path:
         return Path(name)
     if name is None:
         for run in reversed(all_runs(folder)):
-            if is_finished(run) and (file := _checkpoint(run)) is not None:
+            if _has_trained(run) and (file := _checkpoint(run)) is not None:
                 return file
     elif (file := _checkpoint(Path(name)) or _checkpoint(folder / name)) is not None:
         return file
@@ -210,3 +213,8 @@ def state_of(run: Path) -> str:
 def is_finished(run: Path) -> bool:
     """Return whether a training has ended by itself, not by a signal."""
     return result_of(run).get("interrupted") is False
+
+
+def _has_trained(run: Path) -> bool:
+    """Return whether a training is finished and did not diverge."""
+    return is_finished(run) and result_of(run).get("outcome") != DIVERGED

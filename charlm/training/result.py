@@ -9,11 +9,11 @@ from typing import Any
 from charlm.errors import DivergedError
 from charlm.evaluation.metrics import nats_to_bits
 from charlm.recipe import Recipe
+from charlm.storage.runs import DIVERGED
 from charlm.training import callbacks
 from charlm.training.timer import peak_memory
 from charlm.training.trainer import FINAL_CHARS, Trainer
 
-DIVERGED = "diverged"  # an outcome, as those of `ValidationCurve`
 WORSE_THAN_UNIFORM = 1.1  # times its loss: diverged; an untrained network is less than 1.1 times worse
 
 

@@ -32,16 +32,16 @@ def test_without_a_seed_every_call_samples_another_text(call):
     assert call("sample first --length 80") != call("sample first --length 80")
 
 
-@pytest.mark.parametrize("end", ["killed", "interrupted"])
+@pytest.mark.parametrize("end", ["killed", "interrupted", "diverged"])
 def test_without_a_run_the_newest_finished_one_is_taken_and_named(end, call, home):
     unfinished = home / "checkpoints/unfinished"
     shutil.copytree(home / "checkpoints/first", unfinished)
     *rows, last = (unfinished / "metrics.jsonl").read_text().splitlines()
-    if end == "interrupted":
-        rows.append(last.replace('"interrupted": false', '"interrupted": true'))
-        assert rows[-1] != last
+    if end != "killed":
+        changed = {"interrupted": True} if end == "interrupted" else {"outcome": "diverged"}
+        rows.append(json.dumps({"result": json.loads(last)["result"] | changed}))
     (unfinished / "metrics.jsonl").write_text("\n".join(rows) + "\n")
-    note = "; checkpoints/unfinished is newer, but not finished"
+    note = f"; checkpoints/unfinished is newer, but {'diverged' if end == 'diverged' else 'not finished'}"
     for command in ("sample --seed 1", "eval", "info"):
         out, err = call(command)
         assert out == call(f"{command} second")[0] != call(f"{command} first")[0]

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charlm.experiments.bench.entry import is_ngram
-from charlm.training.result import DIVERGED
+from charlm.storage.runs import DIVERGED
 
 BLOCK_CHARS = 500
 N_RESAMPLES = 10_000

@@ -14,7 +14,7 @@ from charlm.errors import DataError, InputNotFoundError
 from charlm.experiments.bench.entry import is_ngram
 from charlm.experiments.bench.intervals import compare_pairs
 from charlm.files import atomic_write
-from charlm.training.result import DIVERGED
+from charlm.storage.runs import DIVERGED
 
 FILE = "results.json"
 FORMAT = 1

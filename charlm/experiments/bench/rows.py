@@ -32,8 +32,8 @@ from charlm.generation.language_model import LanguageModel
 from charlm.options.ranges import checked_number
 from charlm.recipe import Recipe
 from charlm.storage import run_log, runs
+from charlm.storage.runs import DIVERGED
 from charlm.training.callbacks import Progress
-from charlm.training.result import DIVERGED
 from charlm.training.session import train
 from charlm.training.setup import choose_device, fill_defaults
 from charlm.training.timer import reset_peak_memory
