@@ -67,9 +67,8 @@ def test_the_recipe_is_that_of_the_training_and_config_json_has_the_options(mode
 
 
 def test_the_name_of_the_text_need_not_be_utf8(model, tmp_path):
-    path = os.fsdecode(b"b\xfcch.txt")
-    corpus, recipe = model.metadata.corpus | {"name": path}, model.metadata.recipe | {"corpus": (path,)}
-    named = LanguageModel(model.model, replace(model.metadata, corpus=corpus, recipe=recipe))
+    corpus = model.metadata.corpus | {"name": os.fsdecode(b"b\xfcch.txt")}
+    named = LanguageModel(model.model, replace(model.metadata, corpus=corpus))
     save_hub_folder(named, tmp_path / "mine")
     assert "trained on `b?ch.txt`" in (tmp_path / "mine" / "README.md").read_text("utf-8")
 
